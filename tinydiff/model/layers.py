@@ -1,0 +1,85 @@
+"""Layers: an op bound to its parameters. Forward returns (y, cache); backward returns the gradients of
+forward's inputs and writes those of the parameters into their ``grad`` views, overwriting them."""
+
+from __future__ import annotations
+
+from tinydiff.model.parameters import Constant, Normal, Uniform
+
+
+class Linear:
+    """y = x weight + bias; weight (C, O). ``zero`` starts both at 0, so the layer begins as silence."""
+
+    def __init__(self, parameters, name, C, O, *, zero=False):
+        self.op = parameters.backend.linear
+        start = Constant(0.0) if zero else Uniform(C**-0.5)
+        self.weight = parameters.add(f"{name}.weight", (C, O), start, decay=True)
+        self.bias = parameters.add(f"{name}.bias", (O,), start)
+
+    def forward(self, x):
+        """x (..., C) -> y (..., O), cache."""
+        return self.op.forward(x, self.weight.value, self.bias.value)
+
+    def backward(self, dy, cache):
+        """dy (..., O) -> dx (..., C)."""
+        dx, self.weight.grad[...], self.bias.grad[...] = self.op.backward(dy, cache)
+        return dx
+
+
+class Conv2d:
+    """An R x R convolution; weight (R, R, C, O)."""
+
+    def __init__(self, parameters, name, C, O, R, *, stride=1, padding=0, zero=False):
+        self.op = parameters.backend.conv2d
+        self.stride, self.padding = stride, padding
+        start = Constant(0.0) if zero else Uniform((R * R * C) ** -0.5)
+        self.weight = parameters.add(f"{name}.weight", (R, R, C, O), start, decay=True)
+        self.bias = parameters.add(f"{name}.bias", (O,), start)
+
+    def forward(self, x, add=None):
+        """x (N,H,W,C), add (N,1,1,O) or (N,H',W',O) or None -> y (N,H',W',O), cache."""
+        return self.op.forward(
+            x, self.weight.value, self.bias.value, add, stride=self.stride, padding=self.padding
+        )
+
+    def backward(self, dy, cache):
+        """dy (N,H',W',O) -> dx (N,H,W,C), dadd (as add) or None."""
+        dx, self.weight.grad[...], self.bias.grad[...], dadd = self.op.backward(dy, cache)
+        return dx, dadd
+
+
+class GroupNorm:
+    """Group normalisation with learned scale (``weight``) and shift (``bias``), optionally with SiLU."""
+
+    def __init__(self, parameters, name, C, groups, eps, *, silu=False):
+        self.op = parameters.backend.group_norm
+        self.groups, self.eps, self.silu = groups, eps, silu
+        self.weight = parameters.add(f"{name}.weight", (C,), Constant(1.0))
+        self.bias = parameters.add(f"{name}.bias", (C,), Constant(0.0))
+
+    def forward(self, x):
+        """x (N,H,W,C) -> y (N,H,W,C), cache."""
+        return self.op.forward(
+            x, self.weight.value, self.bias.value, groups=self.groups, eps=self.eps, silu=self.silu
+        )
+
+    def backward(self, dy, cache):
+        """dy (N,H,W,C) -> dx (N,H,W,C)."""
+        dx, self.weight.grad[...], self.bias.grad[...] = self.op.backward(dy, cache)
+        return dx
+
+
+class ClassEmbedding:
+    """One row per class and a last row for "no class"; weight (K, E)."""
+
+    def __init__(self, parameters, name, K, E):
+        self.op = parameters.backend.class_embedding
+        self.weight = parameters.add(f"{name}.weight", (K, E), Normal(1.0))
+
+    def forward(self, labels):
+        """labels (N,) -> y (N, E), cache."""
+        return self.op.forward(self.weight.value, labels)
+
+    def backward(self, dy, cache):
+        """dy (N, E) -> None: labels have no gradient."""
+        self.weight.grad[...], dlabels = self.op.backward(dy, cache)
+        return dlabels

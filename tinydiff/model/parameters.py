@@ -1,0 +1,124 @@
+"""All parameters of a model in one flat buffer, so that an optimizer step is one pass over one array."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Parameter:
+    """A named view into the flat buffer (``value``) and into its twin of gradients (``grad``)."""
+
+    def __init__(self, name, shape, init, decay):
+        self.name = name
+        self.shape = tuple(shape)
+        self.init = init
+        self.decay = decay
+        self.span = None  # the slice of the flat buffers it views
+        self.value = None
+        self.grad = None
+
+
+class Uniform(NamedTuple):
+    """Initial values uniform in [-bound, bound)."""
+
+    bound: float
+
+
+class Normal(NamedTuple):
+    """Initial values normal with this standard deviation."""
+
+    std: float
+
+
+class Constant(NamedTuple):
+    """Initial values all the same."""
+
+    value: float
+
+
+class Parameters:
+    """Declared one by one by the layers of a model, then allocated together.
+
+    ``values`` and ``grads`` are flat arrays of ``count`` numbers. The first ``decayed`` of them belong to
+    matrices and filters, on which weight decay acts; biases, norms and embeddings follow.
+    """
+
+    def __init__(self, backend, dtype=np.float32):
+        self.backend = backend
+        self.dtype = np.dtype(dtype)
+        self.values = self.grads = None
+        self.count = self.decayed = 0
+        self._declared: dict[str, Parameter] = {}
+
+    def add(self, name, shape, init, *, decay=False):
+        """Declare a parameter; its ``value`` and ``grad`` exist once ``allocate`` has run."""
+        if name in self._declared:
+            raise ValueError(f"parameter {name!r} is declared twice")
+        self._declared[name] = Parameter(name, shape, init, decay)
+        return self._declared[name]
+
+    def allocate(self):
+        """Make the flat buffers, decayed parameters first, and bind every view. Values start at zero."""
+        ordered = sorted(self, key=lambda parameter: not parameter.decay)  # stable: else in order declared
+        self.count = sum(math.prod(parameter.shape) for parameter in ordered)
+        self.decayed = sum(math.prod(parameter.shape) for parameter in ordered if parameter.decay)
+        self.values = self.backend.zeros(self.count, self.dtype)
+        self.grads = self.backend.zeros(self.count, self.dtype)
+        start = 0
+        for parameter in ordered:
+            parameter.span = slice(start, start + math.prod(parameter.shape))
+            parameter.value = self.values[parameter.span].reshape(parameter.shape)
+            parameter.grad = self.grads[parameter.span].reshape(parameter.shape)
+            start = parameter.span.stop
+
+    def initialise(self, seed):
+        """Draw every initial value from ``seed``; the same on every backend."""
+        for index, parameter in enumerate(self):
+            kind, scale = type(parameter.init), parameter.init[0]
+            if kind is Constant:
+                parameter.value[...] = scale
+                continue
+            numbers = self.backend.philox.forward(
+                seed,
+                "init",
+                self.backend.asarray([index], np.int64),
+                0,
+                parameter.shape,
+                kind="normal" if kind is Normal else "uniform",
+                dtype=self.dtype,
+            )[0]
+            parameter.value[...] = scale * (numbers if kind is Normal else 2 * numbers - 1)
+
+    def __iter__(self):
+        """The parameters in the order they were declared."""
+        return iter(self._declared.values())
+
+    def __getitem__(self, name):
+        return self._declared[name]
+
+    def to_numpy(self, flat):
+        """Any flat array of this layout (values, gradients, moments) as named NumPy arrays."""
+        flat = self.backend.to_numpy(flat)
+        return {parameter.name: flat[parameter.span].reshape(parameter.shape) for parameter in self}
+
+    def load(self, flat, named):
+        """Fill a flat array of this layout from named arrays.
+
+        Raises ``ValueError`` naming the first parameter that is missing, unexpected or of another shape;
+        ``flat`` is written only if all fit.
+        """
+        for name in named:
+            if name not in self._declared:
+                raise ValueError(f"parameter {name} is not part of this model")
+        for parameter in self:
+            if parameter.name not in named:
+                raise ValueError(f"parameter {parameter.name} is missing")
+            shape = tuple(named[parameter.name].shape)
+            if shape != parameter.shape:
+                raise ValueError(f"parameter {parameter.name} must have shape {parameter.shape}, got {shape}")
+        for parameter in self:
+            values = self.backend.asarray(named[parameter.name], self.dtype)
+            flat[parameter.span] = values.reshape(-1)

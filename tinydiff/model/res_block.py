@@ -1,0 +1,80 @@
+"""The residual block of the DDPM/ADM U-Net, told the noise step through a time embedding."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tinydiff.model.layers import Conv2d, GroupNorm, Linear
+
+
+class Cache(NamedTuple):
+    norm1: Any
+    time_emb_proj: Any
+    conv1: Any
+    norm2: Any
+    film: Any  # None unless the time enters by scale and shift
+    silu: Any  # likewise: otherwise SiLU is fused into norm2
+    conv2: Any
+    conv_shortcut: Any  # None where C = O: the shortcut is x itself
+
+
+class ResBlock:
+    """y = conv2(silu(norm2(conv1(silu(norm1(x))) + time shift))) + shortcut(x).
+
+    With ``film`` the time does not shift conv1's output but scales and shifts norm2's: silu(norm2(h) (1 +
+    scale) + shift). The shortcut is a 1x1 convolution where the width changes. conv2 starts at zero, so the
+    block begins as its shortcut (Ho et al., 2020; Dhariwal and Nichol, 2021).
+
+    Letters: C channels in, O channels out, E width of the time embedding, to which SiLU was already applied.
+    """
+
+    def __init__(self, parameters, name, C, O, E, *, groups, eps, film):
+        self.backend = parameters.backend
+        self.O, self.film = O, film
+        self.norm1 = GroupNorm(parameters, f"{name}.norm1", C, groups, eps, silu=True)
+        self.conv1 = Conv2d(parameters, f"{name}.conv1", C, O, 3, padding=1)
+        self.time_emb_proj = Linear(parameters, f"{name}.time_emb_proj", E, 2 * O if film else O)
+        self.norm2 = GroupNorm(parameters, f"{name}.norm2", O, groups, eps, silu=not film)
+        self.conv2 = Conv2d(parameters, f"{name}.conv2", O, O, 3, padding=1, zero=True)
+        self.conv_shortcut = Conv2d(parameters, f"{name}.conv_shortcut", C, O, 1) if C != O else None
+
+    def forward(self, x, time):
+        """x (N,H,W,C), time (N,E) -> y (N,H,W,O), cache."""
+        film = silu = conv_shortcut = None
+        h, norm1 = self.norm1.forward(x)
+        modulation, time_emb_proj = self.time_emb_proj.forward(time)  # (N, O), or (N, 2 O) with film
+        if self.film:
+            scale, shift = modulation[:, : self.O].copy(), modulation[:, self.O :].copy()
+            h, conv1 = self.conv1.forward(h)
+            h, norm2 = self.norm2.forward(h)
+            h, film = self.backend.film.forward(h, scale, shift)
+            h, silu = self.backend.silu.forward(h)
+        else:
+            h, conv1 = self.conv1.forward(h, add=modulation[:, None, None])
+            h, norm2 = self.norm2.forward(h)
+        residual = x
+        if self.conv_shortcut:
+            residual, conv_shortcut = self.conv_shortcut.forward(x)
+        y, conv2 = self.conv2.forward(h, add=residual)
+        return y, Cache(norm1, time_emb_proj, conv1, norm2, film, silu, conv2, conv_shortcut)
+
+    def backward(self, dy, cache):
+        """dy (N,H,W,O) -> dx (N,H,W,C), dtime (N,E)."""
+        dh, dresidual = self.conv2.backward(dy, cache.conv2)
+        dx_shortcut = dresidual
+        if self.conv_shortcut:
+            dx_shortcut, _ = self.conv_shortcut.backward(dresidual, cache.conv_shortcut)
+        if self.film:
+            dh = self.backend.silu.backward(dh, cache.silu)
+            dh, dscale, dshift = self.backend.film.backward(dh, cache.film)
+            dh = self.norm2.backward(dh, cache.norm2)
+            dh, _ = self.conv1.backward(dh, cache.conv1)
+            dmodulation = self.backend.empty((len(dy), 2 * self.O), dy.dtype)
+            dmodulation[:, : self.O], dmodulation[:, self.O :] = dscale, dshift
+        else:
+            dh = self.norm2.backward(dh, cache.norm2)
+            dh, dmodulation = self.conv1.backward(dh, cache.conv1)
+            dmodulation = dmodulation.reshape(len(dy), self.O)
+        dtime = self.time_emb_proj.backward(dmodulation, cache.time_emb_proj)
+        dx = self.norm1.backward(dh, cache.norm1)
+        return dx + dx_shortcut, dtime

@@ -1,0 +1,258 @@
+"""The U-Net of DDPM and ADM, with its backward written out.
+
+Parameter names and arithmetic are those of diffusers' ``UNet2DModel``, so weights go both ways by
+transposes (and one row permutation for its [cos, sin] step embedding).
+Source: Ho et al., 2020, appendix B; Dhariwal and Nichol, 2021.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinydiff.model.attention_block import AttentionBlock
+from tinydiff.model.embedding import StepEmbedding
+from tinydiff.model.layers import Conv2d, GroupNorm
+from tinydiff.model.parameters import Parameters
+from tinydiff.model.res_block import ResBlock
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """The shape of a U-Net. ``channels`` names the width of each level; the image halves between levels."""
+
+    size: int = 28  # height and width of the images
+    image_channels: int = 1
+    channels: tuple[int, ...] = (64, 128, 256)
+    blocks: int = 2  # residual blocks a level on the way down; one more on the way up
+    attention_levels: tuple[int, ...] = (2,)  # levels with attention after each block; the middle always has
+    head_width: int = 64
+    classes: int = 10  # 0: no class conditioning
+    groups: int = 32
+    eps: float = 1e-5
+    film: bool = False  # time as scale and shift instead of shift alone
+    downsample_padding: int = 1  # 1: symmetric; 0: one row and column after, none before
+
+    def __post_init__(self):
+        # JSON gives lists; a frozen, hashable config holds tuples
+        object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
+        levels = len(self.channels)
+        if levels < 1 or min(self.channels) < 1:
+            raise ValueError(f"channels must be at least one positive width, got {self.channels}")
+        if self.channels[0] % 2:
+            raise ValueError(f"channels must begin with an even width, got {self.channels[0]}")
+        for name in ("size", "image_channels", "blocks", "head_width", "groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.classes < 0:
+            raise ValueError(f"classes must be at least 0, got {self.classes}")
+        if any(level not in range(levels) for level in self.attention_levels):
+            raise ValueError(f"attention_levels must lie in [0, {levels}), got {self.attention_levels}")
+        if self.downsample_padding not in (0, 1):
+            raise ValueError(f"downsample_padding must be 0 or 1, got {self.downsample_padding}")
+        if any(width % self.groups for width in self.channels):
+            raise ValueError(f"groups must divide every width in {self.channels}, got {self.groups}")
+        if self.size % self.factor:
+            raise ValueError(
+                f"size must be divisible by {self.factor}, as {levels} levels halve it "
+                f"{levels - 1} times, got {self.size}"
+            )
+
+    @property
+    def factor(self):
+        """By how much the lowest level is smaller than the image."""
+        return 2 ** (len(self.channels) - 1)
+
+
+class Cache(NamedTuple):
+    embedding: Any
+    time_silu: Any
+    conv_in: Any
+    down: list  # caches of the way down, in the order of the forward
+    mid: tuple
+    up: list  # caches of the way up, in the order of the forward
+    conv_norm_out: Any
+    conv_out: Any
+
+
+class Level(NamedTuple):
+    """One resolution on the way down or up: residual blocks, each with attention or None, then a resampling
+    convolution (None at the last level)."""
+
+    blocks: list
+    resample: Any
+
+
+class UNet:
+    """x, step, labels -> a prediction of the shape of x."""
+
+    def __init__(self, config, backend, dtype=np.float32):
+        self.config, self.backend = config, backend
+        self.parameters = parameters = Parameters(backend, dtype)
+        first, last = config.channels[0], config.channels[-1]
+        E = 4 * first
+        norm = dict(groups=config.groups, eps=config.eps)
+
+        def res_block(name, C, O):
+            return ResBlock(parameters, name, C, O, E, film=config.film, **norm)
+
+        def attention(name, C):
+            return AttentionBlock(parameters, name, C, head_width=config.head_width, **norm)
+
+        def level(name, index, widths, O):
+            return [
+                (
+                    res_block(f"{name}.resnets.{j}", C, O),
+                    attention(f"{name}.attentions.{j}", O) if index in config.attention_levels else None,
+                )
+                for j, C in enumerate(widths)
+            ]
+
+        self.conv_in = Conv2d(parameters, "conv_in", config.image_channels, first, 3, padding=1)
+        self.embedding = StepEmbedding(parameters, first, E, config.classes)
+
+        self.down, C, skips = [], first, [first]
+        downsample_padding = 1 if config.downsample_padding else (0, 1)
+        for i, O in enumerate(config.channels):
+            name = f"down_blocks.{i}"
+            blocks = level(name, i, [C] + [O] * (config.blocks - 1), O)
+            skips += [O] * config.blocks
+            resample = None
+            if i < len(config.channels) - 1:
+                resample = Conv2d(
+                    parameters, f"{name}.downsamplers.0.conv", O, O, 3, stride=2, padding=downsample_padding
+                )
+                skips.append(O)
+            self.down.append(Level(blocks, resample))
+            C = O
+
+        self.mid_res_1 = res_block("mid_block.resnets.0", last, last)
+        self.mid_attention = attention("mid_block.attentions.0", last)
+        self.mid_res_2 = res_block("mid_block.resnets.1", last, last)
+
+        self.up = []
+        for j, O in enumerate(reversed(config.channels)):
+            name, i = f"up_blocks.{j}", len(config.channels) - 1 - j
+            widths = []
+            for _ in range(config.blocks + 1):
+                widths.append(C + skips.pop())
+                C = O
+            blocks = level(name, i, widths, O)
+            resample = Conv2d(parameters, f"{name}.upsamplers.0.conv", O, O, 3, padding=1) if i else None
+            self.up.append(Level(blocks, resample))
+
+        self.conv_norm_out = GroupNorm(parameters, "conv_norm_out", first, silu=True, **norm)
+        self.conv_out = Conv2d(parameters, "conv_out", first, config.image_channels, 3, padding=1, zero=True)
+        parameters.allocate()
+
+    def forward(self, x, step, labels=None):
+        """x (N,H,W,image_channels), step (N,) floats, labels (N,) integers -> prediction as x, cache.
+
+        Labels lie in [0, classes]; ``classes`` itself is the null label. They are None for a model without
+        classes. Raises ``ValueError`` for an image of another size or number of channels.
+        """
+        self._check(x)
+        embedding, embedding_cache = self.embedding.forward(step, labels)
+        time, time_silu = self.backend.silu.forward(embedding)
+
+        h, conv_in = self.conv_in.forward(x)
+        skips = [h]
+
+        down = []
+        for blocks, downsample in self.down:
+            for res_block, attention in blocks:
+                h, cache = res_block.forward(h, time)
+                down.append(cache)
+                if attention:
+                    h, cache = attention.forward(h)
+                    down.append(cache)
+                skips.append(h)
+            if downsample:
+                h, cache = downsample.forward(h)
+                down.append(cache)
+                skips.append(h)
+
+        h, mid_res_1 = self.mid_res_1.forward(h, time)
+        h, mid_attention = self.mid_attention.forward(h)
+        h, mid_res_2 = self.mid_res_2.forward(h, time)
+
+        up = []
+        for blocks, upsample in self.up:
+            for res_block, attention in blocks:
+                h, cache = self.backend.concat.forward(h, skips.pop())
+                up.append(cache)
+                h, cache = res_block.forward(h, time)
+                up.append(cache)
+                if attention:
+                    h, cache = attention.forward(h)
+                    up.append(cache)
+            if upsample:
+                h, cache = self.backend.upsample2x.forward(h)
+                up.append(cache)
+                h, cache = upsample.forward(h)
+                up.append(cache)
+
+        h, conv_norm_out = self.conv_norm_out.forward(h)
+        y, conv_out = self.conv_out.forward(h)
+        mid = (mid_res_1, mid_attention, mid_res_2)
+        return y, Cache(embedding_cache, time_silu, conv_in, down, mid, up, conv_norm_out, conv_out)
+
+    def backward(self, dy, cache):
+        """dy as the prediction -> dx as x, None, None (step and labels have no gradient).
+
+        The forward from its last line to its first. Where the forward read a value twice (h goes on and
+        is kept as a skip; time enters every block), the backward adds the gradients of both uses.
+        """
+        dh, _ = self.conv_out.backward(dy, cache.conv_out)
+        dh = self.conv_norm_out.backward(dh, cache.conv_norm_out)
+        dtime, dskips = 0, []
+
+        up = reversed(cache.up)
+        for blocks, upsample in reversed(self.up):
+            if upsample:
+                dh, _ = upsample.backward(dh, next(up))
+                dh = self.backend.upsample2x.backward(dh, next(up))
+            for res_block, attention in reversed(blocks):
+                if attention:
+                    dh = attention.backward(dh, next(up))
+                dh, dtime_block = res_block.backward(dh, next(up))
+                dtime = dtime + dtime_block
+                dh, dskip = self.backend.concat.backward(dh, next(up))
+                dskips.append(dskip)
+
+        mid_res_1, mid_attention, mid_res_2 = cache.mid
+        dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2)
+        dtime = dtime + dtime_block
+        dh = self.mid_attention.backward(dh, mid_attention)
+        dh, dtime_block = self.mid_res_1.backward(dh, mid_res_1)
+        dtime = dtime + dtime_block
+
+        down = reversed(cache.down)
+        for blocks, downsample in reversed(self.down):
+            if downsample:
+                dh = dh + dskips.pop()
+                dh, _ = downsample.backward(dh, next(down))
+            for res_block, attention in reversed(blocks):
+                dh = dh + dskips.pop()
+                if attention:
+                    dh = attention.backward(dh, next(down))
+                dh, dtime_block = res_block.backward(dh, next(down))
+                dtime = dtime + dtime_block
+
+        dh = dh + dskips.pop()
+        dx, _ = self.conv_in.backward(dh, cache.conv_in)
+
+        dembedding = self.backend.silu.backward(dtime, cache.time_silu)
+        dstep, dlabels = self.embedding.backward(dembedding, cache.embedding)
+        return dx, dstep, dlabels
+
+    def _check(self, x):
+        size, channels = self.config.size, self.config.image_channels
+        if x.ndim != 4 or x.shape[1] % self.config.factor or x.shape[2] % self.config.factor or x.shape[3] != channels:
+            raise ValueError(
+                f"unet: x must have shape (N, H, W, {channels}) with H and W divisible by "
+                f"{self.config.factor}, got {tuple(x.shape)}"
+            )

@@ -1,0 +1,39 @@
+"""The operations, written once in NumPy: derivation, forward, backward. This is the truth kernels answer to.
+
+Every op is a module with ``forward(inputs..., options...) -> y, cache`` and ``backward(dy, cache) ->
+gradients in the order of the inputs``. Three ops have no gradient and so return no cache:
+``timestep_embedding``, ``philox`` and ``adamw``.
+"""
+
+from tinydiff.ops import (
+    adamw,
+    attention,
+    class_embedding,
+    concat,
+    conv2d,
+    film,
+    group_norm,
+    linear,
+    mse_loss,
+    philox,
+    silu,
+    timestep_embedding,
+    upsample2x,
+)
+
+OPS = {
+    "linear": linear,
+    "conv2d": conv2d,
+    "group_norm": group_norm,
+    "silu": silu,
+    "attention": attention,
+    "upsample2x": upsample2x,
+    "concat": concat,
+    "class_embedding": class_embedding,
+    "timestep_embedding": timestep_embedding,
+    "film": film,
+    "mse_loss": mse_loss,
+    "philox": philox,
+    "adamw": adamw,
+}
+WITHOUT_GRADIENT = ("timestep_embedding", "philox", "adamw")
