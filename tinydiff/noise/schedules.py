@@ -9,7 +9,7 @@ step + 1). Everything else follows from them, as float64 tables of length T:
     log_snr = log(alpha_bar / (1 - alpha_bar)) = -2 log sigma
     snr_db  = 10 log10(alpha_bar / (1 - alpha_bar))
 
-and the posterior q(x_{step-1} | x_step, x0) = N(x0_coefficient x0 + x_coefficient x, posterior_variance).
+and the posterior q(x_{step-1} | x_step, x0) = N(x0_coefficient x0 + x_coefficient x, variance).
 
 Source: Ho et al., "Denoising diffusion probabilistic models", 2020, eqs. 4, 6 and 7; Nichol and Dhariwal,
 "Improved denoising diffusion probabilistic models", 2021, eq. 17 (cosine).
@@ -71,15 +71,11 @@ class Schedule:
 
     @cached_property
     def posterior(self):
-        """x0_coefficient, x_coefficient and posterior_variance, each (T,); step 0 leads to the clean image.
+        """x0_coefficient, x_coefficient and variance of each step given the next, three arrays (T,).
 
-        With alpha_bar' the previous step's (1 before step 0) and alpha = 1 - beta (Ho et al., eq. 7):
-            x0_coefficient = sqrt(alpha_bar') beta / (1 - alpha_bar)
-            x_coefficient  = sqrt(alpha) (1 - alpha_bar') / (1 - alpha_bar)
-            variance       = (1 - alpha_bar') / (1 - alpha_bar) beta
+        Step 0 leads to the clean image, so its variance is 0.
         """
-        previous = np.arange(self.T) - 1
-        return posterior(self, np.arange(self.T), previous)
+        return posterior_from_alpha_bars(self.alpha_bar, np.append(1.0, self.alpha_bar[:-1]))
 
     def rates(self, step):
         """signal_rate and noise_rate as floats at any step in [-1, T-1].
@@ -124,19 +120,20 @@ class Schedule:
         return self.step_at(sigma)
 
 
-def posterior(schedule, step, previous):
-    """The posterior of x at ``previous`` given x at ``step`` and x0: x0_coefficient, x_coefficient, variance.
+def posterior_from_alpha_bars(alpha_bar, alpha_bar_previous):
+    """q(x_previous | x, x0) as x0_coefficient, x_coefficient, variance; numbers or arrays.
 
-    The two need not be neighbours: with alpha = alpha_bar[step] / alpha_bar[previous] and beta = 1 - alpha
-    the same three formulas hold for any stride (Nichol and Dhariwal, 2021, section 4). ``previous`` may be
-    -1, the clean image. Accepts numbers or arrays of integer steps.
+    With alpha = alpha_bar / alpha_bar_previous and beta = 1 - alpha (Ho et al., 2020, eq. 7):
+        x0_coefficient = sqrt(alpha_bar_previous) beta / (1 - alpha_bar)
+        x_coefficient  = sqrt(alpha) (1 - alpha_bar_previous) / (1 - alpha_bar)
+        variance       = beta (1 - alpha_bar_previous) / (1 - alpha_bar)
+    The two steps need not be neighbours: the same holds for any stride (Nichol and Dhariwal, 2021, section 4).
     """
-    alpha_bar = schedule.alpha_bar[step]
-    alpha_bar_previous = np.where(previous == CLEAN, 1.0, schedule.alpha_bar[previous])
-    beta = 1 - alpha_bar / alpha_bar_previous
-    x0_coefficient = np.sqrt(alpha_bar_previous) * beta / (1 - alpha_bar)
-    x_coefficient = np.sqrt(alpha_bar / alpha_bar_previous) * (1 - alpha_bar_previous) / (1 - alpha_bar)
-    variance = (1 - alpha_bar_previous) / (1 - alpha_bar) * beta
+    alpha = alpha_bar / alpha_bar_previous
+    beta = 1 - alpha
+    x0_coefficient = alpha_bar_previous**0.5 * beta / (1 - alpha_bar)
+    x_coefficient = alpha**0.5 * (1 - alpha_bar_previous) / (1 - alpha_bar)
+    variance = beta * (1 - alpha_bar_previous) / (1 - alpha_bar)
     return x0_coefficient, x_coefficient, variance
 
 

@@ -11,6 +11,9 @@ With g the gradient, n the step number from 1, and clip the factor of global-nor
 The decay acts on the parameter itself, not through the moments ("decoupled"), and only on the first
 ``decayed`` values of the buffer: weights come first, then biases and norms.
 
+A clip that is not positive (0 or NaN, from gradients that are not finite) makes the step do nothing, so one
+bad batch never reaches the parameters.
+
 What changes from step to step (learning rate, step number, clip, average decay) comes in one-element
 arrays, because a captured graph freezes plain numbers. There is no backward and no cache.
 
@@ -62,6 +65,8 @@ def forward(
     if not 0 <= decayed <= P:
         raise ValueError(f"adamw: decayed must lie in [0, {P}], got {decayed!r}")
 
+    if not clip[0] > 0:
+        return
     step = float(step_number[0])
     g = grads * clip
     mean *= beta1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tinydiff.noise.schedules import CLEAN
+from tinydiff.noise.schedules import CLEAN, posterior_from_alpha_bars
 from tinydiff.samplers.trajectory import State, pairs
 
 VARIANCES = ("posterior", "beta")
@@ -25,12 +25,9 @@ def ddpm(denoise, x, schedule, steps, *, noise, variance="posterior"):
     for i, (step, following) in enumerate(pairs(steps)):
         x0_hat = denoise(x, step)
         yield State(step, x, x0_hat)
-        # a, s -> sqrt(alpha_bar), sqrt(1 - alpha_bar), here and at the following step; beta of the stride
-        (a, s), (a_next, s_next) = schedule.rates(step), schedule.rates(following)
-        beta = 1 - (a / a_next) ** 2
-        mean = (a_next * beta / s**2) * x0_hat + (a / a_next * s_next**2 / s**2) * x  # eq. 7
-        if following == CLEAN:
-            x = mean
-        else:
-            x = mean + math.sqrt(beta if variance == "beta" else beta * s_next**2 / s**2) * noise(i)
+        (a, _), (a_next, _) = schedule.rates(step), schedule.rates(following)
+        x0_coefficient, x_coefficient, posterior_variance = posterior_from_alpha_bars(a**2, a_next**2)
+        x = x0_coefficient * x0_hat + x_coefficient * x
+        if following != CLEAN:
+            x = x + math.sqrt(posterior_variance if variance == "posterior" else 1 - (a / a_next) ** 2) * noise(i)
     yield State(CLEAN, x, x)

@@ -1,0 +1,148 @@
+"""MNIST in its idx format: found on disk, or downloaded and checked.
+
+An idx file is a big-endian header (two zero bytes, a type code, the number of axes, then each axis' length as
+32 bits) and the values, here unsigned bytes; it may be gzipped.
+Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import math
+import os
+import tempfile
+import urllib.request
+import zlib
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tinydiff.data.dataset import Dataset
+
+UNSIGNED_BYTE = 0x08
+FILES = {
+    # split: (images, labels), each a file name and the SHA-256 of its content, unzipped
+    "train": (
+        ("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+        ("train-labels-idx1-ubyte", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+    ),
+    "test": (
+        ("t10k-images-idx3-ubyte", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+        ("t10k-labels-idx1-ubyte", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+    ),
+}
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+
+
+class NotFound(ValueError):
+    """The files are in none of the places looked at and could not be downloaded."""
+
+
+def load(split="train", *, data_dir=None, download=True):
+    """MNIST as a ``Dataset`` of 60,000 (train) or 10,000 (test) images (n, 28, 28, 1).
+
+    Looks in ``data_dir`` (and nowhere else, if given), else in ``$TINYDIFF_DATA`` and the user's cache, then
+    downloads into the cache from ``MIRRORS`` (or ``$TINYDIFF_MIRROR``), checking SHA-256.
+
+    Raises ``NotFound`` if it can be had nowhere, ``ValueError`` naming the file for one that is truncated,
+    not in idx format, or inconsistent.
+    """
+    if split not in FILES:
+        raise ValueError(f"split must be one of {', '.join(FILES)}, got {split!r}")
+    images_path, labels_path = (_locate(name, sha256, data_dir, download) for name, sha256 in FILES[split])
+    images, labels = read_idx(images_path, axes=3), read_idx(labels_path, axes=1)
+    if len(images) != len(labels):
+        raise ValueError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {images_path}")
+    if labels.max(initial=0) > 9:
+        raise ValueError(f"{labels_path}: label {labels.max()} is not a digit")
+    return Dataset(f"mnist {split}", images[..., None], labels.astype(np.int32), 10)
+
+
+def read_idx(path, *, axes):
+    """The unsigned bytes of an idx file with that many axes, gzipped or not, as a uint8 array.
+
+    Raises ``ValueError`` naming the file if it is truncated, too long, or of another format.
+    """
+    content = _content(path)
+    magic = bytes([0, 0, UNSIGNED_BYTE, axes])
+    if content[:4] != magic:
+        raise ValueError(f"{path} is not an idx file of bytes with {axes} axes: begins {content[:4].hex()}, not {magic.hex()}")
+    header = 4 + 4 * axes
+    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4)]
+    if len(content) != header + math.prod(shape):
+        raise ValueError(
+            f"{path} is truncated or damaged: {' x '.join(map(str, shape))} values need "
+            f"{header + math.prod(shape)} bytes, the file holds {len(content)}"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _content(path):
+    """The bytes of a file, unzipped if it is gzipped."""
+    content = Path(path).read_bytes()
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is truncated or damaged: {error}") from None
+
+
+def cache_dir():
+    """Where downloads are kept: ``$XDG_CACHE_HOME/tinydiff/mnist``, by default under ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinydiff" / "mnist"
+
+
+def _locate(name, sha256, data_dir, download):
+    """The path of a file, gzipped or not, downloading it if need be and allowed."""
+    if data_dir:
+        places = [Path(data_dir)]
+    else:
+        places = [Path(os.environ["TINYDIFF_DATA"])] if os.environ.get("TINYDIFF_DATA") else []
+        places.append(cache_dir())
+    for place in places:
+        for folder in (place, place / "mnist"):
+            for path in (folder / f"{name}.gz", folder / name):
+                if path.is_file():
+                    return path
+    looked = f"{name}[.gz] is not in {' or '.join(map(str, places))}"
+    if data_dir or not download:
+        raise NotFound(looked)
+    return _download(f"{name}.gz", sha256, looked)
+
+
+def _download(file, sha256, looked):
+    """Fetch a file into the cache; it appears there whole and checked, or not at all."""
+    mirrors = (os.environ["TINYDIFF_MIRROR"],) if os.environ.get("TINYDIFF_MIRROR") else MIRRORS
+    folder = cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for mirror in mirrors:
+        url = mirror.rstrip("/") + "/" + file
+        handle, partial = tempfile.mkstemp(dir=folder, prefix=file)
+        try:
+            with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=30) as response:
+                _copy_with_progress(response, out, file)
+            if hashlib.sha256(_content(partial)).hexdigest() != sha256:
+                raise ValueError("the content has the wrong checksum")
+            os.replace(partial, folder / file)
+            return folder / file
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            failures.append(f"{url}: {getattr(error, 'reason', error)}")
+        finally:
+            Path(partial).unlink(missing_ok=True)
+    raise NotFound(f"{looked}, and could not be downloaded: {'; '.join(failures)}")
+
+
+def _copy_with_progress(response, out, file):
+    size = int(response.headers.get("Content-Length") or 0) or None
+    with tqdm(total=size, unit="B", unit_scale=True, desc=file) as bar:
+        while chunk := response.read(1 << 16):
+            out.write(chunk)
+            bar.update(len(chunk))

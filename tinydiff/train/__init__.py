@@ -1,0 +1,7 @@
+"""Training: configuration, the training step, and runs that can be stopped and resumed."""
+
+from tinydiff.train.config import TrainConfig
+from tinydiff.train.run import run
+from tinydiff.train.trainer import Metrics, NonFinite, Trainer
+
+__all__ = ["Metrics", "NonFinite", "TrainConfig", "Trainer", "run"]

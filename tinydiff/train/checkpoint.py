@@ -1,0 +1,118 @@
+"""Checkpoints: one safetensors file that holds all it takes to go on as if nothing had happened.
+
+    model.<name>           parameters, under diffusers' names, in this project's layouts
+    average.<name>         their running average
+    adamw.mean.<name>      the optimizer's moments
+    adamw.mean_square.<name>
+    metadata               "step" and "config" (JSON)
+
+A file appears under its name whole or not at all: it is written to a temporary file beside it, synced to
+disk and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from tinydiff.train.config import TrainConfig
+
+FORMAT = "tinydiff-1"
+PARTS = ("model", "average", "adamw.mean", "adamw.mean_square")
+
+
+class Checkpoint(NamedTuple):
+    """A file's content: ``parts`` maps each of ``PARTS`` to named NumPy arrays."""
+
+    step: int
+    config: TrainConfig
+    parts: dict[str, dict[str, np.ndarray]]
+
+
+def path_for(folder, step):
+    return Path(folder) / f"step-{step:07d}.safetensors"
+
+
+def save(path, checkpoint):
+    """Write a checkpoint. Raises ``OSError`` if that fails; a file of that name then is as it was."""
+    tensors = {
+        f"{part}.{name}": array for part, named in checkpoint.parts.items() for name, array in named.items()
+    }
+    metadata = {"format": FORMAT, "step": str(checkpoint.step), "config": json.dumps(checkpoint.config.to_dict())}
+    write_atomically(path, safetensors.numpy.save(tensors, metadata))
+
+
+def load(path):
+    """Read a checkpoint, from a file or the newest in a folder (or in its ``checkpoints``).
+
+    Raises ``ValueError`` naming the file if it is missing, truncated, not a checkpoint of this project, or
+    holds a value that is not finite.
+    """
+    path = find(path)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"{path} is not a tinydiff checkpoint (format {metadata.get('format')!r}, not {FORMAT!r})")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
+    try:
+        step, config = int(metadata["step"]), TrainConfig(**json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} describes a configuration this version cannot read: {error}") from None
+
+    parts = {part: {} for part in PARTS}
+    for name, array in tensors.items():
+        part = next((part for part in PARTS if name.startswith(part + ".")), None)
+        if part is None:
+            raise ValueError(f"{path}: unexpected tensor {name}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path}: tensor {name} holds a value that is not finite")
+        parts[part][name.removeprefix(part + ".")] = array
+    return Checkpoint(step, config, parts)
+
+
+def find(path):
+    """The checkpoint file that ``path`` means: itself, or the newest in the folder it names."""
+    path = Path(path)
+    if path.is_dir():
+        files = saved(path) or saved(path / "checkpoints")
+        if not files:
+            raise ValueError(f"{path} holds no checkpoint (step-*.safetensors)")
+        return files[-1]
+    if not path.is_file():
+        raise ValueError(f"checkpoint {path} does not exist")
+    return path
+
+
+def saved(folder):
+    """The checkpoint files in a folder, oldest first."""
+    return sorted(Path(folder).glob("step-*.safetensors"))
+
+
+def write_atomically(path, content):
+    """Write bytes so that ``path`` holds either what it held or all of ``content``, whatever happens."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the rename itself must reach the disk; elsewhere a folder cannot be synced
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

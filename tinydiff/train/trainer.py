@@ -1,0 +1,174 @@
+"""The training step and its state, apart from files, clocks and signals (those are in ``run``)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tinydiff.data.dataset import bytes_to_signed
+from tinydiff.generate import generate
+from tinydiff.model.unet import UNet
+from tinydiff.noise import schedules
+from tinydiff.noise.corrupt import Corruptor
+from tinydiff.train.averaging import decay_at
+from tinydiff.train.checkpoint import Checkpoint
+from tinydiff.train.gradients import clip_factor
+
+
+class Metrics(NamedTuple):
+    """What one training step reports; the same for the same run, so no clock in it."""
+
+    step: int
+    loss: float
+    grad_norm: float  # before clipping
+    learning_rate: float
+
+
+class NonFinite(ArithmeticError):
+    """A loss or gradient became infinite or NaN."""
+
+
+class Trainer:
+    """A model in training. State: parameters, their average, two moments and the step number.
+
+    Every random number is a function of (seed, purpose, step, place in the batch), so the state above is all
+    a checkpoint needs for training to continue bit for bit.
+    """
+
+    def __init__(self, config, dataset, backend):
+        model = config.model
+        shape = (model.size, model.size, model.image_channels)
+        if dataset.images.shape[1:] != shape:
+            raise ValueError(f"{dataset.name} has images of {dataset.images.shape[1:]}, the model takes {shape}")
+        if model.classes and dataset.classes != model.classes:
+            raise ValueError(f"{dataset.name} has {dataset.classes} classes, the model {model.classes}")
+        self.config, self.dataset, self.backend = config, dataset, backend
+        self.schedule = schedules.get(config.schedule, config.noise_steps)
+        self.corrupt = Corruptor(self.schedule, config.prediction, config.loss_weight, backend)
+        self.images = backend.asarray(dataset.images)
+        self.labels = backend.asarray(dataset.labels, np.int32)
+
+        self.model = UNet(model, backend)
+        self.averaged_model = UNet(model, backend)  # its parameters are the average
+        self.parameters = self.model.parameters
+        self.average = self.averaged_model.parameters.values
+        self.mean = backend.zeros(self.parameters.count)
+        self.mean_square = backend.zeros(self.parameters.count)
+        self.parameters.initialise(config.seed)
+        self.average[...] = self.parameters.values
+        self.step = 0
+
+        # what changes from step to step, in arrays that a captured step can read
+        self._number = backend.zeros(1, np.int64)
+        self._learning_rate = backend.zeros(1)
+        self._average_decay = backend.zeros(1)
+        self._index = backend.zeros(config.batch, np.int64)
+        self._slot = backend.asarray(np.arange(config.batch))
+        self._run_step = backend.capture(self._step)
+        self._epoch, self._order = None, None
+
+    def train_step(self):
+        """One step: batch, corrupt, forward, loss, backward, clip, AdamW, average. Returns its ``Metrics``.
+
+        Raises ``NonFinite``, naming the first bad tensor, with the state as it was before the step.
+        """
+        number = self.step + 1
+        learning_rate = self.config.learning_rate_at(number)
+        self._number[...] = number
+        self._learning_rate[...] = learning_rate
+        self._average_decay[...] = decay_at(number, self.config.average_decay)
+        self._index[...] = self.backend.asarray(self._batch_indices(self.step))
+        loss, norm, x, prediction = self._run_step()
+
+        loss, norm = float(self.backend.to_numpy(loss)), float(self.backend.to_numpy(norm)[0])
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise NonFinite(
+                f"training step {number}: loss {loss:g}, gradient norm {norm:g}; "
+                f"the first tensor that is not finite is {self._first_bad(x, prediction)}"
+            )
+        self.step = number
+        return Metrics(number, loss, norm, learning_rate)
+
+    def _step(self):
+        config, backend, parameters = self.config, self.backend, self.parameters
+        classes = config.model.classes
+
+        x0 = bytes_to_signed(self.images[self._index])
+        step = (self._draw("step", (), "uniform") * config.noise_steps).astype(np.int32)
+        eps = self._draw("noise", x0.shape[1:], "normal")
+        labels = None
+        if classes:
+            labels = self.labels[self._index]
+            dropped = self._draw("label_drop", (), "uniform") < config.label_dropout
+            labels = labels * ~dropped + classes * dropped  # the null label is the last
+        x, target, weight = self.corrupt(x0, eps, step)
+
+        prediction, cache = self.model.forward(x, step.astype(x.dtype), labels)
+        loss, loss_cache = backend.mse_loss.forward(prediction, target, weight)
+        dprediction, _, _ = backend.mse_loss.backward(1.0, loss_cache)
+        self.model.backward(dprediction, cache)
+
+        norm, clip = clip_factor(parameters.grads, config.clip)
+        backend.adamw.forward(
+            parameters.values,
+            parameters.grads,
+            self.mean,
+            self.mean_square,
+            self.average,
+            learning_rate=self._learning_rate,
+            step_number=self._number,
+            clip=clip,
+            average_decay=self._average_decay,
+            decayed=parameters.decayed,
+            weight_decay=config.weight_decay,
+        )
+        return loss, norm, x, prediction
+
+    def sample(self, labels, **options):
+        """The states of drawing these labels with the averaged parameters (see ``generate``)."""
+        return generate(self.averaged_model, self.schedule, self.config.prediction, labels, **options)
+
+    def checkpoint(self):
+        """The state, as a ``Checkpoint``."""
+        flats = (self.parameters.values, self.average, self.mean, self.mean_square)
+        parts = ("model", "average", "adamw.mean", "adamw.mean_square")
+        return Checkpoint(
+            self.step, self.config, {part: self.parameters.to_numpy(flat) for part, flat in zip(parts, flats)}
+        )
+
+    def restore(self, checkpoint):
+        """Continue from a checkpoint. Raises ``ValueError`` naming the first parameter that does not fit."""
+        parts = checkpoint.parts
+        self.parameters.load(self.parameters.values, parts["model"])
+        self.parameters.load(self.average, parts["average"])
+        self.parameters.load(self.mean, parts["adamw.mean"])
+        self.parameters.load(self.mean_square, parts["adamw.mean_square"])
+        self.step = checkpoint.step
+
+    def _draw(self, purpose, shape, kind):
+        """Random numbers for every place in the batch, for this training step."""
+        return self.backend.philox.forward(self.config.seed, purpose, self._slot, self._number, shape, kind=kind)
+
+    def _batch_indices(self, steps_done):
+        """Which images make the next batch: epochs follow one another, each in an order of its own."""
+        n = len(self.dataset)
+        position = steps_done * self.config.batch + np.arange(self.config.batch)
+        return np.array([self._epoch_order(epoch)[place] for epoch, place in zip(*np.divmod(position, n))])
+
+    def _epoch_order(self, epoch):
+        if epoch != self._epoch:
+            sample = self.backend.asarray(np.arange(len(self.dataset)))
+            bits = self.backend.philox.forward(self.config.seed, "order", sample, int(epoch), (), kind="bits")
+            self._epoch, self._order = epoch, np.argsort(self.backend.to_numpy(bits), kind="stable")
+        return self._order
+
+    def _first_bad(self, x, prediction):
+        """The first tensor that is not finite, in the order a step computes them."""
+        tensors = [("the noisy input", x), ("the prediction", prediction)]
+        tensors += [(f"the gradient of {each.name}", each.grad) for each in reversed(list(self.parameters))]
+        for name, tensor in tensors:
+            if not np.isfinite(self.backend.to_numpy(tensor)).all():
+                return name
+        return "a sum of finite numbers that overflows"
