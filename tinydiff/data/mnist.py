@@ -61,7 +61,7 @@ def load(split="train", *, data_dir=None, download=True):
         raise ValueError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {images_path}")
     if labels.max(initial=0) > 9:
         raise ValueError(f"{labels_path}: label {labels.max()} is not a digit")
-    return Dataset(f"mnist {split}", images[..., None], labels.astype(np.int32), 10)
+    return Dataset("mnist" if split == "train" else f"mnist {split}", images[..., None], labels.astype(np.int32), 10)
 
 
 def read_idx(path, *, axes):

@@ -27,8 +27,9 @@ class UNetConfig:
     image_channels: int = 1
     channels: tuple[int, ...] = (64, 128, 256)
     blocks: int = 2  # residual blocks a level on the way down; one more on the way up
-    attention_levels: tuple[int, ...] = (2,)  # levels with attention after each block; the middle always has
-    head_width: int = 64
+    attention_levels: tuple[int, ...] = (-1,)  # levels with attention after each block, -1 the lowest; the middle
+    # always has attention
+    head_width: int = 64  # one head of the full width where a level is narrower
     classes: int = 10  # 0: no class conditioning
     groups: int = 32
     eps: float = 1e-5
@@ -49,8 +50,10 @@ class UNetConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.classes < 0:
             raise ValueError(f"classes must be at least 0, got {self.classes}")
-        if any(level not in range(levels) for level in self.attention_levels):
-            raise ValueError(f"attention_levels must lie in [0, {levels}), got {self.attention_levels}")
+        if any(level not in range(-levels, levels) for level in self.attention_levels):
+            raise ValueError(f"attention_levels must lie in [{-levels}, {levels}), got {self.attention_levels}")
+        resolved = tuple(sorted({level % levels for level in self.attention_levels}))
+        object.__setattr__(self, "attention_levels", resolved)
         if self.downsample_padding not in (0, 1):
             raise ValueError(f"downsample_padding must be 0 or 1, got {self.downsample_padding}")
         if any(width % self.groups for width in self.channels):
@@ -100,7 +103,7 @@ class UNet:
             return ResBlock(parameters, name, C, O, E, film=config.film, **norm)
 
         def attention(name, C):
-            return AttentionBlock(parameters, name, C, head_width=config.head_width, **norm)
+            return AttentionBlock(parameters, name, C, head_width=min(config.head_width, C), **norm)
 
         def level(name, index, widths, O):
             return [

@@ -16,6 +16,7 @@ class TrainConfig:
     """A model, its noise, its optimizer. Raises ``ValueError`` naming the field that is out of range."""
 
     model: UNetConfig = UNetConfig()
+    data: str = "mnist"  # the name of the data set
     schedule: str = "cosine"
     noise_steps: int = 200  # T
     prediction: str = "v"

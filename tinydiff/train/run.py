@@ -46,6 +46,8 @@ def run(
     Raises ``OSError`` if the folder cannot be written, ``NonFinite`` from the trainer. The checkpoints
     already there survive both.
     """
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes must be positive, got {minutes:g}")
     folder = Path(folder)
     for each in (folder / "checkpoints", folder / "samples"):
         each.mkdir(parents=True, exist_ok=True)

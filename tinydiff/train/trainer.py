@@ -40,6 +40,8 @@ class Trainer:
     def __init__(self, config, dataset, backend):
         model = config.model
         shape = (model.size, model.size, model.image_channels)
+        if dataset.name != config.data:
+            raise ValueError(f"the run is on {config.data}, got the data set {dataset.name}")
         if dataset.images.shape[1:] != shape:
             raise ValueError(f"{dataset.name} has images of {dataset.images.shape[1:]}, the model takes {shape}")
         if model.classes and dataset.classes != model.classes:

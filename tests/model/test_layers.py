@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from tests.checks import normal
+from tests.model.checks import assert_caught, check, make
+from tinydiff.model.layers import ClassEmbedding, Conv2d, GroupNorm, Linear
+
+
+def test_linear():
+    layer, parameters = make(lambda p: Linear(p, "linear", 3, 2))
+    check(layer, parameters, {"x": normal(0, 2, 4, 3)})
+
+
+def test_conv2d():
+    layer, parameters = make(lambda p: Conv2d(p, "conv", 2, 3, 3, stride=2, padding=1))
+    check(layer, parameters, {"x": normal(0, 2, 4, 4, 2), "add": normal(1, 2, 1, 1, 3)})
+
+
+@pytest.mark.parametrize("silu", [False, True])
+def test_group_norm(silu):
+    layer, parameters = make(lambda p: GroupNorm(p, "norm", 4, 2, 1e-5, silu=silu))
+    check(layer, parameters, {"x": normal(0, 2, 3, 3, 4)})
+
+
+def test_class_embedding():
+    layer, parameters = make(lambda p: ClassEmbedding(p, "classes", 3, 4))
+    check(layer, parameters, {"labels": np.array([2, 0, 2])})
+
+
+def test_a_bias_without_gradient_is_caught(monkeypatch):
+    layer, parameters = make(lambda p: Linear(p, "linear", 3, 2))
+    assert_caught(monkeypatch, layer, parameters, {"x": normal(0, 4, 3)}, "self.bias.grad[...]", "_")
+
+
+def test_a_gradient_that_adds_instead_of_overwriting_is_caught(monkeypatch):
+    layer, parameters = make(lambda p: ClassEmbedding(p, "classes", 3, 4))
+    line = "self.weight.grad[...], dlabels = self.op.backward(dy, cache)"
+    adds = "dweight, dlabels = self.op.backward(dy, cache); self.weight.grad[...] += dweight"
+    assert_caught(monkeypatch, layer, parameters, {"labels": np.array([2, 0, 2])}, line, adds)

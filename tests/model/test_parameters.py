@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from tinydiff import backends
+from tinydiff.model.parameters import Constant, Normal, Parameters, Uniform
+
+
+def build():
+    parameters = Parameters(backends.get("numpy"))
+    parameters.add("a.bias", (3,), Constant(2.0))
+    parameters.add("a.weight", (200, 3), Uniform(0.5), decay=True)
+    parameters.add("b", (1000,), Normal(3.0))
+    parameters.allocate()
+    return parameters
+
+
+def test_views_share_the_flat_buffers_and_decayed_values_come_first():
+    parameters = build()
+    assert parameters.count == 1603 and parameters.decayed == 600
+    parameters.values[:600], parameters.grads[600:603] = 1, 2
+    assert (parameters["a.weight"].value == 1).all() and (parameters["a.bias"].grad == 2).all()
+    parameters["b"].value[...] = 3
+    assert (parameters.values[603:] == 3).all()
+
+
+def test_initial_values():
+    parameters = build()
+    parameters.initialise(1)
+    weight = parameters["a.weight"].value
+    assert np.abs(weight).max() <= 0.5 and abs(weight.std() - 0.5 / np.sqrt(3)) < 0.02
+    assert abs(parameters["b"].value.std() - 3) < 0.3 and (parameters["a.bias"].value == 2).all()
+    other = build()
+    other.initialise(1)
+    assert np.array_equal(other.values, parameters.values)
+    other.initialise(2)
+    assert not np.array_equal(other.values, parameters.values)
+
+
+def test_named_arrays_round_trip():
+    parameters, flat = build(), np.arange(1603, dtype=np.float32)
+    named = parameters.to_numpy(flat)
+    assert list(named) == ["a.bias", "a.weight", "b"] and named["a.weight"].shape == (200, 3)
+    back = np.zeros_like(flat)
+    parameters.load(back, named)
+    assert np.array_equal(back, flat)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda named: named.pop("b"), "parameter b is missing"),
+        (lambda named: named.update(c=np.ones(1)), "parameter c is not part of this model"),
+        (lambda named: named.update(b=np.ones(9)), r"parameter b must have shape \(1000,\), got \(9,\)"),
+    ],
+)
+def test_arrays_that_do_not_fit_change_nothing(change, message):
+    parameters = build()
+    named = parameters.to_numpy(np.ones(1603, np.float32))
+    change(named)
+    with pytest.raises(ValueError, match=message):
+        parameters.load(parameters.values, named)
+    assert (parameters.values == 0).all()
+
+
+def test_a_name_is_declared_once():
+    parameters = build()
+    with pytest.raises(ValueError, match="parameter 'b' is declared twice"):
+        parameters.add("b", (1,), Constant(0.0))

@@ -1,0 +1,50 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.checks import normal, seeds
+from tests.model.checks import assert_caught, check, make
+from tinydiff.model.res_block import ResBlock
+
+
+def block(C, O, E, groups, film, seed=0):
+    return make(lambda p: ResBlock(p, "res", C, O, E, groups=groups, eps=1e-5, film=film), seed)
+
+
+@given(
+    N=st.integers(1, 2),
+    H=st.integers(2, 4),
+    W=st.integers(2, 4),
+    groups=st.integers(1, 2),
+    wider=st.booleans(),
+    film=st.booleans(),
+    seed=seeds,
+)
+def test_gradient(N, H, W, groups, wider, film, seed):
+    C, E = 2 * groups, 3
+    res, parameters = block(C, 2 * C if wider else C, E, groups, film, seed)
+    check(res, parameters, {"x": normal(seed, N, H, W, C), "time": normal(seed + 1, N, E)}, seed=seed)
+
+
+@pytest.mark.parametrize(
+    "film, line, replacement",
+    [
+        (False, "dx + dx_shortcut", "dx"),
+        (False, "backward(dresidual, cache.conv_shortcut)", "backward(2 * dresidual, cache.conv_shortcut)"),
+        (False, "dmodulation = dmodulation.reshape(len(dy), self.O)", "dmodulation = 0 * dmodulation.reshape(len(dy), self.O)"),
+        (True, "= dscale, dshift", "= dshift, dscale"),
+        (True, "dh = self.backend.silu.backward(dh, cache.silu)\n", "pass\n"),
+    ],
+)
+def test_a_dropped_term_is_caught(monkeypatch, film, line, replacement):
+    res, parameters = block(4, 6, 3, 2, film)
+    inputs = {"x": normal(0, 2, 3, 3, 4), "time": normal(1, 2, 3)}
+    assert_caught(monkeypatch, res, parameters, inputs, line, replacement)
+
+
+def test_it_begins_as_its_shortcut():
+    res, parameters = block(4, 4, 3, 2, False)
+    parameters.initialise(0)
+    x = normal(0, 1, 3, 3, 4)
+    y, _ = res.forward(x, normal(1, 1, 3))
+    assert (y == x).all()

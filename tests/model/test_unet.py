@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+
+from tests.checks import normal
+from tests.model.checks import OnlyX, assert_caught, check, randomise
+from tinydiff import backends
+from tinydiff.model.unet import UNet, UNetConfig
+
+
+def build(dtype=np.float64, seed=0, **changes):
+    config = dict(size=8, channels=(4, 8), blocks=1, groups=2, head_width=4, classes=3)
+    model = UNet(UNetConfig(**{**config, **changes}), backends.get("numpy"), dtype)
+    randomise(model.parameters, seed)
+    return model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"film": True},
+        {"classes": 0},
+        {"blocks": 2, "attention_levels": (0, 1)},
+        {"attention_levels": (), "image_channels": 3},
+        {"channels": (4, 4, 8), "downsample_padding": 0},
+        {"channels": (4,)},
+    ],
+    ids=str,
+)
+def test_gradient(changes):
+    """Every parameter and the image, along random directions."""
+    model = build(**changes)
+    x = normal(0, 2, 8, 8, model.config.image_channels)
+    check(OnlyX(model, x), model.parameters, {"x": x}, directions=3)
+
+
+@pytest.mark.parametrize(
+    "line, replacement",
+    [
+        ("dh, dskip = self.backend.concat.backward(dh, next(up))", "dh, dskip = self.backend.concat.backward(dh, next(up)); dskip = 0 * dskip"),
+        ("dh = dh + dskips.pop()\n                dh, _ = downsample", "dskips.pop()\n                dh, _ = downsample"),
+        ("dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2)", "dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2); dtime_block = 0"),
+        ("dembedding = self.backend.silu.backward(dtime, cache.time_silu)", "dembedding = dtime"),
+        ("dh = dh + dskips.pop()\n        dx, _", "dx, _"),
+    ],
+)
+def test_a_dropped_term_is_caught(monkeypatch, line, replacement):
+    model, x = build(), normal(0, 2, 8, 8, 1)
+    assert_caught(monkeypatch, OnlyX(model, x), model.parameters, {"x": x}, line, replacement, directions=3)
+
+
+def test_the_reference_configuration_has_15_7_million_parameters():
+    backend = backends.get("numpy")
+    assert UNet(UNetConfig(), backend).parameters.count == 15_725_441
+    assert UNet(UNetConfig(channels=(32, 64, 128)), backend).parameters.count == 3_940_801
+
+
+def test_names_are_those_of_diffusers():
+    names = {parameter.name for parameter in build(blocks=2, channels=(4, 8, 8)).parameters}
+    for name in (
+        "conv_in.weight",
+        "time_embedding.linear_1.weight",
+        "class_embedding.weight",
+        "down_blocks.0.resnets.1.conv1.weight",
+        "down_blocks.1.resnets.0.conv_shortcut.bias",
+        "down_blocks.0.downsamplers.0.conv.weight",
+        "down_blocks.2.attentions.1.to_out.0.bias",
+        "mid_block.attentions.0.group_norm.weight",
+        "up_blocks.0.resnets.2.time_emb_proj.weight",
+        "up_blocks.0.attentions.0.to_q.weight",
+        "up_blocks.1.upsamplers.0.conv.bias",
+        "conv_norm_out.weight",
+        "conv_out.bias",
+    ):
+        assert name in names
+    assert not any(name.startswith(("down_blocks.2.downsamplers", "up_blocks.2.upsamplers")) for name in names)
+
+
+def test_backward_may_be_called_again_and_inputs_stay_as_they_are():
+    model, x = build(), normal(0, 2, 8, 8, 1)
+    before = x.copy()
+    wrapped = OnlyX(model, x)
+    y, cache = wrapped.forward(x)
+    once = wrapped.backward(y, cache).copy(), model.parameters.grads.copy()
+    again = wrapped.backward(y, cache), model.parameters.grads
+    assert np.array_equal(once[0], again[0]) and np.array_equal(once[1], again[1])
+    assert np.array_equal(x, before)
+
+
+def test_the_label_and_the_step_matter_and_the_null_label_is_one_of_them():
+    model, x = build(np.float32), normal(0, 1, 8, 8, 1, dtype=np.float32)
+
+    def predict(step, label):
+        return model.forward(x, np.array([step], np.float32), np.array([label]))[0]
+
+    outputs = [predict(1, 0), predict(2, 0), predict(1, 1), predict(1, 3)]
+    assert all(not np.allclose(a, b) for i, a in enumerate(outputs) for b in outputs[:i])
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 4\)"):
+        predict(1, 4)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"size": 30, "channels": (4, 8, 8)}, "size must be divisible by 4, as 3 levels halve it 2 times, got 30"),
+        ({"groups": 3}, r"groups must divide every width in \(4, 8\), got 3"),
+        ({"channels": ()}, "channels must be at least one positive width"),
+        ({"channels": (5, 10), "groups": 1}, "channels must begin with an even width, got 5"),
+        ({"attention_levels": (2,)}, r"attention_levels must lie in \[-2, 2\)"),
+        ({"classes": -1}, "classes must be at least 0"),
+        ({"blocks": 0}, "blocks must be at least 1"),
+        ({"downsample_padding": 2}, "downsample_padding must be 0 or 1"),
+    ],
+)
+def test_bad_config(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build(**changes)
+
+
+def test_bad_input():
+    model, step, labels = build(), np.ones(1), np.zeros(1, int)
+    with pytest.raises(ValueError, match=r"unet: x must have shape \(N, H, W, 1\) with H and W divisible by 2, got \(1, 7, 8, 1\)"):
+        model.forward(np.ones((1, 7, 8, 1)), step, labels)
+    with pytest.raises(ValueError, match="labels must be given exactly when the model has classes"):
+        model.forward(np.ones((1, 8, 8, 1)), step)

@@ -1,0 +1,280 @@
+"""The command line: ``tinydiff train | sample | info``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import platform
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tinydiff import __version__, backends, data, pictures, report
+from tinydiff.data import mnist
+from tinydiff.generate import generate
+from tinydiff.model.unet import UNet
+from tinydiff.noise import schedules
+from tinydiff.samplers import SAMPLERS, finish
+from tinydiff.samplers.ddpm import VARIANCES
+from tinydiff.train import NonFinite, Trainer, run
+from tinydiff.train import checkpoint as checkpoints
+from tinydiff.train.presets import PRESETS
+
+BAD_INPUT = 2  # exit status
+SAMPLE_BATCH = 50  # images drawn at a time
+
+
+def main(argv=None):
+    """Entry point of the ``tinydiff`` command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
+    )
+    parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="train | sample | info")
+
+    command = commands.add_parser("train", help="train a model")
+    add_train_arguments(command)
+    command.set_defaults(function=train)
+
+    command = commands.add_parser("sample", help="draw images with a trained model")
+    add_sample_arguments(command)
+    command.set_defaults(function=sample)
+
+    command = commands.add_parser("info", help="what this installation can do here")
+    command.set_defaults(function=info)
+
+    args = parser.parse_args(argv)
+    return call(args.function, args)
+
+
+def call(function, args):
+    """Run a command so that bad input and a full disk end in one line, and return the exit status.
+
+    ``TINYDIFF_TRACEBACK=1`` in the environment shows the traceback instead.
+    """
+    try:
+        return function(args) or 0
+    except KeyboardInterrupt:
+        print("tinydiff: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except (ValueError, OSError, NonFinite, MemoryError) as error:
+        if os.environ.get("TINYDIFF_TRACEBACK"):
+            raise
+        reason = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        print(f"tinydiff: {' '.join(reason.split()) or type(error).__name__}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def add_train_arguments(parser):
+    """The arguments of ``train``."""
+    parser.add_argument("--preset", choices=PRESETS, default="laptop", help="a ready-made run (default %(default)s)")
+    parser.add_argument("--data", choices=data.NAMES, default="auto", help="the data set; auto: MNIST if it can be had")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the MNIST files are")
+    parser.add_argument("--out", metavar="DIR", help="folder of the run (default runs/DATA-PRESET)")
+    parser.add_argument("--resume", metavar="PATH", help="go on with a run: its folder, or one of its checkpoints")
+    parser.add_argument("--backend", choices=backends.NAMES, default="auto")
+    parser.add_argument("--minutes", type=float, help="stop after so long; the run can be resumed")
+    parser.add_argument("--checkpoint-every", type=_at_least(1), default=200, metavar="STEPS")
+    parser.add_argument("--sample-every", type=_at_least(0), default=200, metavar="STEPS", help="0: no pictures on the way")
+    parser.add_argument("--keep", type=_at_least(1), default=3, metavar="K", help="how many checkpoints to keep")
+    for flag, (kind, text) in RUN_OVERRIDES.items():
+        parser.add_argument(f"--{flag}", type=kind, help=text, metavar=kind.__name__.upper())
+    for flag, (kind, text) in MODEL_OVERRIDES.items():
+        parser.add_argument(f"--{flag}", type=kind, help=text, metavar=kind.__name__.upper())
+
+
+def widths(text):
+    return tuple(int(each) for each in text.split(","))
+
+
+RUN_OVERRIDES = {
+    "steps": (int, "training steps"),
+    "batch": (int, "images a step"),
+    "learning-rate": (float, "its peak"),
+    "warmup-steps": (int, "steps over which the learning rate rises"),
+    "weight-decay": (float, "AdamW's decoupled decay"),
+    "schedule": (str, "noise schedule: linear or cosine"),
+    "noise-steps": (int, "T, the number of noise steps"),
+    "prediction": (str, "what the network predicts: eps, x0 or v"),
+    "loss-weight": (str, "simple or min_snr"),
+    "seed": (int, "of everything random"),
+}
+MODEL_OVERRIDES = {
+    "channels": (widths, "width of each level, as 16,32,64"),
+    "blocks": (int, "residual blocks a level"),
+    "groups": (int, "groups of the group norms"),
+}
+
+
+def train(args):
+    """Train a model and leave samples, a denoising animation and the loss curve in the run's folder."""
+    backend = backends.get(args.backend)
+    overrides = _given(args, RUN_OVERRIDES), _given(args, MODEL_OVERRIDES)
+    if args.resume:
+        if args.out:
+            raise ValueError("out goes with a new run; a resumed one goes on in its own folder")
+        path = checkpoints.find(args.resume)
+        checkpoint = checkpoints.load(path)
+        config = checkpoint.config
+        _expect_same(path, config, *overrides)
+        dataset = data.load(config.data, data_dir=args.data_dir)
+        trainer = Trainer(config, dataset, backend)
+        trainer.restore(checkpoint)
+        folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    else:
+        preset = PRESETS[args.preset].config
+        model = dataclasses.replace(preset.model, **overrides[1])
+        config = dataclasses.replace(preset, model=model, **overrides[0])
+        dataset = data.load(args.data, data_dir=args.data_dir)
+        config = dataclasses.replace(config, data=dataset.name)
+        folder = _new_folder(args.out, f"{dataset.name}-{args.preset}")
+        trainer = Trainer(config, dataset, backend)
+
+    print(
+        f"{dataset.name}: {len(dataset):,} images; U-Net {config.model.channels}: "
+        f"{trainer.parameters.count:,} parameters; backend {backend.name}; folder {folder}"
+    )
+    started, first = time.monotonic(), trainer.step
+    stopped = run(
+        trainer,
+        folder,
+        minutes=args.minutes,
+        checkpoint_every=args.checkpoint_every,
+        sample_every=args.sample_every,
+        keep=args.keep,
+    )
+    seconds = time.monotonic() - started
+    if trainer.step > first:
+        print(f"{trainer.step - first} steps in {seconds:.0f} s, {seconds / (trainer.step - first):.2f} s a step")
+    if stopped:
+        data_dir = f" --data-dir {shlex.quote(args.data_dir)}" if args.data_dir else ""
+        print(f"stopped at step {trainer.step} of {config.steps} ({stopped}); to go on:")
+        print(f"  tinydiff train --resume {shlex.quote(str(folder))}{data_dir}")
+        if stopped != "minutes":
+            return 128 + signal.Signals[stopped]
+
+    sampling = PRESETS[args.preset].sampling
+    sampling = {**sampling, "steps": min(sampling["steps"], config.noise_steps)}
+    for path in report.write(trainer, folder, sampling):
+        print(f"wrote {path}")
+    print("to draw more:")
+    print(
+        f"  tinydiff sample {shlex.quote(str(folder))} --label 7 --guidance {sampling['guidance']:g} "
+        f"--steps {sampling['steps']} --sampler {sampling['sampler']} --seed 3 --out seven.png"
+    )
+    return 0
+
+
+def add_sample_arguments(parser):
+    """The arguments of ``sample``."""
+    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
+    parser.add_argument("--label", type=int, action="append", help="class to draw; may be repeated (default: all)")
+    parser.add_argument("--count", type=_at_least(1), default=8, help="images a label (default %(default)s)")
+    parser.add_argument("--guidance", type=float, default=2.0, help="0 ignores the label, 1 follows it, more exaggerates")
+    parser.add_argument("--steps", type=int, default=25, help="of the sampler, at most the schedule's T")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
+    parser.add_argument("--eta", type=float, help="noise of ddim: 0 none, 1 as much as ddpm")
+    parser.add_argument("--variance", choices=VARIANCES, help="of ddpm")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights", choices=("average", "model"), default="average", help="averaged or last parameters")
+    parser.add_argument("--backend", choices=backends.NAMES, default="auto")
+    parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row a label (default %(default)s)")
+
+
+def sample(args):
+    """Draw images and write them as one picture."""
+    config = (checkpoint := checkpoints.load(args.checkpoint)).config
+    out = Path(args.out)
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"):
+        raise ValueError(f"out must end in .png or another picture format, got {args.out}")
+    if not out.parent.is_dir():
+        raise ValueError(f"out: the folder {out.parent} does not exist")
+    classes = max(config.model.classes, 1)
+    rows = args.label if args.label is not None else range(classes)
+    for label in rows:
+        if label not in range(classes):
+            raise ValueError(f"label must lie in [0, {classes - 1}], got {label}")
+
+    model = UNet(config.model, backends.get(args.backend))
+    try:
+        model.parameters.load(model.parameters.values, checkpoint.parts[args.weights])
+    except ValueError as error:
+        raise ValueError(f"{args.checkpoint}: {error}") from None
+    options = {name: value for name in ("eta", "variance") if (value := getattr(args, name)) is not None}
+    allowed = {"ddim": {"eta"}, "ddpm": {"variance"}}.get(args.sampler, set())
+    if options.keys() - allowed:
+        raise ValueError(f"{', '.join(options.keys() - allowed)} is not an option of the sampler {args.sampler}")
+
+    labels = np.repeat(np.array(rows), args.count)
+    schedule = schedules.get(config.schedule, config.noise_steps)
+    images = []
+    for first in range(0, len(labels), SAMPLE_BATCH):
+        states = generate(
+            model,
+            schedule,
+            config.prediction,
+            labels[first : first + SAMPLE_BATCH],
+            sampler=args.sampler,
+            steps=args.steps,
+            guidance=args.guidance,
+            seed=args.seed,
+            first=first,
+            **options,
+        )
+        images.append(model.backend.to_numpy(finish(states)))
+    pictures.grid(np.concatenate(images), args.count).save(out)
+    print(f"wrote {out}")
+
+
+def info(args):
+    """Print versions, backends and where data would be looked for."""
+    print(f"tinydiff {__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")
+    for name, state in backends.describe():
+        print(f"backend {name}: {state}")
+    try:
+        found = f"{len(mnist.load('train', download=False)):,} training images"
+    except ValueError as error:
+        found = f"not on this machine ({error}); train downloads it"
+    print(f"MNIST: {found}")
+
+
+def _given(args, overrides):
+    """The overrides given on the command line, by field name."""
+    fields = {flag.replace("-", "_") for flag in overrides}
+    return {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
+
+
+def _expect_same(path, config, run_overrides, model_overrides):
+    """Refuse to resume a checkpoint under another configuration than it was trained with."""
+    for holder, overrides in ((config, run_overrides), (config.model, model_overrides)):
+        for field, value in overrides.items():
+            if getattr(holder, field) != value:
+                raise ValueError(f"{path} was trained with {field} {getattr(holder, field)}, not {value}")
+
+
+def _new_folder(out, name):
+    """The folder of a new run: ``out`` if it holds no run yet, by default the first free runs/NAME, NAME-2, ..."""
+    if out:
+        if (Path(out) / "metrics.jsonl").exists() or (Path(out) / "checkpoints").exists():
+            raise ValueError(f"{out} already holds a run; resume it with --resume {out}, or choose another --out")
+        return Path(out)
+    folder, number = Path("runs") / name, 2
+    while folder.exists():
+        folder, number = Path("runs") / f"{name}-{number}", number + 1
+    return folder
+
+
+def _at_least(low):
+    def integer(text):
+        if (value := int(text)) < low:
+            raise argparse.ArgumentTypeError(f"must be at least {low}, got {value}")
+        return value
+
+    return integer

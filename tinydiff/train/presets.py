@@ -1,0 +1,52 @@
+"""Ready-made training runs, by machine."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tinydiff.model.unet import UNetConfig
+from tinydiff.train.config import TrainConfig
+
+
+class Preset(NamedTuple):
+    """A training run and how its samples are drawn at the end."""
+
+    config: TrainConfig
+    sampling: dict  # options of ``generate``
+
+
+PRESETS = {
+    # two CPU cores, NumPy: readable digits well within 20 minutes
+    "laptop": Preset(
+        TrainConfig(
+            model=UNetConfig(channels=(16, 32, 64), blocks=1, groups=8),
+            batch=64,
+            steps=1200,
+            learning_rate=1e-3,
+            warmup_steps=50,
+        ),
+        dict(sampler="ddim", steps=25, guidance=2.0),
+    ),
+    # the small configuration of the benchmarks
+    "small": Preset(
+        TrainConfig(
+            model=UNetConfig(channels=(32, 64, 128)),
+            batch=64,
+            steps=5000,
+            learning_rate=5e-4,
+            warmup_steps=200,
+        ),
+        dict(sampler="ddim", steps=50, guidance=2.0),
+    ),
+    # the 15.7 M U-Net; meant for a GPU
+    "paper": Preset(
+        TrainConfig(
+            model=UNetConfig(channels=(64, 128, 256)),
+            batch=128,
+            steps=20_000,
+            learning_rate=2e-4,
+            warmup_steps=500,
+        ),
+        dict(sampler="ddim", steps=50, guidance=2.0),
+    ),
+}
