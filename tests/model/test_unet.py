@@ -38,10 +38,10 @@ def test_gradient(changes):
     "line, replacement",
     [
         ("dh, dskip = self.backend.concat.backward(dh, next(up))", "dh, dskip = self.backend.concat.backward(dh, next(up)); dskip = 0 * dskip"),
-        ("dh = dh + dskips.pop()\n                dh, _ = downsample", "dskips.pop()\n                dh, _ = downsample"),
+        ("dh = dh + dskips.pop()\n            dh, _ = downsample", "dskips.pop()\n            dh, _ = downsample"),
         ("dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2)", "dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2); dtime_block = 0"),
         ("dembedding = self.backend.silu.backward(dtime, cache.time_silu)", "dembedding = dtime"),
-        ("dh = dh + dskips.pop()\n        dx, _", "dx, _"),
+        ("dh = dh + dskips.pop()\n    dx, _", "dx, _"),
     ],
 )
 def test_a_dropped_term_is_caught(monkeypatch, line, replacement):
