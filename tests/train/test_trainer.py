@@ -1,0 +1,138 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.train import tiny
+from tinydiff.data.dataset import Dataset
+from tinydiff.samplers import finish
+from tinydiff.train import NonFinite
+
+
+def train(trainer, steps):
+    return [trainer.train_step() for _ in range(steps)]
+
+
+def test_the_same_job_twice_gives_the_same_numbers():
+    one, two = tiny.trainer(), tiny.trainer()
+    assert train(one, 5) == train(two, 5)
+    assert tiny.state(one) == tiny.state(two)
+    other = tiny.trainer(seed=1)
+    assert train(other, 5) != train(tiny.trainer(), 5)
+
+
+@settings(max_examples=5)
+@given(stop=st.integers(1, 9))
+def test_stopped_anywhere_and_resumed_equals_never_stopped(stop):
+    straight = tiny.trainer()
+    metrics = train(straight, 10)
+    first = tiny.trainer()
+    before = train(first, stop)
+    second = tiny.trainer()
+    second.restore(first.checkpoint())
+    assert before + train(second, 10 - stop) == metrics
+    assert tiny.state(second) == tiny.state(straight)
+
+
+@pytest.mark.parametrize("model", [{}, {"film": True}], ids=["shift", "film"])
+def test_fifty_steps_on_one_fixed_batch_bring_the_loss_well_down(model):
+    trainer = tiny.trainer(tiny.dataset(8), model, steps=50, decay="constant", learning_rate=5e-3)
+    draw = trainer.backend.philox.forward
+    # the same images with the same noise at the same steps, every time
+    trainer._draw = lambda purpose, shape, kind: draw(0, purpose, trainer._slot, 0, shape, kind=kind)
+    trainer._batch_indices = lambda steps_done: np.arange(8)
+    losses = [metrics.loss for metrics in train(trainer, 50)]
+    assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("loss_weight", ["simple", "min_snr"])
+def test_every_prediction_and_weight_learns(prediction, loss_weight):
+    trainer = tiny.trainer(prediction=prediction, loss_weight=loss_weight, steps=60, learning_rate=5e-3)
+    losses = [metrics.loss for metrics in train(trainer, 60)]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+def test_a_model_without_classes_trains_and_samples():
+    trainer = tiny.trainer(model={"classes": 0})
+    train(trainer, 2)
+    images = finish(trainer.sample([0, 0, 0], steps=5))
+    assert images.shape == (3, 8, 8, 1) and np.abs(images).max() <= 1
+
+
+def test_every_epoch_shows_every_image_once_in_a_new_order():
+    trainer = tiny.trainer(tiny.dataset(20), batch=8)
+    seen = np.concatenate([trainer._batch_indices(step) for step in range(10)])
+    epochs = seen.reshape(4, 20)
+    assert all(sorted(epoch) == list(range(20)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 4
+
+
+def test_a_batch_may_be_larger_than_the_data_set():
+    metrics = tiny.trainer(tiny.dataset(3), batch=8).train_step()
+    assert np.isfinite(metrics.loss)
+
+
+def test_labels_are_dropped_as_often_as_asked(monkeypatch):
+    labels_seen = []
+    trainer = tiny.trainer(batch=200, label_dropout=0.25)
+    forward = trainer.model.forward
+    monkeypatch.setattr(trainer.model, "forward", lambda x, step, labels: labels_seen.append(labels) or forward(x, step, labels))
+    train(trainer, 5)
+    dropped = np.mean(np.concatenate(labels_seen) == 2)
+    assert abs(dropped - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 1000)
+
+
+def test_the_average_trails_the_parameters():
+    trainer = tiny.trainer(average_decay=0.5)
+    start = trainer.average.copy()
+    train(trainer, 1)
+    decay = 2 / 11  # the warm-up's (1 + n) / (10 + n) at n = 1
+    assert np.allclose(trainer.average, start + (1 - decay) * (trainer.parameters.values - start), atol=1e-6)
+
+
+def test_clipping_limits_the_step_but_reports_the_norm():
+    free, clipped = tiny.trainer(clip=1e9), tiny.trainer(clip=1e-3)
+    assert free.train_step() == clipped.train_step()  # the metrics are those before the update
+    assert np.abs(clipped.mean).sum() < 0.01 * np.abs(free.mean).sum()
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_with_the_state_untouched():
+    trainer = tiny.trainer()
+    train(trainer, 2)
+    trainer.parameters["conv_out.weight"].value[...] = np.nan
+    before = tiny.state(trainer)
+    with pytest.raises(NonFinite, match="training step 3: loss nan, .* the first tensor that is not finite is the prediction"):
+        trainer.train_step()
+    assert tiny.state(trainer) == before and trainer.step == 2
+
+
+def test_the_first_bad_gradient_is_named(monkeypatch):
+    trainer = tiny.trainer()
+    backward = trainer.model.backward
+
+    def overflowing(dy, cache):
+        backward(dy, cache)
+        trainer.parameters["mid_block.resnets.0.conv1.weight"].grad[0, 0, 0, 0] = np.inf
+
+    monkeypatch.setattr(trainer.model, "backward", overflowing)
+    with pytest.raises(NonFinite, match="the gradient of mid_block.resnets.0.conv1.weight"):
+        trainer.train_step()
+
+
+def test_data_that_do_not_fit_the_model():
+    with pytest.raises(ValueError, match=r"bars has images of \(8, 8, 1\), the model takes \(16, 16, 1\)"):
+        tiny.trainer(model={"size": 16})
+    with pytest.raises(ValueError, match="bars has 2 classes, the model 5"):
+        tiny.trainer(model={"classes": 5})
+    with pytest.raises(ValueError, match="the run is on bars, got the data set mnist"):
+        tiny.trainer(data=dataclasses.replace(tiny.dataset(), name="mnist"))
+
+
+def test_data_that_are_not_finite():
+    images = np.zeros((4, 8, 8, 1), np.float32)
+    images[2, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="broken: item 2 holds a value that is not finite"):
+        Dataset("broken", images, np.zeros(4, int), 1)
