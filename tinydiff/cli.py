@@ -58,7 +58,9 @@ def call(function, args):
     ``TINYDIFF_TRACEBACK=1`` in the environment shows the traceback instead.
     """
     try:
-        return function(args) or 0
+        # values that are not finite end in an error where they matter; NumPy's warnings would only blur it
+        with np.errstate(all="ignore"):
+            return function(args) or 0
     except KeyboardInterrupt:
         print("tinydiff: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -54,7 +54,7 @@ def test_missing(tmp_path):
 def test_somebody_elses_safetensors(tmp_path):
     path = tmp_path / "other.safetensors"
     safetensors.numpy.save_file({"a": np.ones(2)}, path)
-    with pytest.raises(ValueError, match="is not a tinydiff checkpoint"):
+    with pytest.raises(ValueError, match="is a safetensors file, but not a tinydiff checkpoint"):
         checkpoints.load(path)
 
 
@@ -73,16 +73,20 @@ def test_another_architecture(saved):
         wider.restore(checkpoints.load(path))
 
 
-def test_a_configuration_of_the_future(saved):
+def test_a_checkpoint_of_the_future(saved):
     path, trainer = saved
     config = {**trainer.config.to_dict(), "dropout": 0.1}
     tensors = {"model.a": np.ones(1, np.float32)}
 
 
-    metadata = {"format": checkpoints.FORMAT, "step": "1", "config": json.dumps(config)}
-    safetensors.numpy.save_file(tensors, path, metadata)
-    with pytest.raises(ValueError, match="describes a configuration this version cannot read: .*dropout"):
-        checkpoints.load(path)
+    for description, message in (
+        ({"format": checkpoints.FORMAT, "step": 1, "config": config}, ".*dropout"),
+        ({"format": 99, "step": 1, "config": config}, "its format is 99, not 1"),
+        ({}, "'format'"),
+    ):
+        safetensors.numpy.save_file(tensors, path, {checkpoints.METADATA: json.dumps(description)})
+        with pytest.raises(ValueError, match=f"cannot be read by this version: {message}"):
+            checkpoints.load(path)
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])

@@ -52,8 +52,6 @@ class UNetConfig:
             raise ValueError(f"classes must be at least 0, got {self.classes}")
         if any(level not in range(-levels, levels) for level in self.attention_levels):
             raise ValueError(f"attention_levels must lie in [{-levels}, {levels}), got {self.attention_levels}")
-        resolved = tuple(sorted({level % levels for level in self.attention_levels}))
-        object.__setattr__(self, "attention_levels", resolved)
         if self.downsample_padding not in (0, 1):
             raise ValueError(f"downsample_padding must be 0 or 1, got {self.downsample_padding}")
         if any(width % self.groups for width in self.channels):
@@ -63,6 +61,10 @@ class UNetConfig:
                 f"size must be divisible by {self.factor}, as {levels} levels halve it "
                 f"{levels - 1} times, got {self.size}"
             )
+
+    def has_attention(self, level):
+        """Whether the blocks of a level, counted from 0, are followed by attention."""
+        return level in self.attention_levels or level - len(self.channels) in self.attention_levels
 
     @property
     def factor(self):
@@ -109,7 +111,7 @@ class UNet:
             return [
                 (
                     res_block(f"{name}.resnets.{j}", C, O),
-                    attention(f"{name}.attentions.{j}", O) if index in config.attention_levels else None,
+                    attention(f"{name}.attentions.{j}", O) if config.has_attention(index) else None,
                 )
                 for j, C in enumerate(widths)
             ]

@@ -4,7 +4,7 @@
     average.<name>         their running average
     adamw.mean.<name>      the optimizer's moments
     adamw.mean_square.<name>
-    metadata               "step" and "config" (JSON)
+    metadata "tinydiff"    JSON: "format", "step" and "config"
 
 A file appears under its name whole or not at all: it is written to a temporary file beside it, synced to
 disk and renamed.
@@ -23,7 +23,8 @@ import safetensors.numpy
 
 from tinydiff.train.config import TrainConfig
 
-FORMAT = "tinydiff-1"
+METADATA = "tinydiff"  # one entry for all, as safetensors keeps several in no fixed order
+FORMAT = 1
 PARTS = ("model", "average", "adamw.mean", "adamw.mean_square")
 
 
@@ -44,8 +45,8 @@ def save(path, checkpoint):
     tensors = {
         f"{part}.{name}": array for part, named in checkpoint.parts.items() for name, array in named.items()
     }
-    metadata = {"format": FORMAT, "step": str(checkpoint.step), "config": json.dumps(checkpoint.config.to_dict())}
-    write_atomically(path, safetensors.numpy.save(tensors, metadata))
+    description = {"format": FORMAT, "step": checkpoint.step, "config": checkpoint.config.to_dict()}
+    write_atomically(path, safetensors.numpy.save(tensors, {METADATA: json.dumps(description)}))
 
 
 def load(path):
@@ -58,15 +59,18 @@ def load(path):
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError(f"{path} is not a tinydiff checkpoint (format {metadata.get('format')!r}, not {FORMAT!r})")
+            if METADATA not in metadata:
+                raise ValueError(f"{path} is a safetensors file, but not a tinydiff checkpoint")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
     try:
-        step, config = int(metadata["step"]), TrainConfig(**json.loads(metadata["config"]))
+        description = json.loads(metadata[METADATA])
+        if description["format"] != FORMAT:
+            raise ValueError(f"its format is {description['format']}, not {FORMAT}")
+        step, config = description["step"], TrainConfig(**description["config"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} describes a configuration this version cannot read: {error}") from None
+        raise ValueError(f"{path} cannot be read by this version: {error}") from None
 
     parts = {part: {} for part in PARTS}
     for name, array in tensors.items():

@@ -1,0 +1,138 @@
+"""The same U-Net in PyTorch, as a peer to be compared with: same names, same arithmetic, NCHW."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class ResBlock(nn.Module):
+    def __init__(self, C, O, E, config):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(config.groups, C, config.eps)
+        self.conv1 = nn.Conv2d(C, O, 3, padding=1)
+        self.time_emb_proj = nn.Linear(E, O)
+        self.norm2 = nn.GroupNorm(config.groups, O, config.eps)
+        self.conv2 = nn.Conv2d(O, O, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(C, O, 1) if C != O else nn.Identity()
+
+    def forward(self, x, time):
+        h = self.conv1(F.silu(self.norm1(x))) + self.time_emb_proj(time)[:, :, None, None]
+        return self.conv2(F.silu(self.norm2(h))) + self.conv_shortcut(x)
+
+
+class AttentionBlock(nn.Module):
+    def __init__(self, C, config):
+        super().__init__()
+        self.heads = C // min(config.head_width, C)
+        self.group_norm = nn.GroupNorm(config.groups, C, config.eps)
+        self.to_q, self.to_k, self.to_v = nn.Linear(C, C), nn.Linear(C, C), nn.Linear(C, C)
+        self.to_out = nn.ModuleList([nn.Linear(C, C)])
+
+    def forward(self, x):
+        N, C, H, W = x.shape
+        tokens = self.group_norm(x).flatten(2).transpose(1, 2)
+        q, k, v = (
+            layer(tokens).view(N, H * W, self.heads, -1).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(N, H * W, C)
+        return x + self.to_out[0](mixed).transpose(1, 2).view(N, C, H, W)
+
+
+class Resample(nn.Module):
+    def __init__(self, C, stride):
+        super().__init__()
+        self.conv = nn.Conv2d(C, C, 3, stride=stride, padding=1)
+
+
+class Level(nn.Module):
+    def __init__(self, resnets, attentions, resample):
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        if attentions:
+            self.attentions = nn.ModuleList(attentions)
+        for name, module in resample.items():
+            setattr(self, name, nn.ModuleList([module]))
+
+
+class StepEmbedding(nn.Module):
+    def __init__(self, S, E):
+        super().__init__()
+        self.linear_1, self.linear_2 = nn.Linear(S, E), nn.Linear(E, E)
+
+
+class TorchUNet(nn.Module):
+    """The additive, class-conditional U-Net of a ``UNetConfig``."""
+
+    def __init__(self, config):
+        super().__init__()
+        widths, first = config.channels, config.channels[0]
+        E, last = 4 * first, len(widths) - 1
+        self.S = first
+        self.conv_in = nn.Conv2d(config.image_channels, first, 3, padding=1)
+        self.time_embedding = StepEmbedding(first, E)
+        self.class_embedding = nn.Embedding(config.classes + 1, E)
+
+        self.down_blocks, C, skips = nn.ModuleList(), first, [first]
+        for i, O in enumerate(widths):
+            resnets = [ResBlock(C if j == 0 else O, O, E, config) for j in range(config.blocks)]
+            attentions = [AttentionBlock(O, config) for _ in resnets] if config.has_attention(i) else []
+            self.down_blocks.append(Level(resnets, attentions, {"downsamplers": Resample(O, 2)} if i < last else {}))
+            skips += [O] * (config.blocks + (i < last))
+            C = O
+        self.mid_block = Level([ResBlock(C, C, E, config) for _ in range(2)], [AttentionBlock(C, config)], {})
+        self.up_blocks = nn.ModuleList()
+        for i, O in reversed(list(enumerate(widths))):
+            resnets = []
+            for _ in range(config.blocks + 1):
+                resnets.append(ResBlock(C + skips.pop(), O, E, config))
+                C = O
+            attentions = [AttentionBlock(O, config) for _ in resnets] if config.has_attention(i) else []
+            self.up_blocks.append(Level(resnets, attentions, {"upsamplers": Resample(O, 1)} if i else {}))
+        self.conv_norm_out = nn.GroupNorm(config.groups, first, config.eps)
+        self.conv_out = nn.Conv2d(first, config.image_channels, 3, padding=1)
+
+    def forward(self, x, step, labels):
+        half = self.S // 2
+        frequency = 10000 ** (-torch.arange(half, device=x.device) / half)
+        angle = step[:, None] * frequency
+        waves = torch.cat([angle.sin(), angle.cos()], dim=1)
+        time = self.time_embedding.linear_2(F.silu(self.time_embedding.linear_1(waves)))
+        time = F.silu(time + self.class_embedding(labels))
+
+        h = self.conv_in(x)
+        skips = [h]
+        for level in self.down_blocks:
+            for j, resnet in enumerate(level.resnets):
+                h = resnet(h, time)
+                if hasattr(level, "attentions"):
+                    h = level.attentions[j](h)
+                skips.append(h)
+            if hasattr(level, "downsamplers"):
+                h = level.downsamplers[0].conv(h)
+                skips.append(h)
+        h = self.mid_block.resnets[0](h, time)
+        h = self.mid_block.resnets[1](self.mid_block.attentions[0](h), time)
+        for level in self.up_blocks:
+            for j, resnet in enumerate(level.resnets):
+                h = resnet(torch.cat([h, skips.pop()], dim=1), time)
+                if hasattr(level, "attentions"):
+                    h = level.attentions[j](h)
+            if hasattr(level, "upsamplers"):
+                h = level.upsamplers[0].conv(F.interpolate(h, scale_factor=2, mode="nearest"))
+        return self.conv_out(F.silu(self.conv_norm_out(h)))
+
+    def take(self, parameters):
+        """Load the parameters of a tinydiff U-Net."""
+
+        def convert(name, array):
+            if array.ndim == 4:
+                array = array.transpose(3, 2, 0, 1)  # (R,S,C,O) -> (O,C,R,S)
+            elif array.ndim == 2 and name != "class_embedding.weight":
+                array = array.T
+            return torch.from_numpy(np.array(array))
+
+        named = parameters.to_numpy(parameters.values)
+        self.load_state_dict({name: convert(name, array) for name, array in named.items()})

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from tests.checks import assert_close
+from tests.train import tiny
+from tinydiff.samplers import SAMPLERS, finish
+
+
+@pytest.fixture(scope="module")
+def trained():
+    trainer = tiny.trainer(steps=30, learning_rate=5e-3)
+    while trainer.step < 30:
+        trainer.train_step()
+    return trainer
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sample_depends_on_its_seed_and_index_alone(trained, sampler):
+    options = dict(sampler=sampler, steps=5, guidance=1.5, seed=3)
+    labels = np.array([0, 1, 1, 0])
+    together = finish(trained.sample(labels, **options))
+    assert together.shape == (4, 8, 8, 1) and together.dtype == np.float32
+    for i in range(4):
+        alone = finish(trained.sample(labels[i : i + 1], first=i, **options))
+        assert_close(alone[0], together[i], 1e-4)  # matrix products of another size round differently
+    assert np.array_equal(together, finish(trained.sample(labels, **options)))
+    assert not np.allclose(together, finish(trained.sample(labels, **{**options, "seed": 4})))
+
+
+def test_guidance_zero_ignores_the_label(trained):
+    free = [finish(trained.sample([label], steps=5, guidance=0)) for label in (0, 1, 2)]
+    assert np.array_equal(free[0], free[1]) and np.array_equal(free[0], free[2])
+
+
+def test_guidance_one_is_the_conditional_model(trained):
+    """The guided formula at 1 + 1e-6 goes the long way round to the same images."""
+    labels = np.array([0, 1])
+    exact = finish(trained.sample(labels, steps=5, guidance=1))
+    assert_close(finish(trained.sample(labels, steps=5, guidance=1 + 1e-6)), exact, 1e-4)
+    assert not np.allclose(exact, finish(trained.sample(labels, steps=5, guidance=3)), atol=1e-3)
+
+
+def test_images_lie_in_the_range_of_the_data(trained):
+    for state in trained.sample([0, 1], steps=5, guidance=4):
+        assert np.abs(state.x0_hat).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "labels, options, message",
+    [
+        ([3], {}, r"labels must be a list of classes in \[0, 2\] \(2 for any\), got \[3\]"),
+        ([], {}, "labels must be a list of classes"),
+        ([0], {"sampler": "euler"}, r"sampler must be one of ddpm, ddim, heun, dpm\+\+, got 'euler'"),
+        ([0], {"steps": 51}, r"steps must be an integer in \[1, 50\], the schedule's noise steps, got 51"),
+        ([0], {"steps": 0}, r"steps must be an integer in \[1, 50\]"),
+        ([0], {"guidance": -1}, "guidance must be a finite number of at least 0, got -1"),
+        ([0], {"seed": -1}, "seed must be an integer"),
+    ],
+)
+def test_bad_requests(trained, labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        finish(trained.sample(labels, **options))
+
+
+def test_a_model_that_overflows_is_said_to(trained):
+    weight = trained.averaged_model.parameters["conv_out.weight"].value
+    before = weight.copy()
+    weight[...] = np.inf
+    with np.errstate(invalid="ignore"), pytest.raises(ValueError, match="the model's output at step 49 is not finite"):
+        finish(trained.sample([0], steps=5))
+    weight[...] = before

@@ -1,0 +1,70 @@
+"""One op, one name, everywhere; and nothing below imports anything above."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import tinydiff
+from tinydiff import backends
+from tinydiff.ops import OPS, WITHOUT_GRADIENT
+
+TESTS = Path(__file__).parent
+PACKAGE = Path(tinydiff.__file__).parent
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_has_its_homes(op):
+    module = OPS[op]
+    assert Path(module.__file__) == PACKAGE / "ops" / f"{op}.py"
+    assert module.__doc__.startswith(f"{op}: ") and "Forward" in module.__doc__ or op in ("philox", "adamw")
+    assert hasattr(backends.get("numpy"), op)
+    tests = (TESTS / "ops" / f"test_{op}.py").read_text()
+    if op in WITHOUT_GRADIENT:
+        assert not hasattr(module, "backward")
+    else:
+        assert "Backward" in module.__doc__ and hasattr(module, "Cache")
+        assert "check_op(" in tests and "assert_caught(" in tests
+
+
+def test_every_file_in_ops_is_an_op():
+    files = {path.stem for path in (PACKAGE / "ops").glob("*.py")}
+    assert files == {*OPS, "__init__", "contract"}
+
+
+# folder or file of the package -> what of the package it may import
+MAY_IMPORT = {
+    "ops": {"ops"},
+    "backends": {"ops", "backends"},
+    "model": {"model"},
+    "noise": {"noise"},
+    "samplers": {"samplers", "noise"},
+    "data": {"data", "ops"},
+    "gradcheck": set(),
+    "pictures": {"data"},
+    "generate": {"noise", "samplers"},
+    "train": {"train", "model", "noise", "samplers", "data", "generate", "pictures"},
+    "report": {"train", "pictures"},
+    "cli": None,
+    "__main__": None,
+    "__init__": set(),
+}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_below_imports_anything_above(path):
+    place = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    allowed = MAY_IMPORT[place]
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tinydiff":
+            parts = node.module.split(".")[1:]
+            imported |= {parts[0]} if parts else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("tinydiff.")}
+    assert allowed is None or imported <= allowed, f"{path} imports {imported - allowed}"
+
+
+def test_files_stay_short():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 500, path
