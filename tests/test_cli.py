@@ -142,7 +142,7 @@ def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_
         assert process.returncode == -number
     else:
         assert process.returncode == 128 + number and "Traceback" not in stderr
-        assert f"tinydiff train --resume {out}" in stdout
+        assert f"tinydiff train --resume {out} --preset laptop" in stdout
         assert newest(out).name == f"step-{len(read_metrics(out / 'metrics.jsonl')):07d}.safetensors"
     assert len(read_metrics(out / "metrics.jsonl")) < 40
 

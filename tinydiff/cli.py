@@ -76,7 +76,7 @@ def call(function, args):
 
 def add_train_arguments(parser):
     """The arguments of ``train``."""
-    parser.add_argument("--preset", choices=PRESETS, default="laptop", help="a ready-made run (default %(default)s)")
+    parser.add_argument("--preset", choices=PRESETS, default="laptop", help="a ready-made run (default %(default)s); with --resume only how samples are drawn at the end")
     parser.add_argument("--data", choices=data.NAMES, default="auto", help="the data set; auto: MNIST if it can be had")
     parser.add_argument("--data-dir", metavar="DIR", help="where the MNIST files are")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default runs/DATA-PRESET)")
@@ -158,7 +158,7 @@ def train(args):
     if stopped:
         data_dir = f" --data-dir {shlex.quote(args.data_dir)}" if args.data_dir else ""
         print(f"stopped at step {trainer.step} of {config.steps} ({stopped}); to go on:")
-        print(f"  tinydiff train --resume {shlex.quote(str(folder))}{data_dir}")
+        print(f"  tinydiff train --resume {shlex.quote(str(folder))} --preset {args.preset}{data_dir}")
         if stopped != "minutes":
             return 128 + signal.Signals[stopped]
 
@@ -231,7 +231,7 @@ def sample(args):
             **options,
         )
         images.append(model.backend.to_numpy(finish(states)))
-    pictures.grid(np.concatenate(images), args.count).save(out)
+    pictures.save(pictures.grid(np.concatenate(images), args.count), out)
     print(f"wrote {out}")
 
 

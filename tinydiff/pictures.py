@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from tinydiff.data.dataset import signed_to_bytes
+from tinydiff.files import write_atomically
 
 
 def grid(images, columns, *, zoom=2, gap=2):
@@ -29,10 +33,17 @@ def side_by_side(left, right, *, gap=12):
     return canvas
 
 
+def save(picture, path, **options):
+    """Write a picture in the format of the path's ending, whole or not at all."""
+    encoded = io.BytesIO()
+    picture.save(encoded, format=Image.registered_extensions()[Path(path).suffix.lower()], **options)
+    write_atomically(path, encoded.getvalue())
+
+
 def save_animation(frames, path, *, milliseconds=120, hold=2000):
     """Write frames as a GIF that lingers on the last one and repeats."""
     durations = [milliseconds] * (len(frames) - 1) + [hold]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    save(frames[0], path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def save_loss_curve(metrics, path):
@@ -54,4 +65,6 @@ def save_loss_curve(metrics, path):
     axes.set(xlabel="training step", ylabel="mean squared error", yscale="log")
     axes.grid(which="both", alpha=0.2)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png", dpi=120)
+    write_atomically(path, encoded.getvalue())

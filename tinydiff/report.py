@@ -28,7 +28,7 @@ def write(trainer, folder, sampling, *, say=print):
         (trainer.backend.to_numpy(state.x), trainer.backend.to_numpy(state.x0_hat)[firsts])
         for state in trainer.sample(labels, seed=trainer.config.seed, **sampling)
     ]
-    pictures.grid(states[-1][0], COLUMNS).save(folder / "samples.png")
+    pictures.save(pictures.grid(states[-1][0], COLUMNS), folder / "samples.png")
 
     columns = -(-classes // 2)
     shown = np.unique(np.linspace(0, len(states) - 1, FRAMES + 1).astype(int))

@@ -84,6 +84,8 @@ def test_one_element_arrays_will_do_for_seed_and_draw():
         ({"draw": 2**32}, r"draw must be an integer in \[0, 2\^32\)"),
         ({"seed": 0.5}, "seed must be an integer"),
         ({"sample": np.array([0.0])}, "sample must be a non-empty integer array"),
+        ({"sample": np.array([3, -1])}, r"sample must lie in \[0, 2\^32\), got -1 .. 3"),
+        ({"sample": np.array([2**32])}, "sample must lie in"),
     ],
 )
 def test_bad_input(change, message):

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """``images`` (n, H, W, C) uint8 in [0, 255], ``labels`` (n,) integers in [0, classes).
 

@@ -68,6 +68,8 @@ def forward(seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
     if kind not in KINDS:
         raise ValueError(f"philox: kind must be one of {', '.join(KINDS)}, got {kind!r}")
     contract.expect_integers("philox", "sample", sample)
+    if sample.min() < 0 or sample.max() >= 2**32:
+        raise ValueError(f"philox: sample must lie in [0, 2^32), got {sample.min()} .. {sample.max()}")
     seed, draw = _integer("seed", seed, 64), _integer("draw", draw, 32)
     shape = tuple(shape)
     elements = math.prod(shape)

@@ -13,7 +13,6 @@ disk and renamed.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from tinydiff.files import write_atomically
 from tinydiff.train.config import TrainConfig
 
 METADATA = "tinydiff"  # one entry for all, as safetensors keeps several in no fixed order
@@ -100,23 +100,3 @@ def saved(folder):
     """The checkpoint files in a folder, oldest first."""
     return sorted(Path(folder).glob("step-*.safetensors"))
 
-
-def write_atomically(path, content):
-    """Write bytes so that ``path`` holds either what it held or all of ``content``, whatever happens."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself must reach the disk; elsewhere a folder cannot be synced
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tinydiff import pictures
+from tinydiff.files import write_atomically
 from tinydiff.samplers import finish
 from tinydiff.train import checkpoint as checkpoints
 
@@ -52,7 +53,7 @@ def run(
     for each in (folder / "checkpoints", folder / "samples"):
         each.mkdir(parents=True, exist_ok=True)
     config = trainer.config
-    checkpoints.write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2).encode())
+    write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2).encode())
     _keep_metrics_until(folder / "metrics.jsonl", trainer.step)
 
     deadline = time.monotonic() + 60 * minutes if minutes else None
@@ -104,7 +105,7 @@ def _save_samples(trainer, path):
     labels = np.repeat(np.arange(max(classes, 1)), SAMPLES_PER_CLASS)
     steps = min(SAMPLE_OPTIONS["steps"], trainer.schedule.T)
     images = finish(trainer.sample(labels, seed=trainer.config.seed, **{**SAMPLE_OPTIONS, "steps": steps}))
-    pictures.grid(trainer.backend.to_numpy(images), SAMPLES_PER_CLASS).save(path)
+    pictures.save(pictures.grid(trainer.backend.to_numpy(images), SAMPLES_PER_CLASS), path)
 
 
 def _keep_metrics_until(path, step):
@@ -112,7 +113,7 @@ def _keep_metrics_until(path, step):
     entries = [entry for entry in read_metrics(path) if entry["step"] <= step]
     if path.exists():
         content = "".join(json.dumps(entry) + "\n" for entry in entries)
-        checkpoints.write_atomically(path, content.encode())
+        write_atomically(path, content.encode())
 
 
 class _StopSignals:
