@@ -35,7 +35,12 @@ def interleaved(functions, repeats, warmups=2):
 def summary(seconds):
     """Median and 10th to 90th percentile, in milliseconds."""
     low, median, high = np.percentile(np.array(seconds) * 1e3, (10, 50, 90))
-    return {"median_ms": round(median, 3), "p10_ms": round(low, 3), "p90_ms": round(high, 3), "repeats": len(seconds)}
+    return {"median ms": _short(median), "p10": _short(low), "p90": _short(high), "repeats": len(seconds)}
+
+
+def _short(milliseconds):
+    """Three digits say all that such a measurement knows."""
+    return float(f"{milliseconds:.3g}")
 
 
 def ratio(seconds, other):
