@@ -63,7 +63,12 @@ def save(section, rows, **versions):
     path = HERE / "results" / f"{re.sub(r'[^a-z0-9]+', '-', device().lower()).strip('-')}.json"
     content = json.loads(path.read_text()) if path.exists() else {"device": device()}
     content[section] = {
-        "versions": {"tinydiff": tinydiff.__version__, "python": platform.python_version(), "numpy": np.__version__, **versions},
+        "versions": {
+            "tinydiff": tinydiff.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **versions,
+        },
         "rows": rows,
     }
     path.write_text(json.dumps(content, indent=1) + "\n")

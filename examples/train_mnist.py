@@ -5,7 +5,7 @@
     python examples/train_mnist.py --minutes 5         # stop early; what is there is drawn
 
 What happens: MNIST is found or downloaded (drawn digits take its place without a network), a U-Net learns
-to see through noise, and every 200 steps the same noise is drawn again into ``samples/``, so one watches
+to see through noise, and every 250 steps the same noise is drawn again into ``samples/``, so one watches
 digits emerge. At the end the run's folder holds
 
     samples.png      ten of each digit, one row a digit

@@ -63,7 +63,9 @@ def trained(tmp_path_factory):
     """A run of a few steps, by the command."""
     folder = tmp_path_factory.mktemp("trained")
     idx.write(folder / "data")
-    assert cli.main(train_arguments(str(folder / "data"), folder / "run", "--steps", "6", "--checkpoint-every", "4")) == 0
+    assert (
+        cli.main(train_arguments(str(folder / "data"), folder / "run", "--steps", "6", "--checkpoint-every", "4")) == 0
+    )
     return folder / "run"
 
 
@@ -118,7 +120,12 @@ def test_sample(trained, tmp_path, sampler):
 def test_info(capsys):
     assert cli.main(["info"]) == 0
     out = capsys.readouterr().out
-    assert "tinydiff 0." in out and "backend numpy: ready" in out and "backend cuda: not available" in out and "MNIST: " in out
+    assert (
+        "tinydiff 0." in out
+        and "backend numpy: ready" in out
+        and "backend cuda: not available" in out
+        and "MNIST: " in out
+    )
 
 
 def test_default_folders_never_overwrite(tmp_path, data_dir, monkeypatch):
@@ -146,7 +153,12 @@ def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_
         assert newest(out).name == f"step-{len(read_metrics(out / 'metrics.jsonl')):07d}.safetensors"
     assert len(read_metrics(out / "metrics.jsonl")) < 40
 
-    assert cli.main(["train", "--resume", str(out), "--data-dir", data_dir, "--sample-every", "0", "--checkpoint-every", "7"]) == 0
+    assert (
+        cli.main(
+            ["train", "--resume", str(out), "--data-dir", data_dir, "--sample-every", "0", "--checkpoint-every", "7"]
+        )
+        == 0
+    )
     assert newest(out).read_bytes() == newest(tmp_path / "straight").read_bytes()
     assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
 
@@ -192,7 +204,10 @@ def failure(arguments, capsys):
         (["--steps", "-5"], "steps must lie in [1, inf], got -5"),
         (["--learning-rate", "nan"], "learning_rate must be positive and finite, got nan"),
         (["--minutes", "0"], "minutes must be positive, got 0"),
-        (["--backend", "cuda"], "backend 'cuda' needs the CUDA kernels, which this version does not have yet; use 'numpy' or 'auto'"),
+        (
+            ["--backend", "cuda"],
+            "backend 'cuda' needs the CUDA kernels, which this version does not have yet; use 'numpy' or 'auto'",
+        ),
     ],
 )
 def test_bad_training_arguments(tmp_path, data_dir, capsys, change, message):
@@ -205,7 +220,10 @@ def test_bad_training_arguments(tmp_path, data_dir, capsys, change, message):
     [
         (lambda path: path.unlink(), "train-images-idx3-ubyte[.gz] is not in"),
         (lambda path: path.write_bytes(path.read_bytes()[:-20]), "train-images-idx3-ubyte.gz is truncated or damaged"),
-        (lambda path: path.write_bytes(b"\0\0\x08\x01rest"), "is not an idx file of bytes with 3 axes: begins 00000801, not 00000803"),
+        (
+            lambda path: path.write_bytes(b"\0\0\x08\x01rest"),
+            "is not an idx file of bytes with 3 axes: begins 00000801, not 00000803",
+        ),
     ],
 )
 def test_bad_data_files(tmp_path, data_dir, capsys, damage, message):
@@ -242,6 +260,9 @@ def test_an_output_folder_that_holds_a_run(trained, data_dir, capsys):
 def test_resume_under_another_architecture(trained, data_dir, capsys):
     message = failure(["train", "--resume", str(trained), "--data-dir", data_dir, "--channels", "8,16"], capsys)
     assert message.endswith("was trained with channels (4, 8), not (8, 16)")
+    old, new = checkpoints.saved(trained / "checkpoints")
+    message = failure(["train", "--resume", str(old), "--data-dir", data_dir], capsys)
+    assert message == f"{old} is older than {new}; copy it to a new folder to go on from it there"
     message = failure(["train", "--resume", str(trained), "--data-dir", data_dir, "--out", "x"], capsys)
     assert message == "out goes with a new run; a resumed one goes on in its own folder"
 
@@ -289,7 +310,9 @@ def test_bad_checkpoints(trained, tmp_path, capsys):
 
     loaded.parts["average"]["conv_in.weight"][0] = np.nan
     checkpoints.save(tmp_path / "nan.safetensors", loaded)
-    assert "tensor average.conv_in.weight holds a value that is not finite" in failure(["sample", str(tmp_path / "nan.safetensors")], capsys)
+    assert "tensor average.conv_in.weight holds a value that is not finite" in failure(
+        ["sample", str(tmp_path / "nan.safetensors")], capsys
+    )
 
 
 def test_a_traceback_on_request(tmp_path, monkeypatch):
@@ -299,7 +322,13 @@ def test_a_traceback_on_request(tmp_path, monkeypatch):
 
 
 def test_unknown_arguments_end_in_usage(capsys):
-    for arguments in ([], ["fly"], ["train", "--preset", "huge"], ["train", "--keep", "0"], ["train", "--steps", "many"]):
+    for arguments in (
+        [],
+        ["fly"],
+        ["train", "--preset", "huge"],
+        ["train", "--keep", "0"],
+        ["train", "--steps", "many"],
+    ):
         with pytest.raises(SystemExit) as stopped:
             cli.main(arguments)
         assert stopped.value.code == 2

@@ -76,15 +76,22 @@ def call(function, args):
 
 def add_train_arguments(parser):
     """The arguments of ``train``."""
-    parser.add_argument("--preset", choices=PRESETS, default="laptop", help="a ready-made run (default %(default)s); with --resume only how samples are drawn at the end")
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="laptop",
+        help="a ready-made run (default %(default)s); with --resume only how samples are drawn at the end",
+    )
     parser.add_argument("--data", choices=data.NAMES, default="auto", help="the data set; auto: MNIST if it can be had")
     parser.add_argument("--data-dir", metavar="DIR", help="where the MNIST files are")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default runs/DATA-PRESET)")
     parser.add_argument("--resume", metavar="PATH", help="go on with a run: its folder, or one of its checkpoints")
     parser.add_argument("--backend", choices=backends.NAMES, default="auto")
     parser.add_argument("--minutes", type=float, help="stop after so long; the run can be resumed")
-    parser.add_argument("--checkpoint-every", type=_at_least(1), default=200, metavar="STEPS")
-    parser.add_argument("--sample-every", type=_at_least(0), default=200, metavar="STEPS", help="0: no pictures on the way")
+    parser.add_argument("--checkpoint-every", type=_at_least(1), default=250, metavar="STEPS")
+    parser.add_argument(
+        "--sample-every", type=_at_least(0), default=250, metavar="STEPS", help="0: no pictures on the way"
+    )
     parser.add_argument("--keep", type=_at_least(1), default=3, metavar="K", help="how many checkpoints to keep")
     for flag, (kind, text) in RUN_OVERRIDES.items():
         parser.add_argument(f"--{flag}", type=kind, help=text, metavar=kind.__name__.upper())
@@ -123,6 +130,8 @@ def train(args):
         if args.out:
             raise ValueError("out goes with a new run; a resumed one goes on in its own folder")
         path = checkpoints.find(args.resume)
+        if path != (newest := checkpoints.saved(path.parent)[-1]):
+            raise ValueError(f"{path} is older than {newest}; copy it to a new folder to go on from it there")
         checkpoint = checkpoints.load(path)
         config = checkpoint.config
         _expect_same(path, config, *overrides)
@@ -179,13 +188,17 @@ def add_sample_arguments(parser):
     parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
     parser.add_argument("--label", type=int, action="append", help="class to draw; may be repeated (default: all)")
     parser.add_argument("--count", type=_at_least(1), default=8, help="images a label (default %(default)s)")
-    parser.add_argument("--guidance", type=float, default=2.0, help="0 ignores the label, 1 follows it, more exaggerates")
+    parser.add_argument(
+        "--guidance", type=float, default=2.0, help="0 ignores the label, 1 follows it, more exaggerates"
+    )
     parser.add_argument("--steps", type=int, default=25, help="of the sampler, at most the schedule's T")
     parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
     parser.add_argument("--eta", type=float, help="noise of ddim: 0 none, 1 as much as ddpm")
     parser.add_argument("--variance", choices=VARIANCES, help="of ddpm")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--weights", choices=("average", "model"), default="average", help="averaged or last parameters")
+    parser.add_argument(
+        "--weights", choices=("average", "model"), default="average", help="averaged or last parameters"
+    )
     parser.add_argument("--backend", choices=backends.NAMES, default="auto")
     parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row a label (default %(default)s)")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from tinydiff.noise.guidance import guided
 from tinydiff.noise.predictions import denoiser
+from tinydiff.noise.schedules import CLEAN
 from tinydiff.samplers import SAMPLERS
 
 IMAGE_RANGE = (-1.0, 1.0)
@@ -45,7 +44,9 @@ def generate(
     backend, classes = model.backend, model.config.classes
     labels = np.asarray(labels)
     if labels.ndim != 1 or len(labels) == 0 or labels.min() < 0 or labels.max() > classes:
-        raise ValueError(f"labels must be a list of classes in [0, {classes}] ({classes} for any), got {labels.tolist()}")
+        raise ValueError(
+            f"labels must be a list of classes in [0, {classes}] ({classes} for any), got {labels.tolist()}"
+        )
     run, spacing = SAMPLERS[sampler]
     grid = schedule.grid(steps, spacing)
     shape = (model.config.size, model.config.size, model.config.image_channels)
@@ -61,11 +62,7 @@ def generate(
     predict_guided = guided(predict, backend.asarray(labels, np.int32), classes, guidance, backend)
     denoise = denoiser(predict_guided, schedule, prediction, clip=clip)
     states = run(denoise, normal("start", 0), schedule, grid, noise=lambda i: normal("sampler", i), **options)
-    return _all_finite(states, backend)
-
-
-def _all_finite(states, backend):
     for state in states:
-        if not math.isfinite(float(backend.to_numpy(state.x0_hat).sum())):
-            raise ValueError(f"the model's output at step {state.step:g} is not finite")
+        if state.step == CLEAN and not np.isfinite(backend.to_numpy(state.x)).all():
+            raise ValueError("the model's output is not finite")
         yield state

@@ -52,7 +52,10 @@ def test_missing(tmp_path):
     "damage, message",
     [
         (lambda content: gzip.compress(content)[:-30], "is truncated or damaged"),
-        (lambda content: gzip.compress(content[:-1]), "is truncated or damaged: 40 x 28 x 28 values need 31376 bytes, the file holds 31375"),
+        (
+            lambda content: gzip.compress(content[:-1]),
+            "is truncated or damaged: 40 x 28 x 28 values need 31376 bytes, the file holds 31375",
+        ),
         (lambda content: content + b"x", "is truncated or damaged"),
         (lambda content: b"", "is not an idx file of bytes with 3 axes: begins , not 00000803"),
         (lambda content: b"\x00\x00\x0d\x03" + content[4:], "begins 00000d03, not 00000803"),
@@ -68,7 +71,8 @@ def test_damaged_images(tmp_path, damage, message):
 
 
 @pytest.mark.parametrize(
-    "labels, message", [(np.arange(39) % 10, "has 39 labels for the 40 images"), (np.full(40, 10), "label 10 is not a digit")]
+    "labels, message",
+    [(np.arange(39) % 10, "has 39 labels for the 40 images"), (np.full(40, 10), "label 10 is not a digit")],
 )
 def test_bad_labels(tmp_path, labels, message):
     _, path = idx.write(tmp_path)

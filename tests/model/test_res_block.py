@@ -31,7 +31,11 @@ def test_gradient(N, H, W, groups, wider, film, seed):
     [
         (False, "dx + dx_shortcut", "dx"),
         (False, "backward(dresidual, cache.conv_shortcut)", "backward(2 * dresidual, cache.conv_shortcut)"),
-        (False, "dmodulation = dmodulation.reshape(len(dy), self.O)", "dmodulation = 0 * dmodulation.reshape(len(dy), self.O)"),
+        (
+            False,
+            "dmodulation = dmodulation.reshape(len(dy), self.O)",
+            "dmodulation = 0 * dmodulation.reshape(len(dy), self.O)",
+        ),
         (True, "= dscale, dshift", "= dshift, dscale"),
         (True, "dh = self.backend.silu.backward(dh, cache.silu)\n", "pass\n"),
     ],

@@ -37,9 +37,15 @@ def test_gradient(changes):
 @pytest.mark.parametrize(
     "line, replacement",
     [
-        ("dh, dskip = self.backend.concat.backward(dh, next(up))", "dh, dskip = self.backend.concat.backward(dh, next(up)); dskip = 0 * dskip"),
+        (
+            "dh, dskip = self.backend.concat.backward(dh, next(up))",
+            "dh, dskip = self.backend.concat.backward(dh, next(up)); dskip = 0 * dskip",
+        ),
         ("dh = dh + dskips.pop()\n            dh, _ = downsample", "dskips.pop()\n            dh, _ = downsample"),
-        ("dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2)", "dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2); dtime_block = 0"),
+        (
+            "dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2)",
+            "dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2); dtime_block = 0",
+        ),
         ("dembedding = self.backend.silu.backward(dtime, cache.time_silu)", "dembedding = dtime"),
         ("dh = dh + dskips.pop()\n    dx, _", "dx, _"),
     ],
@@ -119,7 +125,9 @@ def test_bad_config(changes, message):
 
 def test_bad_input():
     model, step, labels = build(), np.ones(1), np.zeros(1, int)
-    with pytest.raises(ValueError, match=r"unet: x must have shape \(N, H, W, 1\) with H and W divisible by 2, got \(1, 7, 8, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"unet: x must have shape \(N, H, W, 1\) with H and W divisible by 2, got \(1, 7, 8, 1\)"
+    ):
         model.forward(np.ones((1, 7, 8, 1)), step, labels)
     with pytest.raises(ValueError, match="labels must be given exactly when the model has classes"):
         model.forward(np.ones((1, 8, 8, 1)), step)

@@ -29,7 +29,11 @@ def run(guidance):
 def test_zero_is_unconditional_and_one_is_conditional():
     x, network = np.array([[1.0, 2.0], [3.0, 4.0]]), Network()
     conditional, null = network(x, 5, np.array([3, 7])), network(x, 5, np.array([NULL, NULL]))
-    for guidance, expected, evaluations in ((0, null, 2), (1, conditional, 2), (2.5, null + 2.5 * (conditional - null), 4)):
+    for guidance, expected, evaluations in (
+        (0, null, 2),
+        (1, conditional, 2),
+        (2.5, null + 2.5 * (conditional - null), 4),
+    ):
         prediction, evaluated = run(guidance)
         assert_close(prediction, expected)
         assert evaluated == evaluations

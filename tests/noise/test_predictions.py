@@ -40,7 +40,7 @@ def test_min_snr_weighs_the_error_of_x0_alike_whatever_is_predicted():
 def test_denoiser_clips_to_the_range_of_the_data():
     schedule = schedules.linear(10)
     x = np.array([[3.0, -0.2]])
-    predict = lambda x, step: np.array([[2.0, 0.5]])  # noqa: E731
+    predict = lambda x, step: np.array([[2.0, 0.5]])
     assert_close(predictions.denoiser(predict, schedule, "x0", clip=(-1, 1))(x, 4), [[1, 0.5]])
     a, s = schedule.rates(4)
     assert_close(predictions.denoiser(predict, schedule, "eps")(x, 4), (x - s * np.array([[2, 0.5]])) / a)

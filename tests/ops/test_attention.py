@@ -21,7 +21,12 @@ def test_gradient(N, L, M, A, D, seed):
 
 @pytest.mark.parametrize(
     "line, replacement",
-    [("(dp - row_dot)", "dp"), ("    ds *= _scale(q)\n", ""), ("p.swapaxes(2, 3) @ dy_NALD", "dy_NALD"), ("ds = p *", "ds =")],
+    [
+        ("(dp - row_dot)", "dp"),
+        ("    ds *= _scale(q)\n", ""),
+        ("p.swapaxes(2, 3) @ dy_NALD", "dy_NALD"),
+        ("ds = p *", "ds ="),
+    ],
 )
 def test_a_dropped_term_is_caught(line, replacement):
     inputs = {name: normal(i, 2, 3, 2, 2) for i, name in enumerate("qkv")}

@@ -7,7 +7,9 @@ from tests.checks import assert_caught, check_op, normal, seeds
 from tinydiff.ops import concat
 
 
-@given(N=st.integers(1, 2), H=st.integers(1, 3), W=st.integers(1, 3), C=st.integers(1, 3), B=st.integers(1, 3), seed=seeds)
+@given(
+    N=st.integers(1, 2), H=st.integers(1, 3), W=st.integers(1, 3), C=st.integers(1, 3), B=st.integers(1, 3), seed=seeds
+)
 def test_gradient(N, H, W, C, B, seed):
     a, b = normal(seed, N, H, W, C), normal(seed + 1, N, H, W, B)
     check_op(concat, {"a": a, "b": b}, seed=seed)
@@ -16,7 +18,9 @@ def test_gradient(N, H, W, C, B, seed):
 
 
 def test_swapped_parts_are_caught():
-    assert_caught(concat, {"a": normal(0, 1, 1, 2, 2), "b": normal(1, 1, 1, 2, 2)}, {}, "return da, db", "return db, da")
+    assert_caught(
+        concat, {"a": normal(0, 1, 1, 2, 2), "b": normal(1, 1, 1, 2, 2)}, {}, "return da, db", "return db, da"
+    )
 
 
 def test_bad_shapes():

@@ -15,12 +15,16 @@ def test_gradient(N, H, W, C, seed):
     assert_close(film.forward(x, scale, shift)[0], expected)
 
 
-@pytest.mark.parametrize("line, replacement", [("dy * (1 + scale)", "dy * (scale)"), ('np.einsum("nhwc->nc", dy)', "dy[:, 0, 0]")])
+@pytest.mark.parametrize(
+    "line, replacement", [("dy * (1 + scale)", "dy * (scale)"), ('np.einsum("nhwc->nc", dy)', "dy[:, 0, 0]")]
+)
 def test_a_dropped_term_is_caught(line, replacement):
     inputs = {"x": normal(0, 2, 2, 2, 3), "scale": normal(1, 2, 3), "shift": normal(2, 2, 3)}
     assert_caught(film, inputs, {}, line, replacement)
 
 
 def test_bad_shapes():
-    with pytest.raises(ValueError, match=r"scale must have shape \(N, C\) with N = 2 from x, C = 3 from x, got \(1, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"scale must have shape \(N, C\) with N = 2 from x, C = 3 from x, got \(1, 3\)"
+    ):
         film.forward(np.ones((2, 1, 1, 3)), np.ones((1, 3)), np.ones((2, 3)))

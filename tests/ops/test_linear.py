@@ -7,7 +7,13 @@ from tests.checks import assert_caught, assert_close, check_op, normal, seeds
 from tinydiff.ops import linear
 
 
-@given(leading=st.lists(st.integers(1, 4), max_size=3), C=st.integers(1, 5), O=st.integers(1, 5), b=st.booleans(), seed=seeds)
+@given(
+    leading=st.lists(st.integers(1, 4), max_size=3),
+    C=st.integers(1, 5),
+    O=st.integers(1, 5),
+    b=st.booleans(),
+    seed=seeds,
+)
 def test_gradient(leading, C, O, b, seed):
     x, w, bias = normal(seed, *leading, C), normal(seed + 1, C, O), normal(seed + 2, O) if b else None
     check_op(linear, {"x": x, "w": w, "b": bias}, seed=seed)
@@ -15,7 +21,10 @@ def test_gradient(leading, C, O, b, seed):
     assert_close(y, np.einsum("...c,co->...o", x, w) + (bias if b else 0))
 
 
-@pytest.mark.parametrize("line, replacement", [("dy @ w.T", "dy @ w"), ("x_MC.T @ dy_MO", "2 * x_MC.T @ dy_MO"), ("dy_MO.sum(axis=0)", "dy_MO[0]")])
+@pytest.mark.parametrize(
+    "line, replacement",
+    [("dy @ w.T", "dy @ w"), ("x_MC.T @ dy_MO", "2 * x_MC.T @ dy_MO"), ("dy_MO.sum(axis=0)", "dy_MO[0]")],
+)
 def test_a_wrong_term_is_caught(line, replacement):
     assert_caught(linear, {"x": normal(0, 4, 3), "w": normal(1, 3, 3), "b": normal(2, 3)}, {}, line, replacement)
 

@@ -16,7 +16,10 @@ def test_gradient(shape, weighted, seed):
     assert_close(mse_loss.forward(p, y, weight)[0], np.mean(factor * (p - y) ** 2))
 
 
-@pytest.mark.parametrize("line, replacement", [("2 * mean", "mean"), ("-dprediction,", "dprediction,"), ("error *= weight", "error *= 0 + 0 * weight")])
+@pytest.mark.parametrize(
+    "line, replacement",
+    [("2 * mean", "mean"), ("-dprediction,", "dprediction,"), ("error *= weight", "error *= 0 + 0 * weight")],
+)
 def test_a_dropped_term_is_caught(line, replacement):
     inputs = {"prediction": normal(0, 2, 3), "target": normal(1, 2, 3), "weight": np.array([0.5, 2.0])}
     assert_caught(mse_loss, inputs, {}, line, replacement)

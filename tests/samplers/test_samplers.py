@@ -80,7 +80,9 @@ def test_evaluations():
             asked.append(step)
             return 0 * x
 
-        finish(sampler.run(denoise, np.ones(3), SCHEDULE, SCHEDULE.grid(10, sampler.spacing), noise=lambda i: np.ones(3)))
+        finish(
+            sampler.run(denoise, np.ones(3), SCHEDULE, SCHEDULE.grid(10, sampler.spacing), noise=lambda i: np.ones(3))
+        )
         assert len(asked) == (19 if name == "heun" else 10)
 
 
@@ -131,7 +133,9 @@ def test_ddpm_gives_the_mean_and_covariance_of_the_data(variance):
         gain = a * covariance @ np.linalg.inv(a * a * covariance + s * s * np.eye(2))
         return mean + (x - a * mean) @ gain.T
 
-    x = finish(ddpm(denoise, normal(0, n, 2), schedule, schedule.grid(1000), noise=noise_source(4, (n, 2)), variance=variance))
+    x = finish(
+        ddpm(denoise, normal(0, n, 2), schedule, schedule.grid(1000), noise=noise_source(4, (n, 2)), variance=variance)
+    )
     assert np.all(np.abs(x.mean(axis=0) - mean) < 5 * np.sqrt(np.diag(covariance) / n))
     # at T = 1000 either choice of variance is off by less than 1 % (one too small, the other too large),
     # to which 5 standard errors of a variance are added
@@ -171,7 +175,10 @@ def test_float32_stays_float32():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda x: ddpm(gaussian, x, SCHEDULE, [5, 3], noise=None, variance="mine"), "variance must be one of posterior, beta"),
+        (
+            lambda x: ddpm(gaussian, x, SCHEDULE, [5, 3], noise=None, variance="mine"),
+            "variance must be one of posterior, beta",
+        ),
         (lambda x: ddim(gaussian, x, SCHEDULE, [5, 3], eta=2), r"eta must lie in \[0, 1\], got 2"),
         (lambda x: ddim(gaussian, x, SCHEDULE, [5, 3], eta=1), "noise must be given for eta > 0"),
         (lambda x: heun(gaussian, x, SCHEDULE, [3, 5]), "steps must be a falling sequence"),

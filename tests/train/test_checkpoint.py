@@ -78,7 +78,6 @@ def test_a_checkpoint_of_the_future(saved):
     config = {**trainer.config.to_dict(), "dropout": 0.1}
     tensors = {"model.a": np.ones(1, np.float32)}
 
-
     for description, message in (
         ({"format": checkpoints.FORMAT, "step": 1, "config": config}, ".*dropout"),
         ({"format": 99, "step": 1, "config": config}, "its format is 99, not 1"),

@@ -20,7 +20,9 @@ def test_the_learning_rate_rises_and_falls():
     assert rates[0] == pytest.approx(0.1) and max(rates) <= 1 and rates[-1] == pytest.approx(0, abs=1e-12)
     peak = rates.index(max(rates))
     assert peak in (8, 9, 10)
-    assert all(a < b for a, b in zip(rates[:peak], rates[1:])) and all(a > b for a, b in zip(rates[peak:], rates[peak + 1 :]))
+    assert all(a < b for a, b in zip(rates[:peak], rates[1:])) and all(
+        a > b for a, b in zip(rates[peak:], rates[peak + 1 :])
+    )
     constant = TrainConfig(steps=100, warmup_steps=9, learning_rate=1.0, decay="constant")
     assert constant.learning_rate_at(100) == 1
 

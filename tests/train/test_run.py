@@ -57,7 +57,9 @@ def test_a_killed_run_trains_again_what_its_checkpoint_does_not_know(tmp_path):
     assert resumed.step == 4
     quiet_run(resumed, tmp_path / "killed", checkpoint_every=4)
     assert tiny.state(resumed) == tiny.state(straight)
-    assert (tmp_path / "killed" / "metrics.jsonl").read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
+    assert (tmp_path / "killed" / "metrics.jsonl").read_bytes() == (
+        tmp_path / "straight" / "metrics.jsonl"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -79,7 +79,9 @@ def test_labels_are_dropped_as_often_as_asked(monkeypatch):
     labels_seen = []
     trainer = tiny.trainer(batch=200, label_dropout=0.25)
     forward = trainer.model.forward
-    monkeypatch.setattr(trainer.model, "forward", lambda x, step, labels: labels_seen.append(labels) or forward(x, step, labels))
+    monkeypatch.setattr(
+        trainer.model, "forward", lambda x, step, labels: labels_seen.append(labels) or forward(x, step, labels)
+    )
     train(trainer, 5)
     dropped = np.mean(np.concatenate(labels_seen) == 2)
     assert abs(dropped - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 1000)
@@ -104,7 +106,9 @@ def test_a_gradient_that_is_not_finite_stops_the_run_with_the_state_untouched():
     train(trainer, 2)
     trainer.parameters["conv_out.weight"].value[...] = np.nan
     before = tiny.state(trainer)
-    with pytest.raises(NonFinite, match="training step 3: loss nan, .* the first tensor that is not finite is the prediction"):
+    with pytest.raises(
+        NonFinite, match="training step 3: loss nan, .* the first tensor that is not finite is the prediction"
+    ):
         trainer.train_step()
     assert tiny.state(trainer) == before and trainer.step == 2
 

@@ -29,6 +29,4 @@ def trainer(data=None, model=None, **changes):
 def state(trainer):
     """Everything a run leaves behind, as bytes."""
     checkpoint = trainer.checkpoint()
-    return {
-        (part, name): array.tobytes() for part, named in checkpoint.parts.items() for name, array in named.items()
-    }
+    return {(part, name): array.tobytes() for part, named in checkpoint.parts.items() for name, array in named.items()}

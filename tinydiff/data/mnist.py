@@ -72,7 +72,9 @@ def read_idx(path, *, axes):
     content = _content(path)
     magic = bytes([0, 0, UNSIGNED_BYTE, axes])
     if content[:4] != magic:
-        raise ValueError(f"{path} is not an idx file of bytes with {axes} axes: begins {content[:4].hex()}, not {magic.hex()}")
+        raise ValueError(
+            f"{path} is not an idx file of bytes with {axes} axes: begins {content[:4].hex()}, not {magic.hex()}"
+        )
     header = 4 + 4 * axes
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4)]
     if len(content) != header + math.prod(shape):

@@ -37,9 +37,7 @@ class Conv2d:
 
     def forward(self, x, add=None):
         """x (N,H,W,C), add (N,1,1,O) or (N,H',W',O) or None -> y (N,H',W',O), cache."""
-        return self.op.forward(
-            x, self.weight.value, self.bias.value, add, stride=self.stride, padding=self.padding
-        )
+        return self.op.forward(x, self.weight.value, self.bias.value, add, stride=self.stride, padding=self.padding)
 
     def backward(self, dy, cache):
         """dy (N,H',W',O) -> dx (N,H,W,C), dadd (as add) or None."""
@@ -58,9 +56,7 @@ class GroupNorm:
 
     def forward(self, x):
         """x (N,H,W,C) -> y (N,H,W,C), cache."""
-        return self.op.forward(
-            x, self.weight.value, self.bias.value, groups=self.groups, eps=self.eps, silu=self.silu
-        )
+        return self.op.forward(x, self.weight.value, self.bias.value, groups=self.groups, eps=self.eps, silu=self.silu)
 
     def backward(self, dy, cache):
         """dy (N,H,W,C) -> dx (N,H,W,C)."""

@@ -255,9 +255,8 @@ class UNet:
         return dx, dstep, dlabels
 
     def _check(self, x):
-        size, channels = self.config.size, self.config.image_channels
-        if x.ndim != 4 or x.shape[1] % self.config.factor or x.shape[2] % self.config.factor or x.shape[3] != channels:
+        factor, channels = self.config.factor, self.config.image_channels
+        if x.ndim != 4 or x.shape[1] % factor or x.shape[2] % factor or x.shape[3] != channels:
             raise ValueError(
-                f"unet: x must have shape (N, H, W, {channels}) with H and W divisible by "
-                f"{self.config.factor}, got {tuple(x.shape)}"
+                f"unet: x must have shape (N, H, W, {channels}) with H and W divisible by {factor}, got {tuple(x.shape)}"
             )

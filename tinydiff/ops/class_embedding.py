@@ -38,9 +38,7 @@ def forward(table, labels):
     K = contract.bind("class_embedding", table=(table, "K E"))["K"]
     contract.expect_integers("class_embedding", "labels", labels)
     if labels.min() < 0 or labels.max() >= K:
-        raise ValueError(
-            f"class_embedding: labels must lie in [0, {K}), got {labels.min()} .. {labels.max()}"
-        )
+        raise ValueError(f"class_embedding: labels must lie in [0, {K}), got {labels.min()} .. {labels.max()}")
     return table[labels], Cache(labels, table.shape, table.dtype)
 
 

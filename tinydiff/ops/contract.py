@@ -35,9 +35,7 @@ def bind(op: str, **arguments) -> dict[str, int]:
             if np.dtype(array.dtype).kind != "f":
                 raise ValueError(f"{op}: {name} must be a floating-point array, got {array.dtype}")
         elif array.dtype != first[1]:
-            raise ValueError(
-                f"{op}: {name} must be {first[1]} like {first[0]}, got {array.dtype}"
-            )
+            raise ValueError(f"{op}: {name} must be {first[1]} like {first[0]}, got {array.dtype}")
         axes = letters.split()
         shape = tuple(array.shape)
         if axes[0] == "...":

@@ -42,9 +42,7 @@ def path_for(folder, step):
 
 def save(path, checkpoint):
     """Write a checkpoint. Raises ``OSError`` if that fails; a file of that name then is as it was."""
-    tensors = {
-        f"{part}.{name}": array for part, named in checkpoint.parts.items() for name, array in named.items()
-    }
+    tensors = {f"{part}.{name}": array for part, named in checkpoint.parts.items() for name, array in named.items()}
     description = {"format": FORMAT, "step": checkpoint.step, "config": checkpoint.config.to_dict()}
     write_atomically(path, safetensors.numpy.save(tensors, {METADATA: json.dumps(description)}))
 
@@ -99,4 +97,3 @@ def find(path):
 def saved(folder):
     """The checkpoint files in a folder, oldest first."""
     return sorted(Path(folder).glob("step-*.safetensors"))
-

@@ -1,9 +1,9 @@
 """A training run as a folder: checkpoints, metrics and pictures; started, stopped and resumed.
 
-    config.json                   the TrainConfig
-    metrics.jsonl                 one line a step: step, loss, grad_norm, learning_rate
-    checkpoints/step-NNNNNNN.safetensors
-    samples/step-NNNNNNN.png      the same noise drawn at that step: one row a class
+config.json                   the TrainConfig
+metrics.jsonl                 one line a step: step, loss, grad_norm, learning_rate
+checkpoints/step-NNNNNNN.safetensors
+samples/step-NNNNNNN.png      the same noise drawn at that step, one row a class
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def run(
     folder,
     *,
     minutes=None,
-    checkpoint_every=200,
-    sample_every=200,
+    checkpoint_every=250,
+    sample_every=250,
     keep=3,
     progress=True,
 ):
@@ -69,10 +69,11 @@ def run(
             metrics_file.write(json.dumps(metrics._asdict()) + "\n")
             bar.update()
             bar.set_postfix(loss=f"{metrics.loss:.4f}", refresh=False)
-            if signals.received:
-                stopped = signals.received.name
-            elif deadline and time.monotonic() >= deadline and metrics.step < config.steps:
-                stopped = "minutes"
+            if metrics.step < config.steps:
+                if signals.received:
+                    stopped = signals.received.name
+                elif deadline and time.monotonic() >= deadline:
+                    stopped = "minutes"
             if sample_every and metrics.step % sample_every == 0:
                 _save_samples(trainer, folder / "samples" / f"step-{metrics.step:07d}.png")
             if metrics.step % checkpoint_every == 0:
