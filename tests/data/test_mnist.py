@@ -125,3 +125,10 @@ def test_the_next_mirror_is_tried(served, monkeypatch):
     monkeypatch.delenv("TINYDIFF_MIRROR")
     monkeypatch.setattr(mnist, "MIRRORS", (good + "/nothing/here", good))
     assert len(mnist.load()) == 40
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(mnist.NotFound, match="could not be downloaded: .*Not a directory"):
+        mnist.load()

@@ -122,13 +122,13 @@ def _locate(name, sha256, data_dir, download):
 def _download(file, sha256, looked):
     """Fetch a file into the cache; it appears there whole and checked, or not at all."""
     mirrors = (os.environ["TINYDIFF_MIRROR"],) if os.environ.get("TINYDIFF_MIRROR") else MIRRORS
-    folder = cache_dir()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, partial = cache_dir(), None
     failures = []
     for mirror in mirrors:
         url = mirror.rstrip("/") + "/" + file
-        handle, partial = tempfile.mkstemp(dir=folder, prefix=file)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, partial = tempfile.mkstemp(dir=folder, prefix=file)
             with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=30) as response:
                 _copy_with_progress(response, out, file)
             if hashlib.sha256(_content(partial)).hexdigest() != sha256:
@@ -138,7 +138,8 @@ def _download(file, sha256, looked):
         except (OSError, ValueError, http.client.HTTPException) as error:
             failures.append(f"{url}: {getattr(error, 'reason', error)}")
         finally:
-            Path(partial).unlink(missing_ok=True)
+            if partial:
+                Path(partial).unlink(missing_ok=True)
     raise NotFound(f"{looked}, and could not be downloaded: {'; '.join(failures)}")
 
 
