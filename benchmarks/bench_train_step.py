@@ -19,7 +19,7 @@ from tinydiff.model.unet import UNet, UNetConfig
 from tinydiff.train.gradients import clip_factor
 
 CASES = [
-    ("laptop preset", UNetConfig(channels=(16, 32, 64), blocks=1, groups=8), 64),
+    ("laptop preset", UNetConfig(channels=(16, 32, 64), blocks=1, groups=8), 32),
     ("small", UNetConfig(channels=(32, 64, 128)), 32),
     ("reference", UNetConfig(channels=(64, 128, 256)), 16),
 ]

@@ -16,14 +16,15 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    # two CPU cores, NumPy: readable digits well within 20 minutes
+    # two CPU cores and NumPy: clean digits in under 15 minutes. Chosen by measurement: of batch 64 at 1e-3, batch
+    # 32 at 1e-3 and batch 32 at 2e-3, the last was recognised best for the images it saw
     "laptop": Preset(
         TrainConfig(
             model=UNetConfig(channels=(16, 32, 64), blocks=1, groups=8),
-            batch=64,
-            steps=1200,
-            learning_rate=1e-3,
-            warmup_steps=50,
+            batch=32,
+            steps=3000,
+            learning_rate=2e-3,
+            warmup_steps=100,
         ),
         dict(sampler="ddim", steps=25, guidance=2.0),
     ),
