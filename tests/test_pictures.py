@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from PIL import Image
 
 from tinydiff import pictures
@@ -25,7 +24,6 @@ def test_animation(tmp_path):
 
 
 def test_loss_curve(tmp_path):
-    pytest.importorskip("matplotlib")
     for n in (1, 2, 500):
         pictures.save_loss_curve([{"step": i + 1, "loss": 1 / (i + 1)} for i in range(n)], tmp_path / "loss.png")
         with Image.open(tmp_path / "loss.png") as picture:
