@@ -29,13 +29,13 @@ def check_op(op, inputs, options=None, *, backward=None, seed=0):
     """check_adjoint of an op module at these inputs, {name: array}; optionally of another backward."""
     return check_adjoint(
         lambda: op.forward(*inputs.values(), **(options or {})),
-        lambda dy, cache: _as_tuple((backward or op.backward)(dy, cache)),
+        lambda dy, cache: as_tuple((backward or op.backward)(dy, cache)),
         inputs,
         seed=seed,
     )
 
 
-def _as_tuple(gradients):
+def as_tuple(gradients):
     return gradients if isinstance(gradients, tuple) else (gradients,)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.checks import broken
+from tests.checks import as_tuple, broken
 from tinydiff import backends
 from tinydiff.gradcheck import GradientMismatch, check_adjoint
 from tinydiff.model.parameters import Parameters
@@ -49,8 +49,7 @@ def check(block, parameters, inputs, *, seed=0, directions=None):
 
     def backward(dy, cache):
         parameters.grads[...] = np.nan  # a backward overwrites: whatever it leaves alone is caught
-        dinputs = block.backward(dy, cache)
-        dinputs = dinputs if isinstance(dinputs, tuple) else (dinputs,)
+        dinputs = as_tuple(block.backward(dy, cache))
         return (*dinputs, *(parameter.grad.copy() for parameter in parameters))
 
     everything = {**inputs, **{parameter.name: parameter.value for parameter in parameters}}

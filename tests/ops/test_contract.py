@@ -1,0 +1,72 @@
+"""What every op with a gradient promises, whatever it computes; an op is one row of CASES."""
+
+import numpy as np
+import pytest
+
+from tests.checks import as_tuple, assert_close, normal
+from tinydiff.ops import OPS, WITHOUT_GRADIENT, contract
+
+LABELS = np.array([2, 0])
+CASES = {
+    # op: inputs, options
+    "linear": ([normal(0, 2, 3), normal(1, 3, 4), normal(2, 4)], {}),
+    "conv2d": ([normal(0, 2, 4, 4, 3), normal(1, 3, 3, 3, 2), normal(2, 2), normal(3, 2, 4, 4, 2)], {"padding": 1}),
+    "group_norm": ([normal(0, 2, 3, 3, 4), normal(1, 4), normal(2, 4)], {"groups": 2, "silu": True}),
+    "silu": ([normal(0, 2, 3)], {}),
+    "attention": ([normal(0, 2, 3, 2, 4), normal(1, 2, 5, 2, 4), normal(2, 2, 5, 2, 4)], {}),
+    "upsample2x": ([normal(0, 2, 2, 3, 2)], {}),
+    "concat": ([normal(0, 2, 2, 2, 1), normal(1, 2, 2, 2, 3)], {}),
+    "class_embedding": ([normal(0, 3, 4), LABELS], {}),
+    "film": ([normal(0, 2, 3, 3, 2), normal(1, 2, 2), normal(2, 2, 2)], {}),
+    "mse_loss": ([normal(0, 2, 3), normal(1, 2, 3), np.array([0.5, 2.0])], {}),
+}
+
+
+def test_every_op_with_a_gradient_has_a_row():
+    assert set(CASES) == set(OPS) - set(WITHOUT_GRADIENT)
+
+
+def run(op, dtype):
+    """All arrays of one forward and backward: inputs, output, upstream, gradients."""
+    inputs, options = CASES[op]
+    inputs = [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]
+    before = [x.copy() for x in inputs]
+    y, cache = OPS[op].forward(*inputs, **options)
+    dy = normal(9, *y.shape, dtype=dtype) if y.ndim else dtype(1.5)
+    dy_before = dy.copy()
+    gradients, again = (as_tuple(OPS[op].backward(dy, cache)) for _ in range(2))
+    assert all(a is b is None or np.array_equal(a, b) for a, b in zip(gradients, again)), "the cache was modified"
+    assert all(np.array_equal(a, b) for a, b in zip(inputs, before)), "an input was modified"
+    assert np.array_equal(dy, dy_before), "dy was modified"
+    return inputs, y, dy, gradients
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_the_dtype_is_kept_and_float32_is_as_good_as_it_can_be(op):
+    _, y32, _, gradients32 = run(op, np.float32)
+    _, y64, _, gradients64 = run(op, np.float64)
+    assert y32.dtype == np.float32 and y64.dtype == np.float64
+    assert_close(y32, y64, 1e-5)
+    for d32, d64 in zip(gradients32, gradients64, strict=True):
+        if d64 is not None:
+            assert d32.dtype == np.float32 and d64.dtype == np.float64
+            assert_close(d32, d64, 1e-5)
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_gradients_have_the_shape_of_the_inputs_and_memory_of_their_own(op):
+    inputs, y, dy, gradients = run(op, np.float64)
+    for x, dx in zip(inputs, gradients, strict=True):
+        if x.dtype.kind == "f":
+            assert dx.shape == x.shape and dx.flags.c_contiguous
+            assert not any(np.shares_memory(dx, other) for other in (*inputs, y, dy))
+        else:
+            assert dx is None
+    assert y.flags.c_contiguous and not any(np.shares_memory(y, x) for x in inputs)
+
+
+def test_letters_bind_to_sizes():
+    sizes = contract.bind("op", x=(np.ones((2, 5, 3)), "... C"), w=(np.ones((3, 4)), "C O"), b=(None, "O"))
+    assert sizes == {"C": 3, "O": 4}
+    with pytest.raises(ValueError, match=r"op: x must have shape \(1\), got \(2,\)"):
+        contract.bind("op", x=(np.ones(2), "1"))
