@@ -92,5 +92,9 @@ def markdown(content, section):
     columns = list(dict.fromkeys(column for row in rows for column in row))
     lines = [f"{content['device']}; " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "\n"]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
+    lines += ["| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _cell(value):
+    return f"{value:g}" if isinstance(value, float) else str(value)
