@@ -179,7 +179,8 @@ def test_a_full_disk_ends_in_one_line_and_the_previous_checkpoint_survives(tmp_p
     )
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == cli.BAD_INPUT and "Traceback" not in stderr
-    assert stderr.strip().splitlines()[-1] == "tinydiff: File too large"
+    failed = out / "checkpoints" / "step-0000004.safetensors"
+    assert stderr.strip().splitlines()[-1] == f"tinydiff: {failed}: File too large"
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-0000002.safetensors"]
     assert newest(out).read_bytes() == before
 

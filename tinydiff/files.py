@@ -9,7 +9,8 @@ from pathlib import Path
 def write_atomically(path, content):
     """Write bytes so that ``path`` holds either what it held or all of ``content``, whatever happens.
 
-    Written to a temporary file beside it, synced to disk, renamed. Raises ``OSError`` if that fails.
+    Written to a temporary file beside it, synced to disk, renamed. Raises ``OSError`` naming the path if that
+    fails.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
@@ -19,8 +20,10 @@ def write_atomically(path, content):
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(path)  # a full disk does not say which file it was
         raise
     if os.name == "posix":  # the rename itself must reach the disk; elsewhere a folder cannot be synced
         folder = os.open(path.parent, os.O_RDONLY)

@@ -13,7 +13,7 @@ from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
 from tinydiff.train.averaging import decay_at
-from tinydiff.train.checkpoint import Checkpoint
+from tinydiff.train.checkpoint import PARTS, Checkpoint
 from tinydiff.train.gradients import clip_factor
 
 
@@ -134,20 +134,18 @@ class Trainer:
 
     def checkpoint(self):
         """The state, as a ``Checkpoint``."""
-        flats = (self.parameters.values, self.average, self.mean, self.mean_square)
-        parts = ("model", "average", "adamw.mean", "adamw.mean_square")
-        return Checkpoint(
-            self.step, self.config, {part: self.parameters.to_numpy(flat) for part, flat in zip(parts, flats)}
-        )
+        parts = {part: self.parameters.to_numpy(flat) for part, flat in self._state().items()}
+        return Checkpoint(self.step, self.config, parts)
 
     def restore(self, checkpoint):
         """Continue from a checkpoint. Raises ``ValueError`` naming the first parameter that does not fit."""
-        parts = checkpoint.parts
-        self.parameters.load(self.parameters.values, parts["model"])
-        self.parameters.load(self.average, parts["average"])
-        self.parameters.load(self.mean, parts["adamw.mean"])
-        self.parameters.load(self.mean_square, parts["adamw.mean_square"])
+        for part, flat in self._state().items():
+            self.parameters.load(flat, checkpoint.parts[part])
         self.step = checkpoint.step
+
+    def _state(self):
+        """The flat arrays that a checkpoint holds, by the name of the part they make."""
+        return dict(zip(PARTS, (self.parameters.values, self.average, self.mean, self.mean_square), strict=True))
 
     def _draw(self, purpose, shape, kind):
         """Random numbers for every place in the batch, for this training step."""
