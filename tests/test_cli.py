@@ -1,5 +1,6 @@
 """The commands as a user gives them: what they leave, and how bad input ends."""
 
+import dataclasses
 import os
 import random
 import resource
@@ -214,6 +215,19 @@ def failure(arguments, capsys):
 def test_bad_training_arguments(tmp_path, data_dir, capsys, change, message):
     assert failure(train_arguments(data_dir, tmp_path / "run", "--steps", "2", *change), capsys) == message
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_every_knob_of_a_run_is_a_flag(tmp_path, data_dir):
+    flags = ["--decay", "constant", "--clip", "0.5", "--average-decay", "0.9", "--label-dropout", "0.2", "--film", "on"]
+    flags += ["--attention-levels", "0,1", "--head-width", "2", "--blocks", "2", "--loss-weight", "min_snr"]
+    assert cli.main(train_arguments(data_dir, tmp_path / "run", "--steps", "1", *flags)) == 0
+    config = checkpoints.load(tmp_path / "run").config
+    assert (config.decay, config.clip, config.average_decay, config.label_dropout) == ("constant", 0.5, 0.9, 0.2)
+    assert config.model.film and config.model.attention_levels == (0, 1) and config.model.blocks == 2
+    settable = {flag.replace("-", "_") for flag in (*cli.RUN_OVERRIDES, *cli.MODEL_OVERRIDES)}
+    fields = {field.name for kind in (TrainConfig, UNetConfig) for field in dataclasses.fields(kind)}
+    # the data set decides the size, channels and classes of the images
+    assert fields - settable == {"model", "data", "size", "image_channels", "classes", "eps", "downsample_padding"}
 
 
 @pytest.mark.parametrize(

@@ -103,12 +103,22 @@ def widths(text):
     return tuple(int(each) for each in text.split(","))
 
 
+def switch(text):
+    if text not in ("on", "off"):
+        raise ValueError(text)
+    return text == "on"
+
+
 RUN_OVERRIDES = {
     "steps": (int, "training steps"),
     "batch": (int, "images a step"),
     "learning-rate": (float, "its peak"),
     "warmup-steps": (int, "steps over which the learning rate rises"),
+    "decay": (str, "of the learning rate after that: cosine or constant"),
     "weight-decay": (float, "AdamW's decoupled decay"),
+    "clip": (float, "limit of the gradient's norm"),
+    "average-decay": (float, "of the averaged parameters"),
+    "label-dropout": (float, "how often to train without the label"),
     "schedule": (str, "noise schedule: linear or cosine"),
     "noise-steps": (int, "T, the number of noise steps"),
     "prediction": (str, "what the network predicts: eps, x0 or v"),
@@ -118,6 +128,9 @@ RUN_OVERRIDES = {
 MODEL_OVERRIDES = {
     "channels": (widths, "width of each level, as 16,32,64"),
     "blocks": (int, "residual blocks a level"),
+    "attention-levels": (widths, "levels with attention, as 1,2; -1 is the lowest"),
+    "head-width": (int, "of attention"),
+    "film": (switch, "on: the step scales and shifts instead of shifting alone"),
     "groups": (int, "groups of the group norms"),
 }
 
@@ -205,7 +218,8 @@ def add_sample_arguments(parser):
 
 def sample(args):
     """Draw images and write them as one picture."""
-    config = (checkpoint := checkpoints.load(args.checkpoint)).config
+    checkpoint = checkpoints.load(args.checkpoint)
+    config = checkpoint.config
     out = Path(args.out)
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"):
         raise ValueError(f"out must end in .png or another picture format, got {args.out}")
