@@ -153,14 +153,18 @@ class Trainer:
 
     def _batch_indices(self, steps_done):
         """Which images make the next batch: epochs follow one another, each in an order of its own."""
-        n = len(self.dataset)
         position = steps_done * self.config.batch + np.arange(self.config.batch)
-        return np.array([self._epoch_order(epoch)[place] for epoch, place in zip(*np.divmod(position, n))])
+        epochs, places = np.divmod(position, len(self.dataset))
+        index = np.empty(self.config.batch, np.int64)
+        for epoch in range(epochs[0], epochs[-1] + 1):
+            here = epochs == epoch
+            index[here] = self._epoch_order(epoch)[places[here]]
+        return index
 
     def _epoch_order(self, epoch):
         if epoch != self._epoch:
             sample = self.backend.asarray(np.arange(len(self.dataset)))
-            bits = self.backend.philox.forward(self.config.seed, "order", sample, int(epoch), (), kind="bits")
+            bits = self.backend.philox.forward(self.config.seed, "order", sample, epoch, (), kind="bits")
             self._epoch, self._order = epoch, np.argsort(self.backend.to_numpy(bits), kind="stable")
         return self._order
 
