@@ -50,7 +50,7 @@ def _keep_freed_memory():
     """Ask glibc to keep the memory of freed arrays for the next ones, in this whole process.
 
     By default it returns large blocks to the system and takes them again, zeroed page by page, at every op. A
-    training step frees and takes the same arrays over and over: keeping them makes it 10 to 20 % faster and
+    training step frees and takes the same arrays over and over: keeping them makes it about a tenth faster and
     its peak memory no larger. Where the C library is another one, nothing happens.
     """
     if not sys.platform.startswith("linux"):
