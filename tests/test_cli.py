@@ -282,6 +282,14 @@ def test_resume_under_another_architecture(trained, data_dir, capsys):
     assert message == "out goes with a new run; a resumed one goes on in its own folder"
 
 
+def test_a_checkpoint_under_another_name_resumes_where_it_lies(trained, tmp_path, data_dir):
+    copied = tmp_path / "elsewhere" / "mine.safetensors"
+    copied.parent.mkdir()
+    copied.write_bytes(checkpoints.saved(trained / "checkpoints")[0].read_bytes())
+    assert cli.main(["train", "--resume", str(copied), "--data-dir", data_dir, "--sample-every", "0"]) == 0
+    assert newest(copied.parent).read_bytes() == newest(trained).read_bytes()
+
+
 def test_a_loss_that_is_not_finite(tmp_path, data_dir, capsys):
     message = failure(train_arguments(data_dir, tmp_path / "run", "--learning-rate", "1e30", "--steps", "50"), capsys)
     assert "training step" in message and "the first tensor that is not finite is" in message

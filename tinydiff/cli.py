@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import os
 import platform
 import shlex
@@ -93,9 +94,7 @@ def add_train_arguments(parser):
         "--sample-every", type=_at_least(0), default=250, metavar="STEPS", help="0: no pictures on the way"
     )
     parser.add_argument("--keep", type=_at_least(1), default=3, metavar="K", help="how many checkpoints to keep")
-    for flag, (kind, text) in RUN_OVERRIDES.items():
-        parser.add_argument(f"--{flag}", type=kind, help=text, metavar=kind.__name__.upper())
-    for flag, (kind, text) in MODEL_OVERRIDES.items():
+    for flag, (kind, text) in {**RUN_OVERRIDES, **MODEL_OVERRIDES}.items():
         parser.add_argument(f"--{flag}", type=kind, help=text, metavar=kind.__name__.upper())
 
 
@@ -143,8 +142,9 @@ def train(args):
         if args.out:
             raise ValueError("out goes with a new run; a resumed one goes on in its own folder")
         path = checkpoints.find(args.resume)
-        if path != (newest := checkpoints.saved(path.parent)[-1]):
-            raise ValueError(f"{path} is older than {newest}; copy it to a new folder to go on from it there")
+        saved = checkpoints.saved(path.parent)
+        if path in saved[:-1]:
+            raise ValueError(f"{path} is older than {saved[-1]}; copy it to a new folder to go on from it there")
         checkpoint = checkpoints.load(path)
         config = checkpoint.config
         _expect_same(path, config, *overrides)
@@ -237,9 +237,10 @@ def sample(args):
     except ValueError as error:
         raise ValueError(f"{args.checkpoint}: {error}") from None
     options = {name: value for name in ("eta", "variance") if (value := getattr(args, name)) is not None}
-    allowed = {"ddim": {"eta"}, "ddpm": {"variance"}}.get(args.sampler, set())
-    if options.keys() - allowed:
-        raise ValueError(f"{', '.join(options.keys() - allowed)} is not an option of the sampler {args.sampler}")
+    allowed = inspect.signature(SAMPLERS[args.sampler].run).parameters
+    for name in options:
+        if name not in allowed:
+            raise ValueError(f"{name} is not an option of the sampler {args.sampler}")
 
     labels = np.repeat(np.array(rows), args.count)
     schedule = schedules.get(config.schedule, config.noise_steps)
