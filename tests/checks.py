@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tinydiff import backends
 from tinydiff.gradcheck import GradientMismatch, check_adjoint
 
 seeds = st.integers(0, 2**32 - 1)
+COMPILED = ("cpu",)  # the backends of hand-written kernels: what holds for the reference must hold for them
+EPS32 = float(np.finfo(np.float32).eps)
 
 
 def assert_close(actual, truth, tolerance=1e-12):
@@ -21,8 +24,83 @@ def assert_close(actual, truth, tolerance=1e-12):
     assert np.all(error <= tolerance * scale), f"off by {np.nanmax(error) / scale:.2e} of the largest value"
 
 
+def assert_as_good(actual, truth, *rivals, times=4.0, entering=0.0, name="the result"):
+    """A float32 result, every element of which is at most ``times`` as far from the truth as honest float32 gets.
+
+    truth     the reference in float64
+    rivals    the same reference in float32; more than one run of it, at inputs moved by a rounding, where the
+              luck of a single run (an error of 0, in a small array) must not be the yardstick
+    entering  the largest magnitude that enters the result, where all of it cancels and the truth is (nearly) 0
+
+    The yardstick is the largest error of any rival, and never less than float32's own spacing at the largest
+    magnitude. NaN fails.
+    """
+    actual, truth = np.asarray(actual), np.asarray(truth)
+    assert (actual.dtype, actual.shape) == (np.float32, truth.shape), f"{name} is {actual.dtype} {actual.shape}"
+    assert truth.dtype == np.float64 and truth.size and np.isfinite(truth).all()
+    yardstick = np.max([EPS32 * max(_largest(truth), entering), *(_largest(rival - truth) for rival in rivals)])
+    assert np.isfinite(yardstick), f"{name}: the reference itself is not finite"
+    error = np.abs(actual.astype(np.float64) - truth)
+    wrong = ~(error <= times * yardstick)
+    if wrong.any():
+        first = np.unravel_index(np.argmax(wrong), wrong.shape)
+        raise AssertionError(
+            f"{name} is wrong in {wrong.sum()} of {wrong.size} elements, by up to {np.max(error):.3e} where "
+            f"{times:g} x {yardstick:.3e} is allowed; the first, at {tuple(map(int, first))}, is {actual[first]!r}, "
+            f"not {truth[first]!r}"
+        )
+
+
+def _largest(x):
+    return float(np.max(np.abs(x)))
+
+
 def normal(seed, *shape, dtype=np.float64):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def ones(*shape):
+    """Ones in the one dtype that every backend takes."""
+    return np.ones(shape, np.float32)
+
+
+def backend_or_skip(name):
+    """The backend of that name; where it is not installed the test is skipped, saying why."""
+    try:
+        return backends.get(name)
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+def run_op(op, inputs, options, dy=None):
+    """y and the gradients of an op (y alone without dy), having kept what every op promises of its arrays.
+
+    Inputs and dy are not modified, nor is the cache: backward gives the same again. Every output is
+    C-contiguous with memory of its own, or a read-only view of dy.
+    """
+    given = [array for array in (*inputs, dy) if isinstance(array, np.ndarray)]
+    before = [array.copy() for array in given]
+    if dy is None:
+        outputs = (op.forward(*inputs, **options),)
+    else:
+        y, cache = op.forward(*inputs, **options)
+        gradients, again = (as_tuple(op.backward(dy, cache)) for _ in range(2))
+        for first, second in zip(gradients, again, strict=True):
+            assert first is second is None or same_bits(first, second), "the cache was modified"
+        outputs = (y, *gradients)
+    assert all(map(same_bits, given, before)), "an input or dy was modified"
+
+    arrays = [np.asarray(output) for output in outputs if output is not None]
+    for i, array in enumerate(arrays):
+        assert array.flags.c_contiguous, f"output {i} is not C-contiguous"
+        shared = [other for other in (*given, *arrays[:i]) if np.shares_memory(array, other)]
+        assert all(other is dy and not array.flags.writeable for other in shared), f"output {i} is not its own"
+    return outputs
+
+
+def same_bits(a, b):
+    """Whether two arrays are the same, NaN included."""
+    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
 def check_op(op, inputs, options=None, *, backward=None, seed=0):

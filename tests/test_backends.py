@@ -3,17 +3,26 @@ import pytest
 
 from tinydiff import backends
 
-
-def test_auto_takes_numpy():
-    assert backends.get("auto").name == backends.get("numpy").name == "numpy"
+MISSING = [name for name, state in backends.describe() if not state.startswith("ready: ")]
 
 
-@pytest.mark.parametrize("name", ["cpu", "cuda", "emulator"])
+def test_auto_takes_the_compiled_kernels_where_they_are():
+    assert backends.get("auto").name == ("numpy" if "cpu" in MISSING else "cpu")
+    assert backends.get("numpy").name == "numpy"
+
+
+@pytest.mark.parametrize("name", MISSING)
 def test_what_is_missing_is_said(name):
-    with pytest.raises(
-        ValueError, match=f"backend '{name}' needs the .* which this version does not have yet; use 'numpy' or 'auto'"
-    ):
+    with pytest.raises(ValueError, match=f"backend '{name}' needs .*; use 'numpy' or 'auto'"):
         backends.get(name)
+
+
+def test_without_compiled_kernels(monkeypatch):
+    monkeypatch.setattr(backends, "CpuBackend", None)
+    assert backends.get("auto").name == "numpy"
+    with pytest.raises(ValueError, match="backend 'cpu' needs its C.. kernels, .*: install GCC or Clang"):
+        backends.get("cpu")
+    assert dict(backends.describe())["cpu"].startswith("not available: needs its C++ kernels")
 
 
 def test_unknown():
@@ -21,8 +30,10 @@ def test_unknown():
         backends.get("tpu")
 
 
-def test_services():
-    backend = backends.get("numpy")
+@pytest.mark.parametrize("name", [name for name in ("numpy", "cpu") if name not in MISSING])
+def test_services(name):
+    backend = backends.get(name)
+    assert backend.name == name
     array = backend.asarray([[1, 2]], np.float32)
     assert array.dtype == np.float32 and backend.to_numpy(array) is array and backend.asarray(array) is array
     assert backend.empty((2, 3)).shape == (2, 3) and not backend.zeros(4, np.int32).any()

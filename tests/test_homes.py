@@ -11,6 +11,7 @@ from tinydiff.ops import OPS, WITHOUT_GRADIENT
 
 TESTS = Path(__file__).parent
 PACKAGE = Path(tinydiff.__file__).parent
+KERNELS = TESTS.parent / "csrc" / "cpu"
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -19,6 +20,7 @@ def test_every_op_has_its_homes(op):
     assert Path(module.__file__) == PACKAGE / "ops" / f"{op}.py"
     assert module.__doc__.startswith(f"{op}: ") and "Forward" in module.__doc__ or op in ("philox", "adamw")
     assert hasattr(backends.get("numpy"), op)
+    assert (KERNELS / f"{op}.cpp").read_text().startswith(f"// {op}: ")
     tests = (TESTS / "ops" / f"test_{op}.py").read_text()
     if op in WITHOUT_GRADIENT:
         assert not hasattr(module, "backward")
@@ -67,5 +69,5 @@ def test_nothing_below_imports_anything_above(path):
 
 
 def test_files_stay_short():
-    for path in PACKAGE.rglob("*.py"):
+    for path in [*PACKAGE.rglob("*.py"), *KERNELS.iterdir()]:
         assert len(path.read_text().splitlines()) <= 500, path

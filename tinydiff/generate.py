@@ -57,7 +57,7 @@ def generate(
 
     def predict(x, step, labels):
         steps_N = backend.zeros((x.shape[0],)) + np.float32(step)
-        return model.forward(x, steps_N, labels if classes else None)[0]
+        return model.predict(x, steps_N, labels if classes else None)
 
     predict_guided = guided(predict, backend.asarray(labels, np.int32), classes, guidance, backend)
     denoise = denoiser(predict_guided, schedule, prediction, clip=clip)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.checks import assert_caught, check_op, normal, seeds
+from tests.checks import assert_caught, check_op, normal, ones, seeds
 from tinydiff.ops import class_embedding
 
 
@@ -29,6 +29,6 @@ def test_a_label_seen_twice_must_count_twice():
         (np.array([[0]]), "labels must be a non-empty integer array"),
     ],
 )
-def test_bad_labels(labels, message):
+def test_bad_labels(backend, labels, message):
     with pytest.raises(ValueError, match=message):
-        class_embedding.forward(np.ones((3, 2)), labels)
+        backend.class_embedding.forward(ones(3, 2), labels)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.checks import assert_caught, check_op, normal, seeds
+from tests.checks import assert_caught, check_op, normal, ones, seeds
 from tinydiff.ops import concat
 
 
@@ -23,6 +23,6 @@ def test_swapped_parts_are_caught():
     )
 
 
-def test_bad_shapes():
+def test_bad_shapes(backend):
     with pytest.raises(ValueError, match=r"b must have shape \(N, H, W, B\) with N = 1 from a, H = 2 from a"):
-        concat.forward(np.ones((1, 2, 2, 1)), np.ones((1, 3, 2, 1)))
+        backend.concat.forward(ones(1, 2, 2, 1), ones(1, 3, 2, 1))

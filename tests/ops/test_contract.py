@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.checks import as_tuple, assert_close, normal
+from tests.checks import assert_close, normal, run_op
 from tinydiff.ops import OPS, WITHOUT_GRADIENT, contract
 
 LABELS = np.array([2, 0])
@@ -27,24 +27,19 @@ def test_every_op_with_a_gradient_has_a_row():
 
 
 def run(op, dtype):
-    """All arrays of one forward and backward: inputs, output, upstream, gradients."""
+    """All arrays of one forward and backward: inputs, output, gradients."""
     inputs, options = CASES[op]
     inputs = [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]
-    before = [x.copy() for x in inputs]
-    y, cache = OPS[op].forward(*inputs, **options)
+    y, _ = OPS[op].forward(*inputs, **options)
     dy = normal(9, *y.shape, dtype=dtype) if y.ndim else dtype(1.5)
-    dy_before = dy.copy()
-    gradients, again = (as_tuple(OPS[op].backward(dy, cache)) for _ in range(2))
-    assert all(a is b is None or np.array_equal(a, b) for a, b in zip(gradients, again)), "the cache was modified"
-    assert all(np.array_equal(a, b) for a, b in zip(inputs, before)), "an input was modified"
-    assert np.array_equal(dy, dy_before), "dy was modified"
-    return inputs, y, dy, gradients
+    y, *gradients = run_op(OPS[op], inputs, options, dy)
+    return inputs, y, gradients
 
 
 @pytest.mark.parametrize("op", CASES)
 def test_the_dtype_is_kept_and_float32_is_as_good_as_it_can_be(op):
-    _, y32, _, gradients32 = run(op, np.float32)
-    _, y64, _, gradients64 = run(op, np.float64)
+    _, y32, gradients32 = run(op, np.float32)
+    _, y64, gradients64 = run(op, np.float64)
     assert y32.dtype == np.float32 and y64.dtype == np.float64
     assert_close(y32, y64, 1e-5)
     for d32, d64 in zip(gradients32, gradients64, strict=True):
@@ -55,14 +50,9 @@ def test_the_dtype_is_kept_and_float32_is_as_good_as_it_can_be(op):
 
 @pytest.mark.parametrize("op", CASES)
 def test_gradients_have_the_shape_of_the_inputs_and_memory_of_their_own(op):
-    inputs, y, dy, gradients = run(op, np.float64)
+    inputs, _, gradients = run(op, np.float64)  # which checks the memory
     for x, dx in zip(inputs, gradients, strict=True):
-        if x.dtype.kind == "f":
-            assert dx.shape == x.shape and dx.flags.c_contiguous
-            assert not any(np.shares_memory(dx, other) for other in (*inputs, y, dy))
-        else:
-            assert dx is None
-    assert y.flags.c_contiguous and not any(np.shares_memory(y, x) for x in inputs)
+        assert dx is None if x.dtype.kind == "i" else dx.shape == x.shape
 
 
 def test_letters_bind_to_sizes():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from tests.checks import assert_caught, assert_close, check_op, normal, seeds
+from tests.checks import assert_caught, assert_close, check_op, normal, ones, seeds
 from tinydiff.ops import conv2d
 
 
@@ -63,7 +63,7 @@ def test_gradient(N, H, W, C, O, R, S, stride, padding, b, add, seed):
         ("columns.T @ dz", "0 * columns.T @ dz"),
         ("dcolumns[:, :, :, s]", "dcolumns[:, :, :, s] * (s > 0)"),
         ('np.einsum("mo->o", dy_MO)', "dy_MO[0]"),
-        ("dadd = dy.copy()", "dadd = 2 * dy"),
+        ("dadd = dy.view()", "dadd = 2 * dy"),
     ],
 )
 def test_a_wrong_term_is_caught(line, replacement):
@@ -76,9 +76,8 @@ def test_inputs_are_not_modified():
     before = [array.copy() for array in arrays]
     y, cache = conv2d.forward(*arrays)
     dadd = conv2d.backward(y, cache)[3]
-    dadd += 1
     assert all(np.array_equal(a, b) for a, b in zip(arrays, before))
-    assert not np.shares_memory(dadd, y)
+    assert np.array_equal(dadd, y) and not dadd.flags.writeable  # dy itself, so nobody may write to it
 
 
 @pytest.mark.parametrize(
@@ -93,6 +92,6 @@ def test_inputs_are_not_modified():
         (((0, 4, 4, 2), (3, 3, 2, 1)), {}, "x must not be empty"),
     ],
 )
-def test_bad_input(arguments, options, message):
+def test_bad_input(backend, arguments, options, message):
     with pytest.raises(ValueError, match=message):
-        conv2d.forward(*(None if shape is None else np.ones(shape) for shape in arguments), **options)
+        backend.conv2d.forward(*(None if shape is None else ones(*shape) for shape in arguments), **options)

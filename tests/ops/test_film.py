@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.checks import assert_caught, assert_close, check_op, normal, seeds
+from tests.checks import assert_caught, assert_close, check_op, normal, ones, seeds
 from tinydiff.ops import film
 
 
@@ -23,8 +23,8 @@ def test_a_dropped_term_is_caught(line, replacement):
     assert_caught(film, inputs, {}, line, replacement)
 
 
-def test_bad_shapes():
+def test_bad_shapes(backend):
     with pytest.raises(
         ValueError, match=r"scale must have shape \(N, C\) with N = 2 from x, C = 3 from x, got \(1, 3\)"
     ):
-        film.forward(np.ones((2, 1, 1, 3)), np.ones((1, 3)), np.ones((2, 3)))
+        backend.film.forward(ones(2, 1, 1, 3), ones(1, 3), ones(2, 3))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.checks import assert_caught, assert_close, check_op, normal, seeds
+from tests.checks import assert_caught, assert_close, check_op, normal, ones, seeds
 from tinydiff.ops import group_norm, silu
 
 
@@ -71,11 +71,21 @@ def test_a_large_mean_costs_no_more_digits_than_float32_has():
         ({"groups": 2, "eps": 0.0}, "eps must be positive"),
     ],
 )
-def test_bad_options(options, message):
+def test_bad_options(backend, options, message):
     with pytest.raises(ValueError, match=message):
-        group_norm.forward(np.ones((1, 2, 2, 4)), np.ones(4), np.ones(4), **options)
+        backend.group_norm.forward(ones(1, 2, 2, 4), ones(4), ones(4), **options)
 
 
-def test_bad_shapes():
+def test_bad_shapes(backend):
     with pytest.raises(ValueError, match=r"gamma must have shape \(C\) with C = 4 from x, got \(3,\)"):
-        group_norm.forward(np.ones((1, 2, 2, 4)), np.ones(3), np.ones(4), groups=1)
+        backend.group_norm.forward(ones(1, 2, 2, 4), ones(3), ones(4), groups=1)
+
+
+def test_what_is_added_is_added_to_dx():
+    x, dy, add = (normal(seed, 2, 3, 3, 4) for seed in range(3))
+    _, cache = group_norm.forward(x, np.ones(4), np.ones(4), groups=2)
+    alone, together = group_norm.backward(dy, cache), group_norm.backward(dy, cache, add)
+    assert_close(together[0], alone[0] + add)
+    assert all(np.array_equal(a, b) for a, b in zip(together[1:], alone[1:]))
+    with pytest.raises(ValueError, match=r"add must have shape \(2, 3, 3, 4\), got \(2, 3, 3, 1\)"):
+        group_norm.backward(dy, cache, add[..., :1])

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.checks import assert_caught, assert_close, check_op, normal, seeds
+from tests.checks import assert_caught, assert_close, check_op, normal, ones, seeds
 from tinydiff.ops import mse_loss
 
 
@@ -25,8 +25,8 @@ def test_a_dropped_term_is_caught(line, replacement):
     assert_caught(mse_loss, inputs, {}, line, replacement)
 
 
-def test_bad_shapes():
+def test_bad_shapes(backend):
     with pytest.raises(ValueError, match=r"target must have shape \(2, 3\), got \(2, 2\)"):
-        mse_loss.forward(np.ones((2, 3)), np.ones((2, 2)))
+        backend.mse_loss.forward(ones(2, 3), ones(2, 2))
     with pytest.raises(ValueError, match=r"weight must have shape \(2,\), got \(3,\)"):
-        mse_loss.forward(np.ones((2, 3)), np.ones((2, 3)), np.ones(3))
+        backend.mse_loss.forward(ones(2, 3), ones(2, 3), ones(3))

@@ -88,7 +88,7 @@ def test_one_element_arrays_will_do_for_seed_and_draw():
         ({"sample": np.array([2**32])}, "sample must lie in"),
     ],
 )
-def test_bad_input(change, message):
+def test_bad_input(backend, change, message):
     arguments = {"seed": 0, "purpose": "noise", "sample": np.array([0]), "draw": 0, "shape": (2,), "kind": "bits"}
     with pytest.raises(ValueError, match=message):
-        philox.forward(**{**arguments, **change})
+        backend.philox.forward(**{**arguments, **change})

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.checks import assert_close
+from tests.checks import assert_close, ones
 from tinydiff.ops import timestep_embedding
 
 
@@ -21,6 +21,6 @@ def test_float32_is_exact_to_its_last_digit_even_at_large_steps():
 
 
 @pytest.mark.parametrize("width", [0, 1, 3, 2.0])
-def test_bad_width(width):
+def test_bad_width(backend, width):
     with pytest.raises(ValueError, match="width must be an even integer of at least 2"):
-        timestep_embedding.forward(np.ones(1), width=width)
+        backend.timestep_embedding.forward(ones(1), width=width)

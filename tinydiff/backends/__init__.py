@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from tinydiff.backends.numpy import NumpyBackend
 
-NAMES = ("auto", "numpy", "cpu", "cuda", "emulator")
+try:
+    from tinydiff.backends.cpu import CpuBackend
+except ModuleNotFoundError:  # installed without a compiler
+    CpuBackend = None
 
-# A backend that is known but not there: what is missing, in words that end "backend X needs ...".
-_MISSING = {
-    "cpu": "the compiled C++ kernels, which this version does not have yet",
-    "cuda": "the CUDA kernels, which this version does not have yet",
-    "emulator": "the CUDA kernels and their emulator, which this version does not have yet",
-}
+NAMES = ("auto", "numpy", "cpu", "cuda", "emulator")
 
 
 def get(name="auto"):
@@ -19,14 +17,33 @@ def get(name="auto"):
 
     Raises ``ValueError`` for an unknown name and for a backend that cannot run here, saying what is missing.
     """
-    if name in ("auto", "numpy"):
+    if name not in NAMES:
+        raise ValueError(f"backend must be one of {', '.join(NAMES)}, got {name!r}")
+    if name in (missing := _missing()):
+        raise ValueError(f"backend {name!r} needs {missing[name]}; use 'numpy' or 'auto'")
+    if name == "numpy" or CpuBackend is None:
         return NumpyBackend()
-    if name in _MISSING:
-        raise ValueError(f"backend {name!r} needs {_MISSING[name]}; use 'numpy' or 'auto'")
-    raise ValueError(f"backend must be one of {', '.join(NAMES)}, got {name!r}")
+    return CpuBackend()
 
 
 def describe():
     """(name, state) of every backend, for ``tinydiff info``."""
-    states = [("numpy", f"ready: {NumpyBackend().describe()}")]
-    return states + [(name, f"not available: needs {what}") for name, what in _MISSING.items()]
+    missing = _missing()
+    return [
+        (name, f"not available: needs {missing[name]}" if name in missing else f"ready: {get(name).describe()}")
+        for name in NAMES[1:]
+    ]
+
+
+def _missing():
+    """What each backend that is not there needs, in words that end "backend X needs ..."."""
+    missing = {
+        "cuda": "the CUDA kernels, which this version does not have yet",
+        "emulator": "the CUDA kernels and their emulator, which this version does not have yet",
+    }
+    if CpuBackend is None:
+        missing["cpu"] = (
+            "its C++ kernels, which could not be compiled when tinydiff was installed: install GCC or Clang (Debian "
+            "and Ubuntu: apt install g++ python3-dev; macOS: xcode-select --install), then install tinydiff again"
+        )
+    return missing

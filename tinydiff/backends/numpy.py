@@ -16,7 +16,7 @@ class NumpyBackend:
     name = "numpy"
 
     def __init__(self):
-        _keep_freed_memory()
+        keep_freed_memory()
         for op, module in OPS.items():
             setattr(self, op, module)
 
@@ -46,7 +46,7 @@ class NumpyBackend:
         return f"NumPy {np.__version__}, {_blas()}"
 
 
-def _keep_freed_memory():
+def keep_freed_memory():
     """Ask glibc to keep the memory of freed arrays for the next ones, in this whole process.
 
     By default it returns large blocks to the system and takes them again, zeroed page by page, at every op. A

@@ -56,5 +56,4 @@ class AttentionBlock:
         dtokens = self.to_v.backward(dv.reshape(tokens), cache.to_v)
         dtokens = dtokens + self.to_k.backward(dk.reshape(tokens), cache.to_k)
         dtokens = dtokens + self.to_q.backward(dq.reshape(tokens), cache.to_q)
-        dx = self.group_norm.backward(dtokens.reshape(dy.shape), cache.group_norm)
-        return dy + dx
+        return self.group_norm.backward(dtokens.reshape(dy.shape), cache.group_norm, add=dy)

@@ -58,9 +58,9 @@ class GroupNorm:
         """x (N,H,W,C) -> y (N,H,W,C), cache."""
         return self.op.forward(x, self.weight.value, self.bias.value, groups=self.groups, eps=self.eps, silu=self.silu)
 
-    def backward(self, dy, cache):
-        """dy (N,H,W,C) -> dx (N,H,W,C)."""
-        dx, self.weight.grad[...], self.bias.grad[...] = self.op.backward(dy, cache)
+    def backward(self, dy, cache, add=None):
+        """dy (N,H,W,C) -> dx (N,H,W,C), plus ``add`` where given."""
+        dx, self.weight.grad[...], self.bias.grad[...] = self.op.backward(dy, cache, add)
         return dx
 
 

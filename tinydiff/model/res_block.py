@@ -76,5 +76,5 @@ class ResBlock:
             dh, dmodulation = self.conv1.backward(dh, cache.conv1)
             dmodulation = dmodulation.reshape(len(dy), self.O)
         dtime = self.time_emb_proj.backward(dmodulation, cache.time_emb_proj)
-        dx = self.norm1.backward(dh, cache.norm1)
-        return dx + dx_shortcut, dtime
+        dx = self.norm1.backward(dh, cache.norm1, add=dx_shortcut)
+        return dx, dtime

@@ -91,6 +91,13 @@ class Level(NamedTuple):
     resample: Any
 
 
+class _Nothing(list):
+    """A list that keeps nothing."""
+
+    def append(self, item):
+        pass
+
+
 class UNet:
     """x, step, labels -> a prediction of the shape of x."""
 
@@ -159,6 +166,14 @@ class UNet:
         Labels lie in [0, classes]; ``classes`` itself is the null label. They are None for a model without
         classes. Raises ``ValueError`` for an image of another size or number of channels.
         """
+        return self._forward(x, step, labels, keep=True)
+
+    def predict(self, x, step, labels=None):
+        """The prediction alone. What only a backward would need is let go as soon as a block is done with it, so
+        that drawing samples takes a fraction of the memory of training."""
+        return self._forward(x, step, labels, keep=False)[0]
+
+    def _forward(self, x, step, labels, keep):
         self._check(x)
         embedding, embedding_cache = self.embedding.forward(step, labels)
         time, time_silu = self.backend.silu.forward(embedding)
@@ -166,7 +181,7 @@ class UNet:
         h, conv_in = self.conv_in.forward(x)
         skips = [h]
 
-        down = []
+        down = [] if keep else _Nothing()
         for blocks, downsample in self.down:
             for res_block, attention in blocks:
                 h, cache = res_block.forward(h, time)
@@ -184,7 +199,7 @@ class UNet:
         h, mid_attention = self.mid_attention.forward(h)
         h, mid_res_2 = self.mid_res_2.forward(h, time)
 
-        up = []
+        up = [] if keep else _Nothing()
         for blocks, upsample in self.up:
             for res_block, attention in blocks:
                 h, cache = self.backend.concat.forward(h, skips.pop())

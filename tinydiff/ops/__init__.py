@@ -1,8 +1,8 @@
 """The operations, written once in NumPy: derivation, forward, backward. This is the truth kernels answer to.
 
 Every op is a module with ``forward(inputs..., options...) -> y, cache`` and ``backward(dy, cache) ->
-gradients in the order of the inputs``. Three ops have no gradient and so return no cache:
-``timestep_embedding``, ``philox`` and ``adamw``.
+gradients in the order of the inputs``. Four ops have no gradient and so return no cache:
+``timestep_embedding``, ``philox``, ``global_norm`` and ``adamw``.
 """
 
 from tinydiff.ops import (
@@ -12,6 +12,7 @@ from tinydiff.ops import (
     concat,
     conv2d,
     film,
+    global_norm,
     group_norm,
     linear,
     mse_loss,
@@ -34,6 +35,7 @@ OPS = {
     "film": film,
     "mse_loss": mse_loss,
     "philox": philox,
+    "global_norm": global_norm,
     "adamw": adamw,
 }
-WITHOUT_GRADIENT = ("timestep_embedding", "philox", "adamw")
+WITHOUT_GRADIENT = ("timestep_embedding", "philox", "global_norm", "adamw")

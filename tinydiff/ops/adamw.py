@@ -50,21 +50,7 @@ def forward(
     learning_rate, step_number (1, 2, ...), clip and average_decay are arrays of shape (1,). Raises
     ``ValueError`` for buffers that do not match, an average without its decay, or decayed outside [0, P].
     """
-    P = contract.bind(
-        "adamw",
-        params=(params, "P"),
-        grads=(grads, "P"),
-        mean=(mean, "P"),
-        mean_square=(mean_square, "P"),
-        average=(average, "P"),
-    )["P"]
-    contract.bind("adamw", learning_rate=(learning_rate, "1"), clip=(clip, "1"), average_decay=(average_decay, "1"))
-    contract.expect_integers("adamw", "step_number", step_number, "1")
-    if (average is None) != (average_decay is None):
-        raise ValueError("adamw: average and average_decay must be given together")
-    if not 0 <= decayed <= P:
-        raise ValueError(f"adamw: decayed must lie in [0, {P}], got {decayed!r}")
-
+    check(params, grads, mean, mean_square, average, learning_rate, step_number, clip, average_decay, decayed)
     if not clip[0] > 0:
         return
     step = float(step_number[0])
@@ -86,3 +72,21 @@ def forward(
 
     if average is not None:
         average += (1 - average_decay) * (params - average)
+
+
+def check(params, grads, mean, mean_square, average, learning_rate, step_number, clip, average_decay, decayed):
+    """Check the arguments of ``forward``."""
+    P = contract.bind(
+        "adamw",
+        params=(params, "P"),
+        grads=(grads, "P"),
+        mean=(mean, "P"),
+        mean_square=(mean_square, "P"),
+        average=(average, "P"),
+    )["P"]
+    contract.bind("adamw", learning_rate=(learning_rate, "1"), clip=(clip, "1"), average_decay=(average_decay, "1"))
+    contract.expect_integers("adamw", "step_number", step_number, "1")
+    if (average is None) != (average_decay is None):
+        raise ValueError("adamw: average and average_decay must be given together")
+    if not 0 <= decayed <= P:
+        raise ValueError(f"adamw: decayed must lie in [0, {P}], got {decayed!r}")

@@ -35,6 +35,6 @@ def backward(dy, cache):
     a_shape, b_shape, dtype = cache
     C = a_shape[-1]
     contract.expect("concat", "dy", dy, (*a_shape[:-1], C + b_shape[-1]), dtype)
-    da = np.ascontiguousarray(dy[..., :C])
-    db = np.ascontiguousarray(dy[..., C:])
+    da = dy[..., :C].copy()
+    db = dy[..., C:].copy()
     return da, db

@@ -20,7 +20,8 @@ Backward. Each line reversed is the adjoint of the line above it, from the botto
     y sums z over r          ->  dz[n, h' stride + r - p, w', r, o] = dy[n,h',w',o], 0 where no h' fits
     z = columns @ w          ->  dw = columns^T dz,   dcolumns = dz w^T
     columns gathers x over s ->  dx[n, h, w' stride + s - p, c] += dcolumns[n,h,w', (s,c)]
-    b, add are plain sums    ->  db = sum_{n,h',w'} dy,   dadd = dy (summed over pixels for a time shift)
+    b, add are plain sums    ->  db = sum_{n,h',w'} dy,   dadd = dy (summed over pixels for a time shift; for a
+                                 residual it is dy itself, not a copy, and so read-only)
 
 The columns are recomputed in the backward, not cached: they are S times the size of x.
 
@@ -80,7 +81,10 @@ def forward(x, w, b=None, add=None, *, stride=1, padding=0):
 
 
 def backward(dy, cache):
-    """dy (N,H',W',O) -> dx (N,H,W,C), dw (R,S,C,O), db (O) or None, dadd (as add) or None."""
+    """dy (N,H',W',O) -> dx (N,H,W,C), dw (R,S,C,O), db (O) or None, dadd (as add) or None.
+
+    The dadd of a residual is a read-only view of dy.
+    """
     x, w, stride, padding, y_shape, has_b, add_shape = cache
     contract.expect("conv2d", "dy", dy, y_shape, x.dtype)
     N, H, W, C = x.shape
@@ -90,8 +94,11 @@ def backward(dy, cache):
 
     db = np.einsum("mo->o", dy_MO) if has_b else None
     dadd = None
-    if add_shape is not None:
-        dadd = dy.copy() if add_shape == y_shape else np.einsum("nhwo->no", dy).reshape(add_shape)
+    if add_shape == y_shape:
+        dadd = dy.view()
+        dadd.flags.writeable = False
+    elif add_shape is not None:
+        dadd = np.einsum("nhwo->no", dy).reshape(add_shape)
 
     # y = sum over r of z, reversed
     if R == 1 and stride == 1 and padding == (0, 0):

@@ -73,10 +73,15 @@ def forward(x, gamma, beta, *, groups, eps=1e-5, silu=False):
     return y, Cache(x, gamma, beta, mean, rstd, silu)
 
 
-def backward(dy, cache):
-    """dy (N,H,W,C) -> dx (N,H,W,C), dgamma (C), dbeta (C)."""
+def backward(dy, cache, add=None):
+    """dy (N,H,W,C) -> dx (N,H,W,C), dgamma (C), dbeta (C).
+
+    ``add`` (N,H,W,C) or None is added to dx: what reaches x by other ways, as around a residual block.
+    """
     x, gamma, beta, mean, rstd, silu = cache
     contract.expect("group_norm", "dy", dy, x.shape, x.dtype)
+    if add is not None:
+        contract.expect("group_norm", "add", add, x.shape, x.dtype)
     groups = mean.shape[1]
     rstd_NC = _per_channel(rstd, x)
     xhat = x - _per_channel(mean, x)
@@ -101,6 +106,8 @@ def backward(dy, cache):
     xhat *= through_var
     dx -= xhat
     dx *= rstd_NC
+    if add is not None:
+        dx += add
     return dx, dgamma, dbeta
 
 

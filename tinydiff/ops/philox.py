@@ -63,14 +63,7 @@ def forward(seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
     Seed and draw may be one-element arrays. Raises ``ValueError`` for an unknown kind or purpose, or an
     integer out of range.
     """
-    if purpose not in PURPOSES:
-        raise ValueError(f"philox: purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
-    if kind not in KINDS:
-        raise ValueError(f"philox: kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    contract.expect_integers("philox", "sample", sample)
-    if sample.min() < 0 or sample.max() >= 2**32:
-        raise ValueError(f"philox: sample must lie in [0, 2^32), got {sample.min()} .. {sample.max()}")
-    seed, draw = _integer("seed", seed, 64), _integer("draw", draw, 32)
+    seed, draw = check(seed, purpose, sample, draw, kind)
     shape = tuple(shape)
     elements = math.prod(shape)
     blocks = -(-elements // 4)
@@ -88,6 +81,18 @@ def forward(seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
         numbers = words if kind == "bits" else [_uniform(word) for word in words]
     numbers = np.stack(numbers, axis=-1).reshape(len(sample), 4 * blocks)[:, :elements]
     return numbers.reshape(len(sample), *shape).astype(np.uint32 if kind == "bits" else dtype)
+
+
+def check(seed, purpose, sample, draw, kind):
+    """Check the arguments of ``forward``; return seed and draw as integers."""
+    if purpose not in PURPOSES:
+        raise ValueError(f"philox: purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
+    if kind not in KINDS:
+        raise ValueError(f"philox: kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    contract.expect_integers("philox", "sample", sample)
+    if sample.min() < 0 or sample.max() >= 2**32:
+        raise ValueError(f"philox: sample must lie in [0, 2^32), got {sample.min()} .. {sample.max()}")
+    return _integer("seed", seed, 64), _integer("draw", draw, 32)
 
 
 def philox4x32(counter, key):

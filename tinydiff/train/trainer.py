@@ -112,7 +112,7 @@ class Trainer:
         dprediction, _, _ = backend.mse_loss.backward(1.0, loss_cache)
         self.model.backward(dprediction, cache)
 
-        norm, clip = clip_factor(parameters.grads, config.clip)
+        norm, clip = clip_factor(parameters.grads, config.clip, backend)
         backend.adamw.forward(
             parameters.values,
             parameters.grads,

@@ -1,0 +1,159 @@
+// NumPy arrays as kernels may use them: checked on the way in, recycled memory on the way out.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "memory.h"
+
+namespace tinydiff {
+
+namespace py = pybind11;
+using Sizes = std::vector<py::ssize_t>;
+
+inline std::string text(const Sizes& shape) {
+    std::ostringstream out;
+    out << '(';
+    for (size_t i = 0; i < shape.size(); ++i) out << (i ? ", " : "") << shape[i];
+    out << (shape.size() == 1 ? ",)" : ")");
+    return out.str();
+}
+
+inline Sizes shape_of(const py::array& array) { return Sizes(array.shape(), array.shape() + array.ndim()); }
+
+// The arguments of one call of an op. Shapes are written in letters, as in tinydiff/ops/contract.py, and mean the
+// same: a letter is one size wherever it stands, a digit that size, a leading ``...`` any number of axes.
+// Everything that does not fit is a ValueError that names the op and the argument; nothing is ever converted.
+class Arguments {
+   public:
+    explicit Arguments(const char* op) : op_(op) {}
+
+    const float* floats(const char* name, const py::object& object, const char* letters) {
+        return bind(name, object, letters);
+    }
+    const float* floats_or_null(const char* name, const py::object& object, const char* letters) {
+        return object.is_none() ? nullptr : bind(name, object, letters);
+    }
+    float* floats_in_place(const char* name, const py::object& object, const char* letters) {
+        float* data = bind(name, object, letters);
+        require(py::reinterpret_borrow<py::array>(object).writeable(), name, "must be writeable");
+        return data;
+    }
+    // Exactly this shape, as a gradient must have.
+    const float* expect(const char* name, const py::object& object, const Sizes& shape) const {
+        const py::array array = require_array(name, object);
+        require(shape_of(array) == shape, name, "must have shape " + text(shape) + ", got " + text(shape_of(array)));
+        return data(name, array);
+    }
+
+    int64_t operator[](char letter) const {
+        for (const auto& size : sizes_)
+            if (size.letter == letter) return size.value;
+        return 0;
+    }
+
+    void require(bool condition, const char* name, const std::string& expected) const {
+        if (!condition) throw py::value_error(std::string(op_) + ": " + name + " " + expected);
+    }
+
+    py::array require_array(const char* name, const py::object& object) const {
+        if (!py::isinstance<py::array>(object))
+            require(false, name, std::string("must be an array, got ") + Py_TYPE(object.ptr())->tp_name);
+        return py::reinterpret_borrow<py::array>(object);
+    }
+
+   private:
+    struct Size {
+        char letter;
+        int64_t value;
+        const char* source;
+    };
+
+    float* bind(const char* name, const py::object& object, const char* letters) {
+        const py::array array = require_array(name, object);
+        float* start = data(name, array);
+        const bool leading = letters[0] == '.';
+        std::string axes;
+        for (const char* p = letters; *p; ++p)
+            if (*p != '.' && *p != ' ') axes += *p;
+
+        const py::ssize_t skipped = array.ndim() - static_cast<py::ssize_t>(axes.size());
+        bool fits = leading ? skipped >= 0 : skipped == 0;
+        for (size_t i = 0; fits && i < axes.size(); ++i) {
+            const int64_t known = axes[i] >= '0' && axes[i] <= '9' ? axes[i] - '0' : find(axes[i]);
+            fits = known < 0 || known == array.shape(skipped + i);
+        }
+        if (!fits) {
+            std::string expected = "must have shape (";
+            for (const char* p = letters; *p; ++p) expected += *p == ' ' ? std::string(", ") : std::string(1, *p);
+            require(false, name, expected + ")" + because(axes) + ", got " + text(shape_of(array)));
+        }
+        require(array.size() > 0, name, "must not be empty, got shape " + text(shape_of(array)));
+        for (size_t i = 0; i < axes.size(); ++i)
+            if (!(axes[i] >= '0' && axes[i] <= '9') && find(axes[i]) < 0)
+                sizes_.push_back({axes[i], array.shape(skipped + i), name});
+        return start;
+    }
+
+    float* data(const char* name, const py::array& array) const {
+        if (!py::isinstance<py::array_t<float>>(array))
+            require(false, name, "must be float32, got " + std::string(py::str(array.dtype())));
+        require(array.flags() & py::array::c_style, name, "must be C-contiguous");
+        return static_cast<float*>(const_cast<void*>(array.data()));
+    }
+
+    int64_t find(char letter) const {
+        for (const auto& size : sizes_)
+            if (size.letter == letter) return size.value;
+        return -1;
+    }
+
+    std::string because(const std::string& axes) const {
+        std::string known;
+        for (size_t i = 0; i < axes.size(); ++i) {
+            if (axes.find(axes[i]) != i) continue;
+            for (const auto& size : sizes_)
+                if (size.letter == axes[i])
+                    known += (known.empty() ? " with " : ", ") + std::string(1, size.letter) + " = " +
+                             std::to_string(size.value) + " from " + size.source;
+        }
+        return known;
+    }
+
+    const char* op_;
+    std::vector<Size> sizes_;
+};
+
+// A new array whose memory is recycled when the last reference goes.
+template <class Number = float>
+py::array_t<Number> empty(const Sizes& shape) {
+    size_t count = 1;
+    for (const auto size : shape) count *= static_cast<size_t>(size);
+    void* memory = take_memory(count * sizeof(Number));
+    py::capsule owner(memory, [](void* block) { give_memory(block); });
+    return py::array_t<Number>(shape, static_cast<Number*>(memory), owner);
+}
+
+inline py::array_t<float> empty_like(const py::object& object) {
+    return empty(shape_of(py::reinterpret_borrow<py::array>(object)));
+}
+
+// A one-dimensional integer array as int64, whatever its width; ``letters`` as the message shows it.
+inline std::vector<int64_t> integers(const Arguments& arguments, const char* name, const py::object& object) {
+    const py::array array = arguments.require_array(name, object);
+    const char kind = array.dtype().kind();
+    arguments.require((kind == 'i' || kind == 'u') && array.ndim() == 1 && array.size() > 0, name,
+                      "must be a non-empty integer array of shape (N,), got " + std::string(py::str(array.dtype())) + " " +
+                          text(shape_of(array)));
+    const auto wide = py::array_t<int64_t, py::array::c_style | py::array::forcecast>(array);
+    return std::vector<int64_t>(wide.data(), wide.data() + wide.size());
+}
+
+}  // namespace tinydiff

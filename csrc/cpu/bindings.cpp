@@ -1,0 +1,505 @@
+// The Python module ``tinydiff.backends._cpu``. The only file (with array.h) that knows Python: it checks
+// arguments, makes outputs, and runs a kernel of the chosen instruction set with the interpreter's lock released.
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <string>
+
+#include "array.h"
+#include "kernels.h"
+#include "parallel.h"
+
+namespace tinydiff {
+namespace {
+
+using py::object;
+using Array = py::array_t<float>;
+
+// Run a kernel while other Python threads may go on.
+template <class Kernel>
+void unlocked(const Kernel& kernel) {
+    py::gil_scoped_release release;
+    kernel();
+}
+
+// The kernels this machine can run, slowest first.
+std::vector<const Kernels*> available() {
+    std::vector<const Kernels*> found{&baseline::kernels};
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernels);
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq"))
+        found.push_back(&avx512::kernels);
+#endif
+    return found;
+}
+
+const Kernels* kernels = available().back();
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const Kernels* each : available()) names.push_back(each->instruction_set);
+    return names;
+}
+
+void use_instruction_set(const std::string& name) {
+    std::string known;
+    for (const Kernels* each : available()) {
+        if (name == each->instruction_set) {
+            kernels = each;
+            return;
+        }
+        known += (known.empty() ? "" : ", ") + std::string(each->instruction_set);
+    }
+    throw py::value_error("the instruction set must be one of " + known + " on this machine, got '" + name + "'");
+}
+
+void use_checked_threads(int count) {
+    if (count < 1) throw py::value_error("the number of threads must be at least 1, got " + std::to_string(count));
+    unlocked([&] { use_threads(count); });
+}
+
+Sizes shape_of(const object& array) { return tinydiff::shape_of(py::reinterpret_borrow<py::array>(array)); }
+
+int64_t count_of(const object& array) { return py::reinterpret_borrow<py::array>(array).size(); }
+
+// An output for an optional input: an array, or None and a null pointer.
+struct Optional {
+    object array = py::none();
+    float* data = nullptr;
+    Optional(bool wanted, const Sizes& shape) {
+        if (!wanted) return;
+        Array made = empty(shape);
+        data = made.mutable_data();
+        array = made;
+    }
+};
+
+// linear
+
+object linear_forward(const object& x, const object& w, const object& b) {
+    Arguments given("linear");
+    const float *px = given.floats("x", x, "... C"), *pw = given.floats("w", w, "C O");
+    const float* pb = given.floats_or_null("b", b, "O");
+    Sizes shape = shape_of(x);
+    shape.back() = given['O'];
+    Array y = empty(shape);
+    unlocked([&] {
+        kernels->linear_forward(px, pw, pb, y.mutable_data(), y.size() / given['O'], given['C'], given['O']);
+    });
+    return y;
+}
+
+py::tuple linear_backward(const object& dy, const object& x, const object& w, bool has_b) {
+    Arguments given("linear");
+    const float *px = given.floats("x", x, "... C"), *pw = given.floats("w", w, "C O");
+    Sizes shape = shape_of(x);
+    shape.back() = given['O'];
+    const float* pdy = given.expect("dy", dy, shape);
+    Array dx = empty_like(x), dw = empty_like(w);
+    Optional db(has_b, {given['O']});
+    unlocked([&] {
+        kernels->linear_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, count_of(x) / given['C'],
+                                 given['C'], given['O']);
+    });
+    return py::make_tuple(dx, dw, db.array);
+}
+
+// conv2d
+
+constexpr const char* CONV2D_VERSIONS[] = {"fastest", "direct", "winograd_2", "winograd_4"};
+Conv2dVersion conv2d_version = Conv2dVersion::fastest;
+
+void use_conv2d_version(const std::string& name) {
+    std::string known;
+    for (int i = 0; i < 4; ++i) {
+        if (name == CONV2D_VERSIONS[i]) {
+            conv2d_version = static_cast<Conv2dVersion>(i);
+            return;
+        }
+        known += (i ? ", " : "") + std::string(CONV2D_VERSIONS[i]);
+    }
+    throw py::value_error("the version of conv2d must be one of " + known + ", got '" + name + "'");
+}
+
+int64_t positive_stride(const Arguments& given, const object& stride) {
+    const bool fits = py::isinstance<py::int_>(stride) && stride >= py::int_(1);
+    given.require(fits, "stride", "must be an integer of at least 1, got " + std::string(py::repr(stride)));
+    return stride.cast<int64_t>();
+}
+
+// (before, after) of a padding given as one number or two
+std::pair<int64_t, int64_t> both_paddings(const Arguments& given, const object& padding) {
+    object before = padding, after = padding;
+    if (py::isinstance<py::tuple>(padding) && py::len(padding) == 2) {
+        before = padding[py::int_(0)];
+        after = padding[py::int_(1)];
+    }
+    for (const object& each : {before, after})
+        given.require(py::isinstance<py::int_>(each) && each >= py::int_(0), "padding",
+                      "must be an integer of at least 0 or two of them, got " + std::string(py::repr(padding)));
+    return {before.cast<int64_t>(), after.cast<int64_t>()};
+}
+
+Conv geometry(const Arguments& given, const object& stride, const object& padding) {
+    const auto step = positive_stride(given, stride);
+    const auto [before, after] = both_paddings(given, padding);
+    Conv conv{given['N'], given['H'], given['W'], given['C'], given['R'], given['S'], given['O'],
+              step,       before,     0,          0,          conv2d_version};
+    const int64_t free_h = conv.H + before + after - conv.R, free_w = conv.W + before + after - conv.S;
+    auto by = [](int64_t a, int64_t b) { return std::to_string(a) + "x" + std::to_string(b); };
+    given.require(free_h >= 0 && free_w >= 0, "w",
+                  "of " + by(conv.R, conv.S) + " is larger than x of " + by(conv.H, conv.W) + " padded by (" +
+                      std::to_string(before) + ", " + std::to_string(after) + ")");
+    conv.H_out = free_h / step + 1;
+    conv.W_out = free_w / step + 1;
+    return conv;
+}
+
+object conv2d_forward(const object& x, const object& w, const object& b, const object& add, const object& stride,
+                      const object& padding) {
+    Arguments given("conv2d");
+    const float *px = given.floats("x", x, "N H W C"), *pw = given.floats("w", w, "R S C O");
+    const float* pb = given.floats_or_null("b", b, "O");
+    const Conv conv = geometry(given, stride, padding);
+    const Sizes shape{conv.N, conv.H_out, conv.W_out, conv.O}, shift{conv.N, 1, 1, conv.O};
+    const float* padd = nullptr;
+    Add kind = Add::none;
+    if (!add.is_none()) {
+        kind = shape_of(given.require_array("add", add)) == shift ? Add::time_shift : Add::residual;
+        padd = given.expect("add", add, kind == Add::time_shift ? shift : shape);
+    }
+    Array y = empty(shape);
+    unlocked([&] { kernels->conv2d_forward(px, pw, pb, padd, kind, y.mutable_data(), conv); });
+    return y;
+}
+
+py::tuple conv2d_backward(const object& dy, const object& x, const object& w, bool has_b, bool has_time_shift,
+                          const object& stride, const object& padding) {
+    Arguments given("conv2d");
+    const float *px = given.floats("x", x, "N H W C"), *pw = given.floats("w", w, "R S C O");
+    const Conv conv = geometry(given, stride, padding);
+    const float* pdy = given.expect("dy", dy, {conv.N, conv.H_out, conv.W_out, conv.O});
+    Array dx = empty_like(x), dw = empty_like(w);
+    Optional db(has_b, {conv.O}), dtime_shift(has_time_shift, {conv.N, 1, 1, conv.O});
+    unlocked([&] {
+        kernels->conv2d_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, dtime_shift.data, conv);
+    });
+    return py::make_tuple(dx, dw, db.array, dtime_shift.array);
+}
+
+// group_norm
+
+py::tuple group_norm_forward(const object& x, const object& gamma, const object& beta, const object& groups,
+                             const object& eps, bool silu) {
+    Arguments given("group_norm");
+    const float *px = given.floats("x", x, "N H W C"), *pgamma = given.floats("gamma", gamma, "C");
+    const float* pbeta = given.floats("beta", beta, "C");
+    const int64_t G = py::isinstance<py::int_>(groups) ? groups.cast<int64_t>() : 0;
+    given.require(G >= 1 && given['C'] % G == 0, "groups",
+                  "must divide the " + std::to_string(given['C']) + " channels of x, got " +
+                      std::string(py::repr(groups)));
+    given.require(eps > py::float_(0.0), "eps", "must be positive, got " + std::string(py::repr(eps)));
+    const GroupNorm norm{given['N'], given['H'] * given['W'], given['C'], G, eps.cast<float>(), silu};
+    Array y = empty_like(x), mean = empty({norm.N, G}), rstd = empty({norm.N, G});
+    unlocked([&] {
+        kernels->group_norm_forward(px, pgamma, pbeta, y.mutable_data(), mean.mutable_data(), rstd.mutable_data(), norm);
+    });
+    return py::make_tuple(y, mean, rstd);
+}
+
+py::tuple group_norm_backward(const object& dy, const object& x, const object& gamma, const object& beta,
+                              const object& mean, const object& rstd, bool silu, const object& add) {
+    Arguments given("group_norm");
+    const float *px = given.floats("x", x, "N H W C"), *pgamma = given.floats("gamma", gamma, "C");
+    const float *pbeta = given.floats("beta", beta, "C"), *pmean = given.floats("mean", mean, "N G");
+    const float *prstd = given.floats("rstd", rstd, "N G"), *pdy = given.expect("dy", dy, shape_of(x));
+    const GroupNorm norm{given['N'], given['H'] * given['W'], given['C'], given['G'], 0, silu};
+    const float* padd = add.is_none() ? nullptr : given.expect("add", add, shape_of(x));
+    given.require(norm.C % norm.G == 0, "mean", "must have as many columns as x has groups");
+    Array dx = empty_like(x), dgamma = empty_like(gamma), dbeta = empty_like(beta);
+    unlocked([&] {
+        kernels->group_norm_backward(pdy, px, pgamma, pbeta, pmean, prstd, padd, dx.mutable_data(),
+                                     dgamma.mutable_data(), dbeta.mutable_data(), norm);
+    });
+    return py::make_tuple(dx, dgamma, dbeta);
+}
+
+// silu
+
+object silu_forward(const object& x) {
+    const float* px = Arguments("silu").floats("x", x, "...");
+    Array y = empty_like(x);
+    unlocked([&] { kernels->silu_forward(px, y.mutable_data(), y.size()); });
+    return y;
+}
+
+object silu_backward(const object& dy, const object& x) {
+    Arguments given("silu");
+    const float *px = given.floats("x", x, "..."), *pdy = given.expect("dy", dy, shape_of(x));
+    Array dx = empty_like(x);
+    unlocked([&] { kernels->silu_backward(pdy, px, dx.mutable_data(), dx.size()); });
+    return dx;
+}
+
+// attention
+
+py::tuple attention_forward(const object& q, const object& k, const object& v) {
+    Arguments given("attention");
+    const float *pq = given.floats("q", q, "N L A D"), *pk = given.floats("k", k, "N M A D");
+    const float* pv = given.floats("v", v, "N M A D");
+    const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D']};
+    Array y = empty_like(q), lse = empty({sizes.N, sizes.A, sizes.L, 1});
+    unlocked([&] { kernels->attention_forward(pq, pk, pv, y.mutable_data(), lse.mutable_data(), sizes); });
+    return py::make_tuple(y, lse);
+}
+
+py::tuple attention_backward(const object& dy, const object& q, const object& k, const object& v, const object& y,
+                             const object& lse) {
+    Arguments given("attention");
+    const float *pq = given.floats("q", q, "N L A D"), *pk = given.floats("k", k, "N M A D");
+    const float *pv = given.floats("v", v, "N M A D"), *saved_y = given.floats("y", y, "N L A D");
+    const float *plse = given.floats("lse", lse, "N A L 1"), *pdy = given.expect("dy", dy, shape_of(q));
+    const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D']};
+    Array dq = empty_like(q), dk = empty_like(k), dv = empty_like(v);
+    unlocked([&] {
+        kernels->attention_backward(pdy, pq, pk, pv, saved_y, plse, dq.mutable_data(), dk.mutable_data(), dv.mutable_data(),
+                                    sizes);
+    });
+    return py::make_tuple(dq, dk, dv);
+}
+
+// upsample2x
+
+object upsample2x_forward(const object& x) {
+    Arguments given("upsample2x");
+    const float* px = given.floats("x", x, "N H W C");
+    Array y = empty({given['N'], 2 * given['H'], 2 * given['W'], given['C']});
+    unlocked([&] { kernels->upsample2x_forward(px, y.mutable_data(), given['N'], given['H'], given['W'], given['C']); });
+    return y;
+}
+
+object upsample2x_backward(const object& dy, const Sizes& shape) {
+    const Arguments given("upsample2x");
+    const int64_t N = shape.at(0), H = shape.at(1), W = shape.at(2), C = shape.at(3);
+    const float* pdy = given.expect("dy", dy, {N, 2 * H, 2 * W, C});
+    Array dx = empty(shape);
+    unlocked([&] { kernels->upsample2x_backward(pdy, dx.mutable_data(), N, H, W, C); });
+    return dx;
+}
+
+// concat
+
+object concat_forward(const object& a, const object& b) {
+    Arguments given("concat");
+    const float *pa = given.floats("a", a, "N H W C"), *pb = given.floats("b", b, "N H W B");
+    Array y = empty({given['N'], given['H'], given['W'], given['C'] + given['B']});
+    const int64_t pixels = given['N'] * given['H'] * given['W'];
+    unlocked([&] { kernels->concat_forward(pa, pb, y.mutable_data(), pixels, given['C'], given['B']); });
+    return y;
+}
+
+py::tuple concat_backward(const object& dy, const Sizes& a_shape, const Sizes& b_shape) {
+    const Arguments given("concat");
+    const int64_t A = a_shape.at(3), B = b_shape.at(3), pixels = a_shape[0] * a_shape[1] * a_shape[2];
+    const float* pdy = given.expect("dy", dy, {a_shape[0], a_shape[1], a_shape[2], A + B});
+    Array da = empty(a_shape), db = empty(b_shape);
+    unlocked([&] { kernels->concat_backward(pdy, da.mutable_data(), db.mutable_data(), pixels, A, B); });
+    return py::make_tuple(da, db);
+}
+
+// class_embedding
+
+object class_embedding_forward(const object& table, const object& labels) {
+    Arguments given("class_embedding");
+    const float* ptable = given.floats("table", table, "K E");
+    const auto rows = integers(given, "labels", labels);
+    const auto [low, high] = std::minmax_element(rows.begin(), rows.end());
+    given.require(*low >= 0 && *high < given['K'], "labels",
+                  "must lie in [0, " + std::to_string(given['K']) + "), got " + std::to_string(*low) + " .. " +
+                      std::to_string(*high));
+    Array y = empty({static_cast<py::ssize_t>(rows.size()), given['E']});
+    unlocked([&] {
+        kernels->class_embedding_forward(ptable, rows.data(), y.mutable_data(), y.shape(0), given['E']);
+    });
+    return y;
+}
+
+object class_embedding_backward(const object& dy, const object& labels, const Sizes& table_shape) {
+    const Arguments given("class_embedding");
+    const auto rows = integers(given, "labels", labels);
+    const float* pdy = given.expect("dy", dy, {static_cast<py::ssize_t>(rows.size()), table_shape.at(1)});
+    Array dtable = empty(table_shape);
+    unlocked([&] {
+        kernels->class_embedding_backward(pdy, rows.data(), dtable.mutable_data(), rows.size(), table_shape[0],
+                                          table_shape[1]);
+    });
+    return dtable;
+}
+
+// timestep_embedding
+
+object timestep_embedding_forward(const object& step, const object& width) {
+    Arguments given("timestep_embedding");
+    const float* pstep = given.floats("step", step, "N");
+    const int64_t E = py::isinstance<py::int_>(width) ? width.cast<int64_t>() : 0;
+    given.require(E >= 2 && E % 2 == 0, "width",
+                  "must be an even integer of at least 2, got " + std::string(py::repr(width)));
+    Array y = empty({given['N'], E});
+    unlocked([&] { kernels->timestep_embedding_forward(pstep, y.mutable_data(), given['N'], E / 2); });
+    return y;
+}
+
+// film
+
+object film_forward(const object& x, const object& scale, const object& shift) {
+    Arguments given("film");
+    const float *px = given.floats("x", x, "N H W C"), *pscale = given.floats("scale", scale, "N C");
+    const float* pshift = given.floats("shift", shift, "N C");
+    Array y = empty_like(x);
+    unlocked([&] {
+        kernels->film_forward(px, pscale, pshift, y.mutable_data(), given['N'], given['H'] * given['W'], given['C']);
+    });
+    return y;
+}
+
+py::tuple film_backward(const object& dy, const object& x, const object& scale) {
+    Arguments given("film");
+    const float *px = given.floats("x", x, "N H W C"), *pscale = given.floats("scale", scale, "N C");
+    const float* pdy = given.expect("dy", dy, shape_of(x));
+    Array dx = empty_like(x), dscale = empty_like(scale), dshift = empty_like(scale);
+    unlocked([&] {
+        kernels->film_backward(pdy, px, pscale, dx.mutable_data(), dscale.mutable_data(), dshift.mutable_data(),
+                               given['N'], given['H'] * given['W'], given['C']);
+    });
+    return py::make_tuple(dx, dscale, dshift);
+}
+
+// mse_loss
+
+struct Loss {
+    const float *prediction, *target, *weight;
+    int64_t N, M;
+};
+
+Loss checked_loss(const object& prediction, const object& target, const object& weight) {
+    Arguments given("mse_loss");
+    Loss loss{given.floats("prediction", prediction, "..."), given.expect("target", target, shape_of(prediction)), nullptr,
+              0, 0};
+    given.require(!shape_of(prediction).empty(), "prediction", "must have at least one axis");
+    loss.N = shape_of(prediction)[0];
+    loss.M = count_of(prediction) / loss.N;
+    if (!weight.is_none()) loss.weight = given.expect("weight", weight, {loss.N});
+    return loss;
+}
+
+object mse_loss_forward(const object& prediction, const object& target, const object& weight) {
+    const Loss given = checked_loss(prediction, target, weight);
+    Array loss = empty({});
+    unlocked([&] {
+        kernels->mse_loss_forward(given.prediction, given.target, given.weight, loss.mutable_data(), given.N, given.M);
+    });
+    return loss;
+}
+
+py::tuple mse_loss_backward(float dloss, const object& prediction, const object& target, const object& weight) {
+    const Loss given = checked_loss(prediction, target, weight);
+    Array dprediction = empty_like(prediction), dtarget = empty_like(prediction);
+    Optional dweight(given.weight != nullptr, {given.N});
+    unlocked([&] {
+        kernels->mse_loss_backward(dloss, given.prediction, given.target, given.weight, dprediction.mutable_data(),
+                                   dtarget.mutable_data(), dweight.data, given.N, given.M);
+    });
+    return py::make_tuple(dprediction, dtarget, dweight.array);
+}
+
+// philox: seed, purpose, draw, kind and the samples' range are checked by the reference's own function
+
+object philox_forward(uint64_t seed, uint32_t purpose, const object& sample, uint32_t draw, const Sizes& shape,
+                      const std::string& kind) {
+    const Arguments given("philox");
+    const auto samples = integers(given, "sample", sample);
+    Sizes all{static_cast<py::ssize_t>(samples.size())};
+    all.insert(all.end(), shape.begin(), shape.end());
+    if (kind == "bits") {
+        auto y = empty<uint32_t>(all);
+        unlocked([&] {
+            kernels->philox_bits(seed, purpose, samples.data(), draw, y.mutable_data(), all[0], y.size() / all[0]);
+        });
+        return y;
+    }
+    Array y = empty(all);
+    const auto kernel = kind == "normal" ? kernels->philox_normal : kernels->philox_uniform;
+    unlocked([&] { kernel(seed, purpose, samples.data(), draw, y.mutable_data(), all[0], y.size() / all[0]); });
+    return y;
+}
+
+// global_norm
+
+object global_norm_forward(const object& grads) {
+    Arguments given("global_norm");
+    const float* pgrads = given.floats("grads", grads, "P");
+    Array norm = empty({1});
+    unlocked([&] { kernels->global_norm_forward(pgrads, norm.mutable_data(), given['P']); });
+    return norm;
+}
+
+// adamw: what concerns the options is checked by the reference's own function
+
+void adamw_forward(const object& params, const object& grads, const object& mean, const object& mean_square,
+                   const object& average, float learning_rate, double step_number, float clip, float average_decay,
+                   int64_t decayed, double weight_decay, double beta1, double beta2, double eps) {
+    Arguments given("adamw");
+    float* pparams = given.floats_in_place("params", params, "P");
+    const float* pgrads = given.floats("grads", grads, "P");
+    float* pmean = given.floats_in_place("mean", mean, "P");
+    float* pmean_square = given.floats_in_place("mean_square", mean_square, "P");
+    float* paverage = average.is_none() ? nullptr : given.floats_in_place("average", average, "P");
+    const AdamW options{learning_rate, clip, step_number, average_decay, decayed, weight_decay, beta1, beta2, eps};
+    unlocked([&] {
+        kernels->adamw_forward(pparams, pgrads, pmean, pmean_square, paverage, given['P'], options);
+    });
+}
+
+}  // namespace
+}  // namespace tinydiff
+
+PYBIND11_MODULE(_cpu, m) {
+    using namespace tinydiff;
+    m.doc() = "C++ kernels; used through tinydiff.backends.cpu.";
+    m.def("instruction_sets", &instruction_sets, "Those this machine can run, slowest first.");
+    m.def("instruction_set", [] { return kernels->instruction_set; }, "The one in use.");
+    m.def("use_instruction_set", &use_instruction_set);
+    m.def("threads", &threads, "How many threads work.");
+    m.def("use_threads", &use_checked_threads);
+    m.def("use_conv2d_version", &use_conv2d_version);
+    m.def("memory", [] { return py::make_tuple(memory_state().in_use, memory_state().kept); },
+          "Bytes of arrays in use, and kept to be used again.");
+    m.def("empty", [](const Sizes& shape) { return empty(shape); }, "A float32 array of recycled memory.");
+
+    m.def("linear_forward", &linear_forward);
+    m.def("linear_backward", &linear_backward);
+    m.def("conv2d_forward", &conv2d_forward);
+    m.def("conv2d_backward", &conv2d_backward);
+    m.def("group_norm_forward", &group_norm_forward);
+    m.def("group_norm_backward", &group_norm_backward);
+    m.def("silu_forward", &silu_forward);
+    m.def("silu_backward", &silu_backward);
+    m.def("attention_forward", &attention_forward);
+    m.def("attention_backward", &attention_backward);
+    m.def("upsample2x_forward", &upsample2x_forward);
+    m.def("upsample2x_backward", &upsample2x_backward);
+    m.def("concat_forward", &concat_forward);
+    m.def("concat_backward", &concat_backward);
+    m.def("class_embedding_forward", &class_embedding_forward);
+    m.def("class_embedding_backward", &class_embedding_backward);
+    m.def("timestep_embedding_forward", &timestep_embedding_forward);
+    m.def("film_forward", &film_forward);
+    m.def("film_backward", &film_backward);
+    m.def("mse_loss_forward", &mse_loss_forward);
+    m.def("mse_loss_backward", &mse_loss_backward);
+    m.def("philox_forward", &philox_forward);
+    m.def("global_norm_forward", &global_norm_forward);
+    m.def("adamw_forward", &adamw_forward);
+}

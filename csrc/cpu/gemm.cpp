@@ -1,0 +1,112 @@
+#include "gemm.h"
+
+TINYDIFF_BEGIN
+namespace {
+
+template <int M, int V>
+inline void outer_product(Vec (&acc)[M][V], const float* const (&a)[M], int64_t k, const float* b) {
+    Vec row[V];
+#pragma GCC unroll 8
+    for (int j = 0; j < V; ++j) row[j] = load(b + j * W);
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+        for (int j = 0; j < V; ++j) acc[i][j] += a[i][k] * row[j];
+}
+
+template <int M, int V>
+inline void write(const Vec (&acc)[M][V], float* c, int64_t ldc) {
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+        for (int j = 0; j < V; ++j) store(c + i * ldc + j * W, acc[i][j]);
+}
+
+struct Strided {
+    template <int M, int V>
+    static void run(const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c, int64_t ldc) {
+        Vec acc[M][V] = {};
+        for (int64_t k = 0; k < K; ++k, ++a, b += ldb) {
+            Vec row[V];
+#pragma GCC unroll 8
+            for (int j = 0; j < V; ++j) row[j] = load(b + j * W);
+#pragma GCC unroll 16
+            for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+                for (int j = 0; j < V; ++j) acc[i][j] += a[i * lda] * row[j];
+        }
+        write(acc, c, ldc);
+    }
+};
+
+struct Gathered {
+    template <int M, int V>
+    static void run(int64_t segments, const float* const* a, const float* const* b, int64_t K, int64_t ldb, float* c,
+                    int64_t ldc) {
+        Vec acc[M][V] = {};
+        for (int64_t s = 0; s < segments; ++s, a += MR) {
+            const float* rows[M];
+#pragma GCC unroll 16
+            for (int i = 0; i < M; ++i) rows[i] = a[i];
+            const float* row = b[s];
+            for (int64_t k = 0; k < K; ++k, row += ldb) outer_product(acc, rows, k, row);
+        }
+        write(acc, c, ldc);
+    }
+};
+
+struct Transposed {
+    template <int M, int V>
+    static void run(const Run* runs, int64_t count, int64_t lda, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
+        Vec acc[M][V] = {};
+        if (accumulate)
+#pragma GCC unroll 16
+            for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+                for (int j = 0; j < V; ++j) acc[i][j] = load(c + i * ldc + j * W);
+        for (int64_t r = 0; r < count; ++r) {
+            const float *a = runs[r].a, *b = runs[r].b;
+            for (int64_t k = 0; k < runs[r].length; ++k, a += lda, b += ldb) {
+                Vec row[V];
+#pragma GCC unroll 8
+                for (int j = 0; j < V; ++j) row[j] = load(b + j * W);
+#pragma GCC unroll 16
+                for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+                    for (int j = 0; j < V; ++j) acc[i][j] += a[i] * row[j];
+            }
+        }
+        write(acc, c, ldc);
+    }
+};
+
+// Kind::run<rows, vectors>, for numbers known at run time
+template <class Kind, int M, class... Arguments>
+inline void dispatch(int rows, int vectors, Arguments... arguments) {
+    if (rows < M) {
+        if constexpr (M > 1) dispatch<Kind, M - 1>(rows, vectors, arguments...);
+    } else if (vectors == 1) {
+        Kind::template run<M, 1>(arguments...);
+    } else {
+        Kind::template run<M, 2>(arguments...);
+    }
+}
+
+}  // namespace
+
+void multiply(int rows, int vectors, const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c,
+              int64_t ldc) {
+    dispatch<Strided, MR>(rows, vectors, a, lda, K, b, ldb, c, ldc);
+}
+
+void multiply_gathered(int rows, int vectors, int64_t segments, const float* const* a, const float* const* b, int64_t K,
+                       int64_t ldb, float* c, int64_t ldc) {
+    dispatch<Gathered, MR>(rows, vectors, segments, a, b, K, ldb, c, ldc);
+}
+
+void multiply_transposed(int rows, int vectors, const Run* runs, int64_t count, int64_t lda, int64_t ldb, float* c,
+                         int64_t ldc, bool accumulate) {
+    dispatch<Transposed, MR>(rows, vectors, runs, count, lda, ldb, c, ldc, accumulate);
+}
+
+TINYDIFF_END

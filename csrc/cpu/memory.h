@@ -1,0 +1,35 @@
+// Memory that is kept and handed out again.
+//
+// A training step takes and frees the same large arrays again and again. Returned to the system, each comes back
+// as fresh pages that the kernel must zero; kept here, a steady state has no page faults at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tinydiff {
+
+// At least ``bytes`` bytes, aligned to a cache line, contents undefined. Throws std::bad_alloc.
+void* take_memory(size_t bytes);
+void give_memory(void* memory);
+
+struct MemoryState {
+    size_t in_use;  // bytes handed out
+    size_t kept;    // bytes waiting to be handed out again
+};
+MemoryState memory_state();
+
+// Floats for the length of a scope.
+class Scratch {
+   public:
+    explicit Scratch(int64_t count) : floats(static_cast<float*>(take_memory(count * sizeof(float)))) {}
+    ~Scratch() { give_memory(floats); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    operator float*() const { return floats; }
+
+   private:
+    float* floats;
+};
+
+}  // namespace tinydiff

@@ -1,0 +1,174 @@
+#include "parallel.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+namespace tinydiff {
+namespace {
+
+thread_local bool inside_task = false;
+
+void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// How often an idle thread looks for work before it sleeps: some tens of microseconds, the usual gap between
+// two operations of a training step.
+constexpr int SPINS = 2000;
+
+class Pool {
+   public:
+    explicit Pool(int count) {
+        for (int i = 1; i < count; ++i) workers_.emplace_back([this] { work(); });
+    }
+
+    ~Pool() {
+        {
+            std::lock_guard<std::mutex> lock(sleep_mutex_);
+            stopping_ = true;
+            announced_.fetch_add(1);
+        }
+        wake_.notify_all();
+        for (auto& worker : workers_) worker.join();
+    }
+
+    int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+    void run(int64_t count, void (*task)(const void*, int64_t), const void* context) {
+        task_ = task;
+        context_ = context;
+        count_ = count;
+        finished_.store(0, std::memory_order_relaxed);
+        // one word holds the job's number and how many of its tasks are left, so that a thread that comes late
+        // cannot take a task of a job that is over
+        const uint64_t job = (left_.load(std::memory_order_relaxed) >> 32) + 1;
+        left_.store(job << 32 | static_cast<uint64_t>(count), std::memory_order_seq_cst);
+        announced_.fetch_add(1, std::memory_order_seq_cst);
+        if (sleeping_.load(std::memory_order_seq_cst) > 0) {
+            std::lock_guard<std::mutex> lock(sleep_mutex_);
+            wake_.notify_all();
+        }
+        take_tasks();
+        for (int spin = 0; finished_.load(std::memory_order_acquire) != count; ++spin)
+            spin < SPINS ? pause() : std::this_thread::yield();  // the worker may be waiting for this very core
+    }
+
+   private:
+    void take_tasks() {
+        inside_task = true;
+        uint64_t left = left_.load(std::memory_order_acquire);
+        while (static_cast<uint32_t>(left) > 0) {
+            if (!left_.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel, std::memory_order_acquire))
+                continue;
+            // the job cannot end, nor its fields change, before this task is finished
+            task_(context_, count_ - static_cast<uint32_t>(left));
+            finished_.fetch_add(1, std::memory_order_release);
+            left = left_.load(std::memory_order_acquire);
+        }
+        inside_task = false;
+    }
+
+    void work() {
+        uint64_t seen = 0;
+        for (;;) {
+            for (int spin = 0; spin < SPINS && announced_.load(std::memory_order_acquire) == seen; ++spin) pause();
+            if (announced_.load(std::memory_order_acquire) == seen) {
+                std::unique_lock<std::mutex> lock(sleep_mutex_);
+                sleeping_.fetch_add(1, std::memory_order_seq_cst);
+                wake_.wait(lock, [&] { return announced_.load(std::memory_order_seq_cst) != seen; });
+                sleeping_.fetch_sub(1, std::memory_order_relaxed);
+            }
+            seen = announced_.load(std::memory_order_acquire);
+            if (stopping_) return;
+            take_tasks();
+        }
+    }
+
+    std::vector<std::thread> workers_;
+    std::mutex sleep_mutex_;
+    std::condition_variable wake_;
+    std::atomic<int> sleeping_{0};
+    std::atomic<bool> stopping_{false};
+    std::atomic<uint64_t> announced_{0};
+
+    void (*task_)(const void*, int64_t) = nullptr;
+    const void* context_ = nullptr;
+    int64_t count_ = 0;
+    alignas(64) std::atomic<uint64_t> left_{0};
+    alignas(64) std::atomic<int64_t> finished_{0};
+};
+
+int default_threads() {
+    if (const char* text = std::getenv("TINYDIFF_THREADS")) {
+        const int count = std::atoi(text);
+        if (count > 0) return count;
+    }
+#if defined(__linux__)
+    cpu_set_t set;  // the cores this process may use, which may be fewer than the machine's
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    return cores > 0 ? cores : 1;
+}
+
+std::mutex pool_mutex;  // held by whoever runs a job or replaces the pool
+Pool* pool = nullptr;   // never deleted at exit: its threads may still be waiting
+int wanted = 0;
+
+#if defined(__unix__) || defined(__APPLE__)
+// A forked child has the memory but not the threads: it starts a pool of its own when it needs one.
+void after_fork_in_child() {
+    pool = nullptr;
+    new (&pool_mutex) std::mutex;
+    inside_task = false;
+}
+const int fork_handler = pthread_atfork(nullptr, nullptr, after_fork_in_child);
+#endif
+
+}  // namespace
+
+int threads() {
+    std::lock_guard<std::mutex> lock(pool_mutex);
+    if (wanted == 0) wanted = default_threads();
+    return wanted;
+}
+
+void use_threads(int count) {
+    std::lock_guard<std::mutex> lock(pool_mutex);
+    wanted = count;
+    delete pool;
+    pool = nullptr;
+}
+
+void run_tasks(int64_t count, void (*task)(const void* context, int64_t i), const void* context) {
+    constexpr int64_t MOST = INT32_MAX;  // tasks of one job
+    if (count > 1 && count <= MOST && !inside_task) {
+        std::unique_lock<std::mutex> lock(pool_mutex, std::try_to_lock);
+        if (lock.owns_lock()) {
+            if (wanted == 0) wanted = default_threads();
+            if (!pool) pool = new Pool(wanted);
+            if (pool->size() > 1) {
+                pool->run(count, task, context);
+                return;
+            }
+        }
+    }
+    for (int64_t i = 0; i < count; ++i) task(context, i);
+}
+
+}  // namespace tinydiff

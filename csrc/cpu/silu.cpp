@@ -1,0 +1,31 @@
+// silu: y = x sigmoid(x). Derivation: tinydiff/ops/silu.py.
+#include "kernels.h"
+#include "parallel.h"
+#include "vector.h"
+
+TINYDIFF_BEGIN
+namespace {
+
+constexpr int64_t CHUNK = 8192;
+
+}  // namespace
+
+void silu_forward(const float* x, float* y, int64_t count) {
+    parallel_for(ceil_div(count, CHUNK), [&](int64_t chunk) {
+        for (int64_t i = chunk * CHUNK; i < smaller(count, (chunk + 1) * CHUNK); i += W) {
+            const Vec v = load_part(x + i, count - i);
+            store_part(y + i, v * sigmoid(v), count - i);
+        }
+    });
+}
+
+void silu_backward(const float* dy, const float* x, float* dx, int64_t count) {
+    parallel_for(ceil_div(count, CHUNK), [&](int64_t chunk) {
+        for (int64_t i = chunk * CHUNK; i < smaller(count, (chunk + 1) * CHUNK); i += W) {
+            const Vec v = load_part(x + i, count - i);
+            store_part(dx + i, load_part(dy + i, count - i) * silu_slope(v, sigmoid(v)), count - i);
+        }
+    });
+}
+
+TINYDIFF_END

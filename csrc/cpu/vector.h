@@ -1,0 +1,95 @@
+// One vector of floats, as wide as the instruction set this file is compiled for.
+//
+// Every kernel file is compiled once per instruction set (setup.py), each time with other compiler flags. The
+// code sees the difference only here: W floats a vector, and a namespace of its own, so that the linker never
+// mistakes one set's functions for another's. For the same reason kernel files use no containers or algorithms of
+// the standard library: the linker keeps one copy of those, maybe the one this machine cannot run.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+#define TINYDIFF_ISA avx512
+#define TINYDIFF_W 16
+#elif defined(__AVX2__) && defined(__FMA__)
+#define TINYDIFF_ISA avx2
+#define TINYDIFF_W 8
+#else
+#define TINYDIFF_ISA baseline  // SSE2 on x86-64, NEON on 64-bit Arm
+#define TINYDIFF_W 4
+#endif
+
+#define TINYDIFF_BEGIN namespace tinydiff { namespace TINYDIFF_ISA {
+#define TINYDIFF_END } }
+
+TINYDIFF_BEGIN
+
+constexpr int W = TINYDIFF_W;
+
+// aligned(4): loads and stores anywhere; may_alias: through pointers to float
+typedef float Vec __attribute__((vector_size(4 * TINYDIFF_W), aligned(4), may_alias));
+typedef int32_t IntVec __attribute__((vector_size(4 * TINYDIFF_W), aligned(4), may_alias));
+
+inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+inline Vec splat(float value) { return Vec{} + value; }
+
+// The first n <= W floats at p, zeros after them; nothing beyond them is touched.
+inline Vec load_part(const float* p, int64_t n) {
+    if (n >= W) return load(p);
+    Vec v{};
+    std::memcpy(&v, p, 4 * n);
+    return v;
+}
+
+inline void store_part(float* p, Vec v, int64_t n) {
+    if (n >= W)
+        store(p, v);
+    else
+        std::memcpy(p, &v, 4 * n);
+}
+
+// The sum of the lanes, by halves.
+inline float sum(Vec v) {
+    float lanes[W];
+    store(lanes, v);
+    for (int half = W / 2; half >= 1; half /= 2)
+        for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+// e^x to about one unit in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its series to r^7,
+// 2^n by the exponent bits. Arguments are clamped to where the result is a normal number; NaN stays NaN.
+inline Vec exp(Vec x) {
+    const float low = -87.33654f, high = 88.37626f;
+    x = x < low ? splat(low) : x;
+    x = x > high ? splat(high) : x;
+    const float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction bits
+    Vec n = (x * 1.44269504f + round) - round;
+    Vec r = x - n * 0.693145752f - n * 1.42860677e-6f;  // ln 2 in two parts, the first short
+    Vec p = splat(1.0f / 5040);
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    IntVec bits = (__builtin_convertvector(n, IntVec) + 127) << 23;
+    Vec power;
+    std::memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
+
+// d/dx of x sigmoid(x), given s = sigmoid(x)
+inline Vec silu_slope(Vec x, Vec s) { return s * (1.0f + x * (1.0f - s)); }
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t a, int64_t multiple) { return ceil_div(a, multiple) * multiple; }
+
+TINYDIFF_END

@@ -1,0 +1,255 @@
+"""What kernels are compared at: one row an op.
+
+A row says at which sizes the op is drawn, at which it is always compared (each for a branch that some kernel
+has), how its inputs are made of them, and how far from the truth a kernel may be.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tinydiff import ops
+
+
+class Row(NamedTuple):
+    inputs: Callable  # (rng, **sizes) -> the inputs, the options
+    sizes: st.SearchStrategy  # {name: size or option of inputs}
+    always: list  # of such
+    times: float = 4  # see ``assert_as_good``
+    rivals: int = 8  # runs of the reference at inputs moved by a rounding
+    entering: Callable = lambda truth, inputs, dy, cache: [0.0] * len(truth)  # per output, see ``assert_as_good``
+
+
+NANS = 16
+
+
+def between_nans(values, start=1):
+    """A float32 copy, at an address aligned to a float and no better, with NaNs around it that nobody may read."""
+    buffer = np.full(values.size + NANS, np.nan, np.float32)
+    array = buffer[start : start + values.size].reshape(values.shape)
+    array[...] = values
+    return array
+
+
+def floats(rng, *shape):
+    """Standard normals, so placed."""
+    return between_nans(rng.standard_normal(shape), int(rng.integers(1, NANS)))
+
+
+def linear(rng, leading, C, O, b=True):
+    return [floats(rng, *leading, C), floats(rng, C, O), floats(rng, O) if b else None], {}
+
+
+def conv2d(rng, N, H, W, C, O, R=3, S=3, stride=1, padding=1, b=True, add=None):
+    x, w = floats(rng, N, H, W, C), floats(rng, R, S, C, O)
+    _, y_shape = ops.conv2d.check(x, w, None, None, stride, padding)
+    shape = {None: None, "time shift": (N, 1, 1, O), "residual": y_shape}[add]
+    inputs = [x, w, floats(rng, O) if b else None, floats(rng, *shape) if add else None]
+    return inputs, {"stride": stride, "padding": padding}
+
+
+def filter_fits(sizes):
+    padding = sizes["padding"]
+    total = sum(padding) if isinstance(padding, tuple) else 2 * padding
+    return sizes["H"] + total >= sizes["R"] and sizes["W"] + total >= sizes["S"]
+
+
+def group_norm(rng, N, H, W, groups, width, silu, mean=0):
+    C = groups * width
+    x = floats(rng, N, H, W, C)
+    x += mean
+    return [x, floats(rng, C), floats(rng, C)], {"groups": groups, "silu": silu}
+
+
+def group_norm_entering(truth, inputs, dy, cache):
+    """dx cancels in a group of one value (all of it) or of two (to within eps)."""
+    _, gamma, _ = inputs
+    return [0, cache.rstd.max() * np.abs(gamma).max() * np.abs(dy).max(), 0, 0]
+
+
+def silu(rng, shape, scale=1):
+    x = floats(rng, *shape)
+    x *= scale
+    return [x], {}
+
+
+def attention(rng, N, L, M, A, D, scale=1):
+    q, k, v = floats(rng, N, L, A, D), floats(rng, N, M, A, D), floats(rng, N, M, A, D)
+    q *= scale
+    return [q, k, v], {}
+
+
+def attention_entering(truth, inputs, dy, cache):
+    """dq and dk cancel where a row of the softmax is 1 at one key and 0 elsewhere, as it is with one key."""
+    q, k, v = (np.abs(x) for x in inputs)
+    ds = np.einsum("nlad,nmad->nalm", np.abs(dy), v).max() / np.sqrt(q.shape[-1])
+    return [0, ds * k.max(), ds * q.max(), 0]
+
+
+def upsample2x(rng, N, H, W, C):
+    return [floats(rng, N, H, W, C)], {}
+
+
+def concat(rng, N, H, W, C, B):
+    return [floats(rng, N, H, W, C), floats(rng, N, H, W, B)], {}
+
+
+def class_embedding(rng, K, E, N, dtype=np.int64):
+    return [floats(rng, K, E), rng.integers(0, K, N).astype(dtype)], {}
+
+
+def timestep_embedding(rng, N, half):
+    step = floats(rng, N)
+    step[...] = rng.choice([rng.uniform(0, 1000, N), rng.integers(0, 1000, N)])
+    return [step], {"width": 2 * half}
+
+
+def film(rng, N, H, W, C):
+    return [floats(rng, N, H, W, C), floats(rng, N, C), floats(rng, N, C)], {}
+
+
+def mse_loss(rng, shape, weighted=True):
+    prediction, target, weight = floats(rng, *shape), floats(rng, *shape), floats(rng, shape[0])
+    return [prediction, target, np.abs(weight, out=weight) if weighted else None], {}
+
+
+def global_norm(rng, P):
+    return [floats(rng, P)], {}
+
+
+def sizes(**strategies):
+    return st.fixed_dictionaries(strategies)
+
+
+def size(largest):
+    return st.integers(1, largest)
+
+
+# around the widths of vectors and of the tiles made of them, as well as the small ones
+width = st.one_of(st.integers(1, 9), st.sampled_from([15, 16, 17, 20, 31, 32, 33, 48, 63, 64, 65]))
+# as in an activation: one pixel, a row, a column, small images
+images = dict(N=size(3), H=size(9), W=size(9))
+shapes = st.lists(st.integers(1, 7), min_size=1, max_size=4)
+
+ROWS = {
+    "linear": Row(
+        linear,
+        sizes(leading=st.lists(st.integers(1, 6), max_size=3), C=width, O=width, b=st.booleans()),
+        [
+            dict(leading=[], C=1, O=1),
+            dict(leading=[64], C=128, O=512),
+            dict(leading=[4, 49], C=256, O=256),
+            dict(leading=[3, 37], C=33, O=130, b=False),
+            dict(leading=[1000], C=5, O=3),
+            dict(leading=[3], C=1000, O=7),
+        ],
+        times=6,  # a kernel adds products in one row, NumPy's BLAS in several
+    ),
+    "conv2d": Row(
+        conv2d,
+        sizes(
+            **images,
+            C=width,
+            O=width,
+            R=st.sampled_from([3, 3, 1, 2, 4]),
+            S=st.sampled_from([3, 3, 1, 2, 4]),
+            stride=st.sampled_from([1, 1, 2, 3]),
+            padding=st.one_of(st.integers(0, 3), st.tuples(st.integers(0, 2), st.integers(0, 2))),
+            b=st.booleans(),
+            add=st.sampled_from([None, "time shift", "residual"]),
+        ).filter(filter_fits),
+        [
+            # 3x3, stride 1, padding 1: Winograd where there are channels enough
+            dict(N=2, H=28, W=28, C=16, O=32, add="time shift"),
+            dict(N=1, H=7, W=7, C=64, O=48, add="residual"),
+            dict(N=3, H=9, W=5, C=33, O=17),
+            dict(N=2, H=14, W=14, C=96, O=64, add="residual"),
+            dict(N=1, H=4, W=4, C=128, O=130, b=False),
+            dict(N=5, H=13, W=13, C=20, O=20, add="time shift"),
+            dict(N=2, H=1, W=1, C=32, O=32),
+            dict(N=2, H=28, W=28, C=1, O=32),  # conv_in
+            dict(N=2, H=28, W=28, C=32, O=1),  # conv_out
+            dict(N=2, H=11, W=10, C=24, O=16, padding=0),
+            dict(N=2, H=11, W=10, C=24, O=16, padding=2),
+            dict(N=2, H=14, W=14, C=192, O=64, R=1, S=1, padding=0),
+            dict(N=2, H=14, W=14, C=48, O=96, R=1, S=1, padding=0, b=False, add="residual"),
+            dict(N=2, H=28, W=28, C=32, O=32, stride=2, padding=(0, 1)),
+            dict(N=2, H=28, W=28, C=32, O=32, stride=2),
+            dict(N=1, H=6, W=6, C=2, O=2, stride=2, padding=(0, 1)),
+            # filter rows, filter columns that never meet the image
+            dict(N=1, H=1, W=5, C=1, O=2, R=2, S=3, stride=2, padding=3, b=False),
+            dict(N=1, H=5, W=1, C=1, O=2, R=3, S=2, stride=3, padding=3, b=False),
+        ],
+        times=12,  # Winograd's F(4x4, 3x3) errs up to about 8 times as much as adding the products one by one
+    ),
+    "group_norm": Row(
+        group_norm,
+        sizes(**images, groups=size(5), width=width, silu=st.booleans(), mean=st.sampled_from([0, 0, 30, 1000])),
+        [
+            dict(N=1, H=1, W=1, groups=3, width=1, silu=False),  # groups of one value
+            dict(N=1, H=1, W=2, groups=2, width=1, silu=True),  # and of two
+            dict(N=2, H=7, W=7, groups=1, width=1, silu=True),
+            dict(N=1, H=28, W=28, groups=32, width=1, silu=True),
+            dict(N=2, H=28, W=28, groups=32, width=2, silu=False, mean=1000),
+            dict(N=3, H=14, W=14, groups=32, width=4, silu=True),
+            dict(N=2, H=7, W=7, groups=32, width=8, silu=True, mean=30),
+            dict(N=2, H=5, W=7, groups=4, width=12, silu=False),
+        ],
+        entering=group_norm_entering,
+    ),
+    "silu": Row(
+        silu,
+        sizes(shape=shapes, scale=st.sampled_from([1, 3, 30])),
+        [dict(shape=[1]), dict(shape=[100_003], scale=5), dict(shape=[100], scale=1e4)],
+    ),
+    "attention": Row(
+        attention,
+        sizes(N=size(2), L=size(18), M=size(18), A=size(3), D=width, scale=st.sampled_from([1, 1, 10])),
+        [
+            dict(N=1, L=1, M=1, A=1, D=1),
+            dict(N=2, L=1, M=1, A=2, D=5),
+            dict(N=2, L=49, M=49, A=2, D=64),
+            dict(N=1, L=7, M=100, A=1, D=40),
+            dict(N=1, L=5, M=9, A=1, D=8, scale=1000),  # exponentials that would overflow
+            dict(N=3, L=67, M=5, A=3, D=13),
+        ],
+        times=6,  # as linear
+        entering=attention_entering,
+    ),
+    "upsample2x": Row(
+        upsample2x,
+        sizes(**images, C=width),
+        [dict(N=1, H=1, W=1, C=1), dict(N=4, H=14, W=14, C=128), dict(N=3, H=7, W=9, C=61)],
+    ),
+    "concat": Row(
+        concat,
+        sizes(**images, C=width, B=width),
+        [dict(N=1, H=1, W=1, C=1, B=1), dict(N=4, H=28, W=28, C=64, B=32), dict(N=3, H=7, W=9, C=61, B=3)],
+        times=0,
+    ),
+    "class_embedding": Row(
+        class_embedding,
+        sizes(K=size(12), E=width, N=size(20), dtype=st.sampled_from([np.int32, np.int64])),
+        [dict(K=1, E=1, N=1), dict(K=11, E=512, N=128, dtype=np.int32), dict(K=1001, E=37, N=9)],
+    ),
+    "timestep_embedding": Row(
+        timestep_embedding,
+        sizes(N=size(9), half=width),
+        [dict(N=1, half=1), dict(N=256, half=64)],
+        rivals=0,  # a step is exact: what moving it does is not what a kernel may do
+    ),
+    "film": Row(
+        film,
+        sizes(**images, C=width),
+        [dict(N=1, H=1, W=1, C=1), dict(N=3, H=28, W=28, C=64), dict(N=2, H=7, W=9, C=61)],
+    ),
+    "mse_loss": Row(
+        mse_loss,
+        sizes(shape=shapes, weighted=st.booleans()),
+        [dict(shape=[1]), dict(shape=[64, 28, 28, 1]), dict(shape=[3, 10_001], weighted=False)],
+    ),
+    "global_norm": Row(global_norm, sizes(P=size(300)), [dict(P=1), dict(P=1_000_003)]),
+}
+WITHOUT_A_ROW = ("philox", "adamw")  # no arrays in, and in place: compared in tests of their own

@@ -1,0 +1,55 @@
+"""adamw works in place and over several steps, so it has a comparison of its own."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.checks import assert_as_good, seeds
+from tests.kernels.comparison import assert_same, moved
+from tests.kernels.conftest import THREADS
+from tests.kernels.rows import NANS, between_nans, floats
+from tinydiff.ops import adamw
+
+BUFFERS = ("params", "mean", "mean_square", "average")
+EACH_STEP = {"learning_rate": 0.0625, "clip": 0.5, "average_decay": 0.75}  # exact in float32
+
+
+def train(op, start, grads, options, place=lambda x: x):
+    """The buffers after one step for each of grads; without average if ``start`` has none."""
+    buffers = [place(x) for x in start]
+    each_step = {name: place(np.array([value], start[0].dtype)) for name, value in EACH_STEP.items()}
+    if len(start) < len(BUFFERS):
+        del each_step["average_decay"]
+    for number, g in enumerate(grads, 1):
+        given = place(g)
+        op.forward(buffers[0], given, *buffers[1:], step_number=np.array([number]), **each_step, **options)
+        assert np.array_equal(given, g), "adamw changed grads"
+    return buffers
+
+
+def check(kernels, P, averaged, decayed, weight_decay, seed, threads):
+    rng = np.random.default_rng(seed)
+    params, *grads = (floats(rng, P) for _ in range(4))
+    start = [params, np.zeros_like(params), np.zeros_like(params), params][: 4 if averaged else 3]
+    options = {"decayed": decayed, "weight_decay": weight_decay}
+
+    truth = train(adamw, start, grads, options, lambda x: x.astype(np.float64))
+    rivals = [train(adamw, start, [moved(rng, g) for g in grads], options, np.copy) for _ in range(8)]
+    for way, n in kernels.each(threads):
+        actual = train(kernels.backend.adamw, start, grads, options, between_nans)
+        for name, a, t, *others in zip(BUFFERS, actual, truth, *rivals):
+            assert_as_good(a, t, *others, name=f"adamw {way}: {name}")
+            assert np.isnan(a.base).sum() == NANS, f"adamw {way}: wrote beyond {name}"
+        if n == threads[0]:
+            first = actual
+        assert_same(actual, first, f"adamw {way}: {n} threads, not {threads[0]}, change")
+
+
+@given(P=st.integers(1, 100), averaged=st.booleans(), data=st.data(), seed=seeds)
+def test_three_steps(kernels, P, averaged, data, seed):
+    decayed, weight_decay = data.draw(st.integers(0, P)), data.draw(st.sampled_from([0.0, 0.1]))
+    check(kernels, P, averaged, decayed, weight_decay, seed, (1, data.draw(st.sampled_from(THREADS[1:]))))
+
+
+def test_a_large_buffer(kernels):
+    check(kernels, 200_003, True, 100_001, 0.1, 0, THREADS)

@@ -1,0 +1,47 @@
+"""Every op of every compiled backend, in every way it can compute, is as good as the reference in float32; and
+no number of threads changes a bit."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.checks import seeds
+from tests.kernels.comparison import assert_same, compare, expect, outputs
+from tests.kernels.conftest import THREADS
+from tests.kernels.rows import ROWS, WITHOUT_A_ROW
+from tinydiff.ops import OPS
+
+
+def test_every_op_has_a_row():
+    assert {*ROWS, *WITHOUT_A_ROW} == set(OPS)
+
+
+def check(kernels, op, sizes, seed, threads):
+    """Against the reference with the first number of threads, and bit by bit against it with the others."""
+    expected = expect(op, sizes, seed)
+    for way, n in kernels.each(threads):
+        actual = outputs(kernels.backend, expected)
+        if n == threads[0]:
+            compare(actual, expected, way)
+            first = actual
+        else:
+            assert_same(actual, first, f"{op} {way}: {n} threads, not {threads[0]}, change")
+
+
+@pytest.mark.parametrize("op", ROWS)
+@settings(max_examples=100)
+@given(data=st.data(), threads=st.sampled_from(THREADS[1:]), seed=seeds)
+def test_at_drawn_sizes(kernels, op, data, threads, seed):
+    check(kernels, op, data.draw(ROWS[op].sizes), seed, (1, threads))
+
+
+@pytest.mark.parametrize(
+    "op, sizes",
+    [
+        pytest.param(op, sizes, id=f"{op}-{' '.join(f'{name}={size}' for name, size in sizes.items())}")
+        for op, row in ROWS.items()
+        for sizes in row.always
+    ],
+)
+def test_at_these_sizes(kernels, op, sizes):
+    check(kernels, op, sizes, 0, THREADS)

@@ -1,0 +1,87 @@
+"""What only the cpu backend has: its switches, the versions of conv2d, threads among other threads and processes."""
+
+import itertools
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tests.checks import backend_or_skip, normal
+from tests.kernels.rows import ROWS
+from tests.kernels.test_against_reference import check
+
+
+@pytest.fixture
+def cpu():
+    backend_or_skip("cpu")
+    from tinydiff.backends import cpu
+
+    before = cpu.instruction_set(), cpu.threads()
+    yield cpu
+    cpu.use_instruction_set(before[0])
+    cpu.use_threads(before[1])
+    cpu.use_conv2d_version("fastest")
+
+
+def test_instruction_sets(cpu):
+    names = cpu.instruction_sets()
+    assert names[0] == "baseline" and cpu.instruction_set() in names
+    for name in names:
+        cpu.use_instruction_set(name)
+        assert cpu.instruction_set() == name
+    with pytest.raises(ValueError, match="instruction set .*'mmx'"):
+        cpu.use_instruction_set("mmx")
+    assert cpu.instruction_set() == names[-1]
+
+
+def test_threads(cpu):
+    for n in (1, 3):
+        cpu.use_threads(n)
+        assert cpu.threads() == n
+    for bad in (0, -1):
+        with pytest.raises(ValueError, match="threads"):
+            cpu.use_threads(bad)
+    assert cpu.threads() == 3
+
+
+@pytest.mark.parametrize("version", ["direct", "winograd_2", "winograd_4"])
+def test_every_version_of_conv2d(kernels, cpu, version):
+    """Where ``fastest`` would not choose it too."""
+    assert version in cpu.CONV2D_VERSIONS
+    cpu.use_conv2d_version(version)
+    for seed, sizes in enumerate(ROWS["conv2d"].always):
+        check(kernels, "conv2d", sizes, seed, (1, 3))
+    for H, W in itertools.product(range(1, 10), range(1, 6)):  # every way a tile can be cut off
+        check(kernels, "conv2d", dict(N=2, H=H, W=W, C=3, O=5), H, (1,))
+
+
+def test_versions_of_conv2d(cpu):
+    assert cpu.CONV2D_VERSIONS[0] == "fastest"
+    with pytest.raises(ValueError, match="version of conv2d must be one of fastest, .*, got 'slowest'"):
+        cpu.use_conv2d_version("slowest")
+
+
+def product():
+    x, w = normal(0, 200, 64, dtype=np.float32), normal(1, 64, 96, dtype=np.float32)
+    return backend_or_skip("cpu").linear.forward(x, w)[0]
+
+
+def test_threads_of_python_do_not_disturb_each_other(cpu):
+    cpu.use_threads(3)
+    expected = product()
+    with ThreadPoolExecutor(4) as pool:
+        assert all(np.array_equal(each, expected) for each in pool.map(lambda i: product(), range(200)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_computes_too(cpu):
+    cpu.use_threads(3)
+    expected = product()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # should it wait for threads that it does not have
+        os._exit(0 if np.array_equal(product(), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0

@@ -1,0 +1,100 @@
+"""A whole U-Net on compiled kernels: its gradient, and the loss curve of a training run."""
+
+import numpy as np
+import pytest
+
+from tests.checks import assert_as_good, normal
+from tests.kernels.comparison import moved
+from tests.model.checks import OnlyX, randomise
+from tests.train import tiny
+from tinydiff import backends
+from tinydiff.backends.numpy import NumpyBackend
+from tinydiff.model.unet import UNet, UNetConfig
+from tinydiff.train import Trainer
+
+NUMPY = backends.get("numpy")
+STEPS = 10
+
+
+def gradient(config, backend, dtype, values, x, dy):
+    """{name: array} of y, dx and the gradient of every parameter, at these parameters."""
+    model = UNet(config, backend, dtype)
+    model.parameters.values[...] = values
+    only_x = OnlyX(model, x)
+    only_x.step = only_x.step.astype(np.float32).astype(dtype)
+    y, cache = only_x.forward(x.astype(dtype))
+    model.parameters.grads[...] = np.nan
+    dx = only_x.backward(dy.astype(dtype), cache)
+    return {"y": y, "dx": dx, **{parameter.name: parameter.grad.copy() for parameter in model.parameters}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"film": True, "downsample_padding": 0},
+        {"channels": (32, 48), "head_width": 16},
+        {"classes": 0, "blocks": 2},
+    ],
+    ids=str,
+)
+def test_gradient(kernels, changes):
+    config = UNetConfig(**{**tiny.MODEL, **changes})
+    rng = np.random.default_rng(0)
+    x, dy = normal(1, 2, 8, 8, 1, dtype=np.float32), normal(2, 2, 8, 8, 1, dtype=np.float32)
+    model = UNet(config, NUMPY)
+    randomise(model.parameters, 0)
+    values = model.parameters.values
+
+    truth = gradient(config, NUMPY, np.float64, values, x, dy)
+    rivals = [gradient(config, NUMPY, np.float32, v, x, dy) for v in (values, *(moved(rng, values) for _ in range(3)))]
+    largest = max(np.abs(t).max() for name, t in truth.items() if name not in ("y", "dx"))
+    for way, _ in kernels.each([2]):
+        actual = gradient(config, kernels.backend, np.float32, values, x, dy)
+        for name, t in truth.items():
+            # the gradient of a key's bias is zero, of terms about as large as those of other gradients
+            entering = largest if name.endswith("to_k.bias") else 0
+            others = [rival[name] for rival in rivals]
+            assert_as_good(actual[name], t, *others, times=12, entering=entering, name=f"{way}: {name}")
+
+
+class InFloat64(NumpyBackend):
+    """numpy, which keeps in float64 what a Trainer asks for in float32."""
+
+    def asarray(self, values, dtype=None):
+        return super().asarray(values, self._wider(dtype))
+
+    def empty(self, shape, dtype=np.float32):
+        return super().empty(shape, self._wider(dtype))
+
+    def zeros(self, shape, dtype=np.float32):
+        return super().zeros(shape, self._wider(dtype))
+
+    def _wider(self, dtype):
+        return np.float64 if dtype == np.float32 else dtype
+
+
+def curve(backend, model, move=lambda x: x):
+    """(losses, gradient norms) of a short run."""
+    trainer = Trainer(tiny.trainer(model=model).config, tiny.dataset(), backend)
+    trainer.parameters.values[...] = move(trainer.parameters.values)
+    metrics = [trainer.train_step() for _ in range(STEPS)]
+    return np.array([[each.loss for each in metrics], [each.grad_norm for each in metrics]], trainer.mean.dtype)
+
+
+@pytest.mark.parametrize("model", [{}, {"film": True}, {"channels": (16, 32)}], ids=str)
+def test_loss_curve(kernels, model):
+    rng = np.random.default_rng(0)
+    truth = curve(InFloat64(), model)
+    rivals = [curve(NUMPY, model), *(curve(NUMPY, model, lambda x: moved(rng, x)) for _ in range(3))]
+    assert truth[0, -1] < truth[0, 0]
+    for way, _ in kernels.each():
+        for name, actual, t, *others in zip(("loss", "norm"), curve(kernels.backend, model), truth, *rivals):
+            assert_as_good(actual, t, *others, times=12, name=f"{way}: {name}")
+
+
+def test_loss_curve_does_not_depend_on_threads(kernels):
+    kernels.use(kernels.ways[-1], 1)
+    one = curve(kernels.backend, {})
+    kernels.use(kernels.ways[-1], 3)
+    assert np.array_equal(curve(kernels.backend, {}), one)

@@ -1,0 +1,296 @@
+"""The cpu backend: C++ kernels (``csrc/cpu``) on NumPy arrays, float32.
+
+An op here is what its reference in ``tinydiff.ops`` is, with the arithmetic elsewhere: the same arguments, the same
+errors, the same gradients to within round-off. Derivations are not repeated. Results have the same bits for any
+number of threads, though not for any instruction set.
+
+``TINYDIFF_THREADS`` says how many threads work (default: the cores this process may use) and
+``TINYDIFF_INSTRUCTION_SET`` which kernels (default: the best this machine has).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinydiff.backends import _cpu
+from tinydiff.backends.numpy import NumpyBackend, keep_freed_memory
+from tinydiff.ops import adamw as adamw_reference
+from tinydiff.ops import philox as philox_reference
+
+instruction_sets = _cpu.instruction_sets
+instruction_set = _cpu.instruction_set
+use_instruction_set = _cpu.use_instruction_set
+threads = _cpu.threads
+use_threads = _cpu.use_threads
+CONV2D_VERSIONS = ("fastest", "direct", "winograd_2", "winograd_4")
+use_conv2d_version = _cpu.use_conv2d_version  # "fastest" chooses by shape; the others are for tests and benchmarks
+
+
+class CpuBackend(NumpyBackend):
+    """The services of the numpy backend, whose arrays these are, with every op a C++ kernel."""
+
+    name = "cpu"
+
+    def __init__(self):
+        keep_freed_memory()
+        for op in OPS:
+            setattr(self, op.__name__, op)
+        _obey_environment()
+
+    def describe(self):
+        """One line for ``tinydiff info``."""
+        return f"C++ kernels for {instruction_set()} (of {', '.join(instruction_sets())}), {threads()} threads"
+
+
+class linear:
+    class Cache(NamedTuple):
+        x: np.ndarray
+        w: np.ndarray
+        has_b: bool
+
+    @staticmethod
+    def forward(x, w, b=None):
+        return _cpu.linear_forward(x, w, b), linear.Cache(x, w, b is not None)
+
+    @staticmethod
+    def backward(dy, cache):
+        return _cpu.linear_backward(dy, *cache)
+
+
+class conv2d:
+    class Cache(NamedTuple):
+        x: np.ndarray
+        w: np.ndarray
+        has_b: bool
+        has_time_shift: bool
+        stride: int
+        padding: Any
+        has_residual: bool
+
+    @staticmethod
+    def forward(x, w, b=None, add=None, *, stride=1, padding=0):
+        y = _cpu.conv2d_forward(x, w, b, add, stride, padding)
+        has_residual = add is not None and add.shape == y.shape
+        has_time_shift = add is not None and not has_residual
+        return y, conv2d.Cache(x, w, b is not None, has_time_shift, stride, padding, has_residual)
+
+    @staticmethod
+    def backward(dy, cache):
+        dx, dw, db, dadd = _cpu.conv2d_backward(dy, *cache[:-1])
+        if cache.has_residual:
+            dadd = dy.view()
+            dadd.flags.writeable = False
+        return dx, dw, db, dadd
+
+
+class group_norm:
+    class Cache(NamedTuple):
+        x: np.ndarray
+        gamma: np.ndarray
+        beta: np.ndarray
+        mean: np.ndarray  # (N, G)
+        rstd: np.ndarray  # (N, G)
+        silu: bool
+
+    @staticmethod
+    def forward(x, gamma, beta, *, groups, eps=1e-5, silu=False):
+        y, mean, rstd = _cpu.group_norm_forward(x, gamma, beta, groups, eps, silu)
+        return y, group_norm.Cache(x, gamma, beta, mean, rstd, silu)
+
+    @staticmethod
+    def backward(dy, cache, add=None):
+        return _cpu.group_norm_backward(dy, *cache, add)
+
+
+class silu:
+    class Cache(NamedTuple):
+        x: np.ndarray
+
+    @staticmethod
+    def forward(x):
+        return _cpu.silu_forward(x), silu.Cache(x)
+
+    @staticmethod
+    def backward(dy, cache):
+        return _cpu.silu_backward(dy, *cache)
+
+
+class attention:
+    class Cache(NamedTuple):
+        q: np.ndarray
+        k: np.ndarray
+        v: np.ndarray
+        y: np.ndarray
+        lse: np.ndarray  # (N, A, L, 1)
+
+    @staticmethod
+    def forward(q, k, v):
+        y, lse = _cpu.attention_forward(q, k, v)
+        return y, attention.Cache(q, k, v, y, lse)
+
+    @staticmethod
+    def backward(dy, cache):
+        return _cpu.attention_backward(dy, *cache)
+
+
+class upsample2x:
+    class Cache(NamedTuple):
+        x_shape: tuple[int, ...]
+
+    @staticmethod
+    def forward(x):
+        return _cpu.upsample2x_forward(x), upsample2x.Cache(x.shape)
+
+    @staticmethod
+    def backward(dy, cache):
+        return _cpu.upsample2x_backward(dy, *cache)
+
+
+class concat:
+    class Cache(NamedTuple):
+        a_shape: tuple[int, ...]
+        b_shape: tuple[int, ...]
+
+    @staticmethod
+    def forward(a, b):
+        return _cpu.concat_forward(a, b), concat.Cache(a.shape, b.shape)
+
+    @staticmethod
+    def backward(dy, cache):
+        return _cpu.concat_backward(dy, *cache)
+
+
+class class_embedding:
+    class Cache(NamedTuple):
+        labels: np.ndarray
+        table_shape: tuple[int, int]
+
+    @staticmethod
+    def forward(table, labels):
+        return _cpu.class_embedding_forward(table, labels), class_embedding.Cache(labels, table.shape)
+
+    @staticmethod
+    def backward(dy, cache):
+        return _cpu.class_embedding_backward(dy, *cache), None
+
+
+class timestep_embedding:
+    @staticmethod
+    def forward(step, *, width):
+        return _cpu.timestep_embedding_forward(step, width)
+
+
+class film:
+    class Cache(NamedTuple):
+        x: np.ndarray
+        scale: np.ndarray
+
+    @staticmethod
+    def forward(x, scale, shift):
+        return _cpu.film_forward(x, scale, shift), film.Cache(x, scale)
+
+    @staticmethod
+    def backward(dy, cache):
+        return _cpu.film_backward(dy, *cache)
+
+
+class mse_loss:
+    class Cache(NamedTuple):
+        prediction: np.ndarray
+        target: np.ndarray
+        weight: np.ndarray | None
+
+    @staticmethod
+    def forward(prediction, target, weight=None):
+        return _cpu.mse_loss_forward(prediction, target, weight), mse_loss.Cache(prediction, target, weight)
+
+    @staticmethod
+    def backward(dloss, cache):
+        return _cpu.mse_loss_backward(float(dloss), *cache)
+
+
+class philox:
+    @staticmethod
+    def forward(seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
+        seed, draw = philox_reference.check(seed, purpose, sample, draw, kind)
+        if kind != "bits" and dtype != np.float32:
+            raise ValueError(f"philox: dtype must be float32, got {np.dtype(dtype)}")
+        return _cpu.philox_forward(seed, philox_reference.PURPOSES[purpose], sample, draw, shape, kind)
+
+
+class global_norm:
+    @staticmethod
+    def forward(grads):
+        return _cpu.global_norm_forward(grads)
+
+
+class adamw:
+    @staticmethod
+    def forward(
+        params,
+        grads,
+        mean,
+        mean_square,
+        average=None,
+        *,
+        learning_rate,
+        step_number,
+        clip,
+        average_decay=None,
+        decayed=0,
+        weight_decay=0.0,
+        beta1=0.9,
+        beta2=0.999,
+        eps=1e-8,
+    ):
+        adamw_reference.check(
+            params, grads, mean, mean_square, average, learning_rate, step_number, clip, average_decay, decayed
+        )
+        _cpu.adamw_forward(
+            params,
+            grads,
+            mean,
+            mean_square,
+            average,
+            learning_rate[0],
+            step_number[0],
+            clip[0],
+            0.0 if average_decay is None else average_decay[0],
+            decayed,
+            weight_decay,
+            beta1,
+            beta2,
+            eps,
+        )
+
+
+OPS = (
+    linear,
+    conv2d,
+    group_norm,
+    silu,
+    attention,
+    upsample2x,
+    concat,
+    class_embedding,
+    timestep_embedding,
+    film,
+    mse_loss,
+    philox,
+    global_norm,
+    adamw,
+)
+
+
+def _obey_environment():
+    count = os.environ.get("TINYDIFF_THREADS")
+    if count is not None:
+        if not count.isdigit() or int(count) < 1:
+            raise ValueError(f"TINYDIFF_THREADS must be a number of threads of at least 1, got {count!r}")
+        use_threads(int(count))
+    name = os.environ.get("TINYDIFF_INSTRUCTION_SET")
+    if name is not None:
+        use_instruction_set(name)
