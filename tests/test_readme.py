@@ -26,7 +26,7 @@ def test_there_are_examples_and_they_are_all_run():
 
 def test_files_it_names_exist():
     named = set(re.findall(r"\]\(((?!http)[^)#]+)\)", README)) | set(
-        re.findall(r"`((?:tinydiff|tests|examples|benchmarks)/[\w/.]+)`", README)
+        re.findall(r"`((?:csrc|tinydiff|tests|examples|benchmarks)/[\w/.]+)`", README)
     )
     assert named
     for path in named:

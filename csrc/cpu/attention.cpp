@@ -62,6 +62,19 @@ void copy_rows(const float* from, int64_t from_stride, int64_t rows, int64_t wid
             store_part(to + i * to_stride + d, factor * load_part(from + i * from_stride + d, width - d), to_stride - d);
 }
 
+float maximum(const float* row, int64_t count) {
+    Vec lanes = splat(row[0]);
+    int64_t m = 0;
+    for (; m + W <= count; m += W) {
+        const Vec v = load(row + m);
+        lanes = v > lanes ? v : lanes;
+    }
+    float largest = lanes[0];
+    for (int i = 1; i < W; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
+    for (; m < count; ++m) largest = row[m] > largest ? row[m] : largest;
+    return largest;
+}
+
 }  // namespace
 
 void attention_forward(const float* q, const float* k, const float* v, float* y, float* lse,
@@ -84,8 +97,8 @@ void attention_forward(const float* q, const float* k, const float* v, float* y,
             copy_rows(q_head + first * stride, stride, rows, D, scale, q_rows, width_D);  // as the backward does
             product(q_rows, width_D, rows, keys, packed_keys, p, width_M);
             for (int64_t l = 0; l < rows; ++l) {
-                float *row = p + l * width_M, largest = row[0];
-                for (int64_t m = 1; m < M; ++m) largest = row[m] > largest ? row[m] : largest;
+                float* row = p + l * width_M;
+                const float largest = maximum(row, M);
                 Vec total{};
                 for (int64_t m = 0; m < M; m += W) {
                     store(row + m, exp(load(row + m) - largest));

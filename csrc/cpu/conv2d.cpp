@@ -24,6 +24,7 @@ TINYDIFF_BEGIN
 namespace {
 
 constexpr int64_t BLOCK_PIXELS = 8 * MR;  // output pixels of a task
+constexpr int64_t ROWS_AT_ONCE = 128;     // of a panel
 constexpr int64_t MAX_SLICES = 16;        // partial weight gradients ...
 constexpr int64_t SLICE_FLOATS = 4 << 20;  // ... and the most memory they may take together, in floats
 
@@ -59,17 +60,27 @@ struct Dense {
     const float* rows;
 };
 
-// result[pixel] = sum over segments s of  a.row(pixel, s) (K values)  times  K rows of the packed matrix from
-// row ``first_row[s]`` on; store(pixel, column, vector) takes it. ``pack_panel(panel, to)`` makes a panel.
+// The right operand: panels made beforehand or, where every row is used only once or so, the matrix as it stands.
+struct Matrix {
+    Panels panels;
+    const float* plain;  // (K, O) or null; its rows must be whole vectors
+};
+
+// result[pixel] = sum over segments s of  a.row(pixel, s) (K values)  times  K rows of the matrix from row
+// ``first_row[s]`` on; store(pixel, column, vector) takes it. ``pack_panel(panel, to)`` makes a panel.
+//
+// A task is a block of pixels and some panels. It takes a panel some rows at a time, which stay in first-level cache
+// while all its pixels meet them; meanwhile the pixels' sums lie in a block of memory beside them.
 template <class Rows, class Pack, class Store>
-void product(int64_t pixels, const Rows& a, int64_t segments, const int64_t* first_row, int64_t K, const Panels& panels,
+void product(int64_t pixels, const Rows& a, int64_t segments, const int64_t* first_row, int64_t K, const Matrix& matrix,
              const Pack& pack_panel, const Store& store_vector) {
     constexpr bool dense = std::is_same<Rows, Dense>::value;
+    const Panels& panels = matrix.panels;
     const int64_t blocks = ceil_div(pixels, BLOCK_PIXELS);
-    // panels used by several blocks of pixels are packed beforehand, others where they are used
-    const bool shared = blocks > 1;
-    Scratch packed(shared ? panels.floats() : 0);
-    if (shared) parallel_for(panels.count(), [&](int64_t panel) { pack_panel(panel, packed + panels.start(panel)); });
+    const bool plain = blocks == 1 && matrix.plain && panels.O % W == 0;
+    const int64_t ldb = plain ? panels.O : NR;
+    Scratch packed(plain ? 0 : panels.floats());
+    if (!plain) parallel_for(panels.count(), [&](int64_t panel) { pack_panel(panel, packed + panels.start(panel)); });
 
     // all panels in one task when there are blocks enough: then the block's pointers are found once
     const int64_t panels_per_task = blocks >= 8 ? panels.count() : 1;
@@ -77,10 +88,10 @@ void product(int64_t pixels, const Rows& a, int64_t segments, const int64_t* fir
     parallel_for(blocks * panel_tasks, [&](int64_t task) {
         const int64_t first = task / panel_tasks * BLOCK_PIXELS;
         const RowGroups groups(smaller(BLOCK_PIXELS, pixels - first));
-        Scratch own(shared ? 0 : panels.K * NR);
-        Scratch pointers(dense ? 0 : groups.count * segments * MR * 2 + segments * 2);  // a pointer is two floats
+        Scratch pointers(dense ? 0 : (groups.count * MR + 1) * segments * 2);  // a pointer is two floats
         const float** rows = reinterpret_cast<const float**>(static_cast<float*>(pointers));
         const float** b = rows + groups.count * segments * MR;
+        float sums[BLOCK_PIXELS * NR];
 
         if constexpr (!dense)
             for (int64_t g = 0; g < groups.count; ++g)
@@ -90,21 +101,25 @@ void product(int64_t pixels, const Rows& a, int64_t segments, const int64_t* fir
                 }
         const int64_t last = smaller((task % panel_tasks + 1) * panels_per_task, panels.count());
         for (int64_t panel = task % panel_tasks * panels_per_task; panel < last; ++panel) {
-            if (!shared) pack_panel(panel, own);
-            const float* from = shared ? packed + panels.start(panel) : own;
-            if constexpr (!dense)
-                for (int64_t s = 0; s < segments; ++s) b[s] = from + first_row[s] * NR;
+            const float* from = plain ? matrix.plain + panel * NR : packed + panels.start(panel);
             const int vectors = panels.vectors(panel);
-            for (int64_t g = 0; g < groups.count; ++g) {
-                float block[MR * NR];
-                if constexpr (dense)
-                    multiply(groups.size(g), vectors, a.rows + (first + groups.start(g)) * K, K, K, from, NR, block, NR);
-                else
-                    multiply_gathered(groups.size(g), vectors, segments, rows + g * segments * MR, b, K, NR, block, NR);
-                for (int i = 0; i < groups.size(g); ++i)
-                    for (int j = 0; j < vectors; ++j)
-                        store_vector(first + groups.start(g) + i, panel * NR + j * W, load(block + i * NR + j * W));
+            if constexpr (dense) {
+                for (int64_t k = 0; k < K; k += ROWS_AT_ONCE)
+                    for (int64_t g = 0; g < groups.count; ++g)
+                        multiply(groups.size(g), vectors, a.rows + (first + groups.start(g)) * K + k, K,
+                                 smaller(ROWS_AT_ONCE, K - k), from + k * ldb, ldb, sums + groups.start(g) * NR, NR, k > 0);
+            } else {
+                const int64_t at_once = larger(1, ROWS_AT_ONCE / K);
+                for (int64_t s = 0; s < segments; ++s) b[s] = from + first_row[s] * ldb;
+                for (int64_t s = 0; s < larger(1, segments); s += at_once)
+                    for (int64_t g = 0; g < groups.count; ++g)
+                        multiply_gathered(groups.size(g), vectors, smaller(at_once, segments - s),
+                                          rows + (g * segments + s) * MR, b + s, K, ldb, sums + groups.start(g) * NR, NR,
+                                          s > 0);
             }
+            for (int64_t m = 0; m < smaller(BLOCK_PIXELS, pixels - first); ++m)
+                for (int j = 0; j < vectors; ++j)
+                    store_vector(first + m, panel * NR + j * W, load(sums + m * NR + j * W));
         }
     });
 }
@@ -136,7 +151,7 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
     auto pack_panel = [&](int64_t panel, float* to) { pack(w, panels, panel, to); };
     auto finish = [&](int64_t pixel, int64_t o, Vec result) { epilogue.pixel(pixel).finish(o, result); };
     if (is_flat(conv)) {
-        product(pixels, Dense{x}, 1, nullptr, conv.C, panels, pack_panel, finish);
+        product(pixels, Dense{x}, 1, nullptr, conv.C, Matrix{panels, w}, pack_panel, finish);
         return;
     }
     Scratch zeros(conv.C), first_row(taps * 2);
@@ -144,7 +159,7 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
     int64_t* rows = reinterpret_cast<int64_t*>(static_cast<float*>(first_row));
     for (int64_t tap = 0; tap < taps; ++tap) rows[tap] = tap * conv.C;
 
-    product(pixels, UnderTaps{x, zeros, conv}, taps, rows, conv.C, panels, pack_panel, finish);
+    product(pixels, UnderTaps{x, zeros, conv}, taps, rows, conv.C, Matrix{panels, w}, pack_panel, finish);
 }
 
 // Input pixels (h, w) of one residue class: h + before = h_class modulo stride, likewise w. They are reached by
@@ -182,7 +197,7 @@ void input_gradient(const float* dy, const float* w, float* dx, const Conv& conv
     const Panels panels{all_taps * conv.O, conv.C};
     auto pack_panel = [&](int64_t panel, float* to) { pack_transposed(w, all_taps, conv.C, conv.O, panels, panel, to); };
     if (is_flat(conv)) {
-        product(conv.N * conv.H * conv.W, Dense{dy}, 1, nullptr, conv.O, panels, pack_panel,
+        product(conv.N * conv.H * conv.W, Dense{dy}, 1, nullptr, conv.O, Matrix{panels, nullptr}, pack_panel,
                 [&](int64_t m, int64_t c, Vec result) { store_part(dx + m * conv.C + c, result, conv.C - c); });
         return;
     }
@@ -206,7 +221,7 @@ void input_gradient(const float* dy, const float* w, float* dx, const Conv& conv
             if (first_h >= conv.H || first_w >= conv.W) continue;
             const ReachedFrom a{dy,      zeros,   conv, first_h, first_w, ceil_div(conv.H - first_h, stride),
                                 ceil_div(conv.W - first_w, stride), taps};
-            product(conv.N * a.rows * a.columns, a, count, first_row, conv.O, panels, pack_panel,
+            product(conv.N * a.rows * a.columns, a, count, first_row, conv.O, Matrix{panels, nullptr}, pack_panel,
                     [&](int64_t m, int64_t c, Vec result) {
                         store_part(dx + a.index(m) * conv.C + c, result, conv.C - c);
                     });

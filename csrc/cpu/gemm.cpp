@@ -22,10 +22,20 @@ inline void write(const Vec (&acc)[M][V], float* c, int64_t ldc) {
         for (int j = 0; j < V; ++j) store(c + i * ldc + j * W, acc[i][j]);
 }
 
+template <int M, int V>
+inline void read(Vec (&acc)[M][V], const float* c, int64_t ldc) {
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+        for (int j = 0; j < V; ++j) acc[i][j] = load(c + i * ldc + j * W);
+}
+
 struct Strided {
     template <int M, int V>
-    static void run(const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c, int64_t ldc) {
+    static void run(const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c, int64_t ldc,
+                    bool accumulate) {
         Vec acc[M][V] = {};
+        if (accumulate) read(acc, c, ldc);
         for (int64_t k = 0; k < K; ++k, ++a, b += ldb) {
             Vec row[V];
 #pragma GCC unroll 8
@@ -42,8 +52,9 @@ struct Strided {
 struct Gathered {
     template <int M, int V>
     static void run(int64_t segments, const float* const* a, const float* const* b, int64_t K, int64_t ldb, float* c,
-                    int64_t ldc) {
+                    int64_t ldc, bool accumulate) {
         Vec acc[M][V] = {};
+        if (accumulate) read(acc, c, ldc);
         for (int64_t s = 0; s < segments; ++s, a += MR) {
             const float* rows[M];
 #pragma GCC unroll 16
@@ -59,11 +70,7 @@ struct Transposed {
     template <int M, int V>
     static void run(const Run* runs, int64_t count, int64_t lda, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
         Vec acc[M][V] = {};
-        if (accumulate)
-#pragma GCC unroll 16
-            for (int i = 0; i < M; ++i)
-#pragma GCC unroll 8
-                for (int j = 0; j < V; ++j) acc[i][j] = load(c + i * ldc + j * W);
+        if (accumulate) read(acc, c, ldc);
         for (int64_t r = 0; r < count; ++r) {
             const float *a = runs[r].a, *b = runs[r].b;
             for (int64_t k = 0; k < runs[r].length; ++k, a += lda, b += ldb) {
@@ -95,13 +102,13 @@ inline void dispatch(int rows, int vectors, Arguments... arguments) {
 }  // namespace
 
 void multiply(int rows, int vectors, const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c,
-              int64_t ldc) {
-    dispatch<Strided, MR>(rows, vectors, a, lda, K, b, ldb, c, ldc);
+              int64_t ldc, bool accumulate) {
+    dispatch<Strided, MR>(rows, vectors, a, lda, K, b, ldb, c, ldc, accumulate);
 }
 
 void multiply_gathered(int rows, int vectors, int64_t segments, const float* const* a, const float* const* b, int64_t K,
-                       int64_t ldb, float* c, int64_t ldc) {
-    dispatch<Gathered, MR>(rows, vectors, segments, a, b, K, ldb, c, ldc);
+                       int64_t ldb, float* c, int64_t ldc, bool accumulate) {
+    dispatch<Gathered, MR>(rows, vectors, segments, a, b, K, ldb, c, ldc, accumulate);
 }
 
 void multiply_transposed(int rows, int vectors, const Run* runs, int64_t count, int64_t lda, int64_t ldb, float* c,

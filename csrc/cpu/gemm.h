@@ -18,15 +18,15 @@ constexpr int MR = 6;  // 16 registers: 12 accumulators
 constexpr int NV = 2;
 constexpr int NR = NV * W;
 
-// c[i, :] = sum_k a[i, k] b[k, :] for i < rows <= MR; the width of b and c is ``vectors`` <= NV vectors.
+// c[i, :] = or += sum_k a[i, k] b[k, :] for i < rows <= MR; the width of b and c is ``vectors`` <= NV vectors.
 //     a[i, k] at a + i lda + k,  b[k] at b + k ldb,  c[i] at c + i ldc
 void multiply(int rows, int vectors, const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c,
-              int64_t ldc);
+              int64_t ldc, bool accumulate = false);
 
 // The same with rows of a that lie anywhere, in several segments of K values: a[s * MR + i] points to row i of
 // segment s, which meets the K rows of b[s].
 void multiply_gathered(int rows, int vectors, int64_t segments, const float* const* a, const float* const* b, int64_t K,
-                       int64_t ldb, float* c, int64_t ldc);
+                       int64_t ldb, float* c, int64_t ldc, bool accumulate);
 
 // Consecutive rows of two matrices that meet each other.
 struct Run {
@@ -34,8 +34,7 @@ struct Run {
     int64_t length;
 };
 
-// c[i, :] = sum over runs and k < length of a[k, i] b[k, :]: a transposed. With ``accumulate`` the sum starts
-// from c instead of 0.
+// c[i, :] = or += sum over runs and k < length of a[k, i] b[k, :]: a transposed.
 void multiply_transposed(int rows, int vectors, const Run* runs, int64_t count, int64_t lda, int64_t ldb, float* c,
                          int64_t ldc, bool accumulate);
 

@@ -12,6 +12,14 @@ namespace {
 
 constexpr size_t LINE = 64;
 
+// Without recycling a block has exactly the size asked for and is gone once given back: so AddressSanitizer sees
+// whatever reaches beyond it, or comes too late (tests/kernels/test_sanitizers.py).
+#ifdef TINYDIFF_NO_RECYCLING
+constexpr bool RECYCLING = false;
+#else
+constexpr bool RECYCLING = true;
+#endif
+
 struct Block {
     size_t bytes;
     void* memory;
@@ -20,11 +28,7 @@ struct Block {
 class Recycler {
    public:
     void* take(size_t bytes) {
-        // sizes in eighths of a power of two, so that arrays of about one size share blocks
-        size_t step = LINE;
-        while (step * 16 <= bytes) step *= 2;
-        bytes = bytes == 0 ? LINE : (bytes + step - 1) / step * step;
-
+        if (RECYCLING) bytes = rounded(bytes);
         std::lock_guard<std::mutex> lock(mutex_);
         void* memory;
         auto found = free_by_size_.lower_bound(bytes);
@@ -52,6 +56,7 @@ class Recycler {
         free_by_size_.emplace(bytes, std::prev(free_by_age_.end()));
         state_.in_use -= bytes;
         state_.kept += bytes;
+        if (!RECYCLING) drop_oldest();
     }
 
     MemoryState state() {
@@ -61,6 +66,13 @@ class Recycler {
 
    private:
     using ByAge = std::list<Block>;
+
+    // Sizes in eighths of a power of two, so that arrays of about one size share blocks.
+    static size_t rounded(size_t bytes) {
+        size_t step = LINE;
+        while (step * 16 <= bytes) step *= 2;
+        return bytes == 0 ? LINE : (bytes + step - 1) / step * step;
+    }
 
     // New memory from the system. What is kept may make the whole an eighth larger than was ever in use at once;
     // beyond that the block that waited longest goes back first.

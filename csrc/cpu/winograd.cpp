@@ -260,7 +260,7 @@ int winograd_tile(const Conv& conv) {
         return conv.version == Conv2dVersion::winograd_4 ? 4 : conv.version == Conv2dVersion::winograd_2 ? 2 : 0;
     if (conv.C < 8 || conv.O < 8) return 0;  // then the transforms cost more than they save
     const int64_t direct = 9 * conv.N * conv.H_out * conv.W_out;
-    const int64_t four = cost<4>(conv, 400), two = cost<2>(conv, 180);
+    const int64_t four = cost<4>(conv, 360), two = cost<2>(conv, 190);
     if (smaller(four, two) >= direct) return 0;
     return four <= two ? 4 : 2;
 }

@@ -55,6 +55,12 @@ def test_a_dropped_term_is_caught(monkeypatch, line, replacement):
     assert_caught(monkeypatch, OnlyX(model, x), model.parameters, {"x": x}, line, replacement, directions=3)
 
 
+def test_predict_is_forward_without_what_a_backward_needs():
+    model, x = build(), normal(0, 2, 8, 8, 1)
+    step, labels = np.array([3.0, 7.0]), np.array([0, 3])
+    assert np.array_equal(model.predict(x, step, labels), model.forward(x, step, labels)[0])
+
+
 def test_the_reference_configuration_has_15_7_million_parameters():
     backend = backends.get("numpy")
     assert UNet(UNetConfig(), backend).parameters.count == 15_725_441

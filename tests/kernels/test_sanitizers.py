@@ -1,0 +1,190 @@
+"""csrc/cpu under AddressSanitizer and UndefinedBehaviorSanitizer: no kernel touches what is not its own.
+
+A copy of the package is built with both, and without the recycling of memory. There this file, run as a program,
+computes every op in every way, on arrays of which the first byte beyond the last value is an error to touch.
+"""
+
+import ctypes
+import importlib.util
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+
+ROOT = Path(__file__).parents[2]
+SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all"
+CXXFLAGS = f"{SANITIZE} -fno-omit-frame-pointer -O1 -g1 -DTINYDIFF_NO_RECYCLING"
+THREADS = (1, 3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """run(*arguments): Python's finished process, with the sanitized kernels in the place of the others."""
+    libraries = [library(name) for name in ("libasan.so", "libubsan.so", "libstdc++.so")]
+    for needed in ("pybind11", "setuptools"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"building the kernels needs {needed}")
+    folder = tmp_path_factory.mktemp("sanitized")
+    shutil.copytree(ROOT / "tinydiff", folder / "tinydiff", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    built = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--build-lib", folder, "--build-temp", folder / "objects"],
+        cwd=ROOT,
+        env={**os.environ, "CC": "gcc", "CXX": "g++", "CXXFLAGS": CXXFLAGS, "LDFLAGS": SANITIZE},
+        capture_output=True,
+        text=True,
+    )
+    module = folder / "tinydiff" / "backends" / f"_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"
+    assert module.exists(), built.stdout + built.stderr
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    }
+    return lambda *arguments: subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def library(name):
+    """The path of a library that comes with g++; where there is none the test is skipped."""
+    if not sys.platform.startswith("linux") or shutil.which("g++") is None:
+        pytest.skip("the sanitizers are those of g++ on Linux")
+    path = subprocess.run(
+        ["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if not os.path.isabs(path):
+        pytest.skip(f"g++ comes without {name} here")
+    return path
+
+
+def test_every_op_in_every_way(run):
+    done = run("-m", __name__, "every op")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_promise(run):
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent / "test_promises.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "error, report",
+    [
+        ("read beyond an input", "heap-buffer-overflow"),
+        ("read beyond an output", "heap-buffer-overflow"),
+        ("read an output that is gone", "heap-use-after-free"),
+        ("overflow", "runtime error: signed integer overflow"),
+    ],
+)
+def test_an_error_would_be_seen(run, error, report):
+    done = run("-m", __name__, error)
+    assert done.returncode != 0 and report in done.stderr, done.stdout + done.stderr
+
+
+# The program, run where ``tinydiff`` has sanitized kernels.
+
+
+def main(what):
+    from tinydiff.backends import _cpu, cpu
+
+    silu = cpu.silu.forward
+    if what == "every op":
+        every_op()
+    elif what == "read beyond an input":
+        silu(longer(at_the_end(np.ones(5, np.float32))))
+    elif what == "read beyond an output":
+        silu(longer(silu(np.ones(5, np.float32))[0]))
+    elif what == "read an output that is gone":
+        address = silu(np.ones(5, np.float32))[0].ctypes.data
+        silu(np.frombuffer((ctypes.c_float * 5).from_address(address), np.float32))
+    elif what == "overflow":
+        _cpu.upsample2x_backward(np.ones((1, 2, 2, 1), np.float32), (1, 2**62, 1, 1))
+
+
+def longer(x):
+    """x with one value more than it has."""
+    return np.lib.stride_tricks.as_strided(x, (x.size + 1,))
+
+
+def at_the_end(values, start=0):
+    """A copy at the very end of a block of memory, mostly at its start too, else at an address as odd as may be."""
+    before = max(0, start - 8)
+    block = np.empty(before + values.size, np.float32)
+    array = block[before:].reshape(values.shape)
+    array[...] = values
+    return array
+
+
+def every_op():
+    from tests.kernels import rows, test_adamw
+    from tests.kernels.conftest import KERNELS
+    from tests.train import tiny
+    from tinydiff import backends
+    from tinydiff.backends import cpu
+    from tinydiff.ops.philox import KINDS
+    from tinydiff.train import Trainer
+
+    rows.between_nans = at_the_end
+    backend = backends.get("cpu")
+    kernels = KERNELS["cpu"](backend)
+    rng = np.random.default_rng(0)
+
+    for op, row in rows.ROWS.items():
+        for sizes in [*row.always, *drawn(row.sizes)]:
+            for _ in kernels.each(THREADS):
+                forward_and_backward(getattr(backend, op), rng, *row.inputs(rng, **sizes))
+
+    conv2d = rows.ROWS["conv2d"]
+    every_cut = [dict(N=2, H=H, W=W, C=3, O=5) for H, W in itertools.product(range(1, 10), range(1, 6))]
+    for version in cpu.CONV2D_VERSIONS[1:]:
+        cpu.use_conv2d_version(version)
+        for sizes in [*conv2d.always, *every_cut]:
+            for _ in kernels.each(THREADS):
+                forward_and_backward(backend.conv2d, rng, *conv2d.inputs(rng, **sizes))
+    cpu.use_conv2d_version("fastest")
+
+    for _ in kernels.each(THREADS):
+        for kind, shape in itertools.product(KINDS, [(), (0,), (3,), (401, 13)]):
+            backend.philox.forward(5, "noise", np.array([3, 1, 2]), 7, shape, kind=kind)
+        for P in (1, 7, 33, 20_003):
+            start = [np.ones(P, np.float32) for _ in test_adamw.BUFFERS]
+            options = {"decayed": P // 2, "weight_decay": 0.1}
+            test_adamw.train(backend.adamw, start, start[:2], options, at_the_end)
+            test_adamw.train(backend.adamw, start[:3], start[:2], options, at_the_end)
+        for model in ({}, {"film": True}):
+            Trainer(tiny.trainer(model=model).config, tiny.dataset(), backend).train_step()
+
+
+def forward_and_backward(op, rng, inputs, options):
+    from tests.kernels.rows import floats
+
+    if not hasattr(op, "backward"):
+        op.forward(*inputs, **options)
+        return
+    y, cache = op.forward(*inputs, **options)
+    op.backward(floats(rng, *y.shape) if y.ndim else 1.5, cache)
+
+
+def drawn(strategy, count=20):
+    values = []
+
+    @settings(max_examples=count, phases=[Phase.generate], database=None, derandomize=True)
+    @given(strategy)
+    def draw(value):
+        values.append(value)
+
+    draw()
+    return values
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
