@@ -1,11 +1,12 @@
 """Builds csrc/cpu: the kernels once for each instruction set, the rest once, in parallel.
 
 Without a working C++ compiler the package installs all the same, without the cpu backend; ``tinydiff info`` then
-says how to get it.
+says how to get it. CC, CXX, CXXFLAGS and LDFLAGS are obeyed as usual; CXXFLAGS come last, so that they win.
 """
 
 import os
 import platform
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class BuildKernels(build_ext):
                 [source],
                 output_dir=str(Path(self.build_temp) / name),
                 include_dirs=ext.include_dirs,
-                extra_postargs=[*FLAGS, *flags],
+                extra_postargs=[*FLAGS, *flags, *shlex.split(os.environ.get("CXXFLAGS", ""))],
             )
 
         jobs = [(name, flags, source) for name, flags, sources in work for source in sources]

@@ -141,6 +141,16 @@ py::array_t<Number> empty(const Sizes& shape) {
     return py::array_t<Number>(shape, static_cast<Number*>(memory), owner);
 }
 
+// An output: the array the caller gave for it, which must fit, or where that is None a new one.
+inline py::array_t<float> output(const Arguments& arguments, const char* name, const py::object& into,
+                                 const Sizes& shape) {
+    if (into.is_none()) return empty(shape);
+    arguments.expect(name, into, shape);
+    auto array = py::reinterpret_borrow<py::array_t<float>>(into);
+    arguments.require(array.writeable(), name, "must be writeable");
+    return array;
+}
+
 inline py::array_t<float> empty_like(const py::object& object) {
     return empty(shape_of(py::reinterpret_borrow<py::array>(object)));
 }

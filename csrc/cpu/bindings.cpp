@@ -68,9 +68,10 @@ int64_t count_of(const object& array) { return py::reinterpret_borrow<py::array>
 struct Optional {
     object array = py::none();
     float* data = nullptr;
-    Optional(bool wanted, const Sizes& shape) {
+    Optional(bool wanted, const Sizes& shape) : Optional(wanted, shape, Arguments(""), "", py::none()) {}
+    Optional(bool wanted, const Sizes& shape, const Arguments& given, const char* name, const object& into) {
         if (!wanted) return;
-        Array made = empty(shape);
+        Array made = output(given, name, into, shape);
         data = made.mutable_data();
         array = made;
     }
@@ -91,14 +92,15 @@ object linear_forward(const object& x, const object& w, const object& b) {
     return y;
 }
 
-py::tuple linear_backward(const object& dy, const object& x, const object& w, bool has_b) {
+py::tuple linear_backward(const object& dy, const object& x, const object& w, bool has_b, const object& dw_into,
+                          const object& db_into) {
     Arguments given("linear");
     const float *px = given.floats("x", x, "... C"), *pw = given.floats("w", w, "C O");
     Sizes shape = shape_of(x);
     shape.back() = given['O'];
     const float* pdy = given.expect("dy", dy, shape);
-    Array dx = empty_like(x), dw = empty_like(w);
-    Optional db(has_b, {given['O']});
+    Array dx = empty_like(x), dw = output(given, "dw", dw_into, shape_of(w));
+    Optional db(has_b, {given['O']}, given, "db", db_into);
     unlocked([&] {
         kernels->linear_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, count_of(x) / given['C'],
                                  given['C'], given['O']);
@@ -176,13 +178,13 @@ object conv2d_forward(const object& x, const object& w, const object& b, const o
 }
 
 py::tuple conv2d_backward(const object& dy, const object& x, const object& w, bool has_b, bool has_time_shift,
-                          const object& stride, const object& padding) {
+                          const object& stride, const object& padding, const object& dw_into, const object& db_into) {
     Arguments given("conv2d");
     const float *px = given.floats("x", x, "N H W C"), *pw = given.floats("w", w, "R S C O");
     const Conv conv = geometry(given, stride, padding);
     const float* pdy = given.expect("dy", dy, {conv.N, conv.H_out, conv.W_out, conv.O});
-    Array dx = empty_like(x), dw = empty_like(w);
-    Optional db(has_b, {conv.O}), dtime_shift(has_time_shift, {conv.N, 1, 1, conv.O});
+    Array dx = empty_like(x), dw = output(given, "dw", dw_into, shape_of(w));
+    Optional db(has_b, {conv.O}, given, "db", db_into), dtime_shift(has_time_shift, {conv.N, 1, 1, conv.O});
     unlocked([&] {
         kernels->conv2d_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, dtime_shift.data, conv);
     });
@@ -210,7 +212,8 @@ py::tuple group_norm_forward(const object& x, const object& gamma, const object&
 }
 
 py::tuple group_norm_backward(const object& dy, const object& x, const object& gamma, const object& beta,
-                              const object& mean, const object& rstd, bool silu, const object& add) {
+                              const object& mean, const object& rstd, bool silu, const object& add,
+                              const object& dgamma_into, const object& dbeta_into) {
     Arguments given("group_norm");
     const float *px = given.floats("x", x, "N H W C"), *pgamma = given.floats("gamma", gamma, "C");
     const float *pbeta = given.floats("beta", beta, "C"), *pmean = given.floats("mean", mean, "N G");
@@ -218,7 +221,8 @@ py::tuple group_norm_backward(const object& dy, const object& x, const object& g
     const GroupNorm norm{given['N'], given['H'] * given['W'], given['C'], given['G'], 0, silu};
     const float* padd = add.is_none() ? nullptr : given.expect("add", add, shape_of(x));
     given.require(norm.C % norm.G == 0, "mean", "must have as many columns as x has groups");
-    Array dx = empty_like(x), dgamma = empty_like(gamma), dbeta = empty_like(beta);
+    Array dx = empty_like(x), dgamma = output(given, "dgamma", dgamma_into, {norm.C});
+    Array dbeta = output(given, "dbeta", dbeta_into, {norm.C});
     unlocked([&] {
         kernels->group_norm_backward(pdy, px, pgamma, pbeta, pmean, prstd, padd, dx.mutable_data(),
                                      dgamma.mutable_data(), dbeta.mutable_data(), norm);
@@ -326,11 +330,11 @@ object class_embedding_forward(const object& table, const object& labels) {
     return y;
 }
 
-object class_embedding_backward(const object& dy, const object& labels, const Sizes& table_shape) {
+object class_embedding_backward(const object& dy, const object& labels, const Sizes& table_shape, const object& into) {
     const Arguments given("class_embedding");
     const auto rows = integers(given, "labels", labels);
     const float* pdy = given.expect("dy", dy, {static_cast<py::ssize_t>(rows.size()), table_shape.at(1)});
-    Array dtable = empty(table_shape);
+    Array dtable = output(given, "dtable", into, table_shape);
     unlocked([&] {
         kernels->class_embedding_backward(pdy, rows.data(), dtable.mutable_data(), rows.size(), table_shape[0],
                                           table_shape[1]);

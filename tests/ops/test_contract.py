@@ -55,6 +55,24 @@ def test_gradients_have_the_shape_of_the_inputs_and_memory_of_their_own(op):
         assert dx is None if x.dtype.kind == "i" else dx.shape == x.shape
 
 
+@pytest.mark.parametrize("op", ["linear", "conv2d", "group_norm", "class_embedding"])
+def test_gradients_of_parameters_go_where_they_are_told(backend, op):
+    inputs, options = CASES[op]
+    inputs = [x.astype(np.float32) if x.dtype.kind == "f" else x for x in inputs]
+    op = getattr(backend, op)
+    y, cache = op.forward(*inputs, **options)
+    dy = normal(9, *y.shape, dtype=np.float32)
+    expected = op.backward(dy, cache)
+    first = 1 if len(expected) > 2 else 0  # the gradient of x comes before those of the parameters
+    into = tuple(np.full_like(gradient, np.nan) for gradient in expected[first : first + (2 if first else 1)])
+    found = op.backward(dy, cache, into=into)
+    for place, gradient, other in zip(into, found[first:], expected[first:]):
+        assert gradient is place and np.array_equal(place, other)
+    unfit = (into[0][:1], *into[1:])
+    with pytest.raises(ValueError, match=r": d\w+ must have shape"):
+        op.backward(dy, cache, into=unfit)
+
+
 def test_letters_bind_to_sizes():
     sizes = contract.bind("op", x=(np.ones((2, 5, 3)), "... C"), w=(np.ones((3, 4)), "C O"), b=(None, "O"))
     assert sizes == {"C": 3, "O": 4}

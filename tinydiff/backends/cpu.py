@@ -56,8 +56,8 @@ class linear:
         return _cpu.linear_forward(x, w, b), linear.Cache(x, w, b is not None)
 
     @staticmethod
-    def backward(dy, cache):
-        return _cpu.linear_backward(dy, *cache)
+    def backward(dy, cache, into=(None, None)):
+        return _cpu.linear_backward(dy, *cache, *into)
 
 
 class conv2d:
@@ -78,8 +78,8 @@ class conv2d:
         return y, conv2d.Cache(x, w, b is not None, has_time_shift, stride, padding, has_residual)
 
     @staticmethod
-    def backward(dy, cache):
-        dx, dw, db, dadd = _cpu.conv2d_backward(dy, *cache[:-1])
+    def backward(dy, cache, into=(None, None)):
+        dx, dw, db, dadd = _cpu.conv2d_backward(dy, *cache[:-1], *into)
         if cache.has_residual:
             dadd = dy.view()
             dadd.flags.writeable = False
@@ -101,8 +101,8 @@ class group_norm:
         return y, group_norm.Cache(x, gamma, beta, mean, rstd, silu)
 
     @staticmethod
-    def backward(dy, cache, add=None):
-        return _cpu.group_norm_backward(dy, *cache, add)
+    def backward(dy, cache, add=None, into=(None, None)):
+        return _cpu.group_norm_backward(dy, *cache, add, *into)
 
 
 class silu:
@@ -173,8 +173,8 @@ class class_embedding:
         return _cpu.class_embedding_forward(table, labels), class_embedding.Cache(labels, table.shape)
 
     @staticmethod
-    def backward(dy, cache):
-        return _cpu.class_embedding_backward(dy, *cache), None
+    def backward(dy, cache, into=(None,)):
+        return _cpu.class_embedding_backward(dy, *cache, *into), None
 
 
 class timestep_embedding:

@@ -21,8 +21,7 @@ class Linear:
 
     def backward(self, dy, cache):
         """dy (..., O) -> dx (..., C)."""
-        dx, self.weight.grad[...], self.bias.grad[...] = self.op.backward(dy, cache)
-        return dx
+        return self.op.backward(dy, cache, into=(self.weight.grad, self.bias.grad))[0]
 
 
 class Conv2d:
@@ -41,7 +40,7 @@ class Conv2d:
 
     def backward(self, dy, cache):
         """dy (N,H',W',O) -> dx (N,H,W,C), dadd (as add) or None."""
-        dx, self.weight.grad[...], self.bias.grad[...], dadd = self.op.backward(dy, cache)
+        dx, _, _, dadd = self.op.backward(dy, cache, into=(self.weight.grad, self.bias.grad))
         return dx, dadd
 
 
@@ -60,8 +59,7 @@ class GroupNorm:
 
     def backward(self, dy, cache, add=None):
         """dy (N,H,W,C) -> dx (N,H,W,C), plus ``add`` where given."""
-        dx, self.weight.grad[...], self.bias.grad[...] = self.op.backward(dy, cache, add)
-        return dx
+        return self.op.backward(dy, cache, add, into=(self.weight.grad, self.bias.grad))[0]
 
 
 class ClassEmbedding:
@@ -77,5 +75,4 @@ class ClassEmbedding:
 
     def backward(self, dy, cache):
         """dy (N, E) -> None: labels have no gradient."""
-        self.weight.grad[...], dlabels = self.op.backward(dy, cache)
-        return dlabels
+        return self.op.backward(dy, cache, into=(self.weight.grad,))[1]

@@ -1,7 +1,8 @@
 """The operations, written once in NumPy: derivation, forward, backward. This is the truth kernels answer to.
 
 Every op is a module with ``forward(inputs..., options...) -> y, cache`` and ``backward(dy, cache) ->
-gradients in the order of the inputs``. Four ops have no gradient and so return no cache:
+gradients in the order of the inputs``. An op with parameters can be told where to write their gradients,
+``backward(dy, cache, into=(dw, db))``, instead of making new arrays. Four ops have no gradient and so return no cache:
 ``timestep_embedding``, ``philox``, ``global_norm`` and ``adamw``.
 """
 

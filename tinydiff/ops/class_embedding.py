@@ -42,10 +42,13 @@ def forward(table, labels):
     return table[labels], Cache(labels, table.shape, table.dtype)
 
 
-def backward(dy, cache):
-    """dy (N, E) -> dtable (K, E), None (labels are integers and have no gradient)."""
+def backward(dy, cache, into=(None,)):
+    """dy (N, E) -> dtable (K, E), None (labels are integers and have no gradient).
+
+    dtable is written ``into`` an array given for it.
+    """
     labels, (K, E), dtype = cache
     contract.expect("class_embedding", "dy", dy, (labels.shape[0], E), dtype)
     onehot = (labels[:, None] == np.arange(K)).astype(dtype)
     dtable = onehot.T @ dy
-    return dtable, None
+    return contract.place("class_embedding", "dtable", dtable, into[0]), None

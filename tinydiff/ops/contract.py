@@ -77,6 +77,15 @@ def expect_integers(op: str, name: str, array, letters: str = "N") -> None:
         )
 
 
+def place(op: str, name: str, value, out):
+    """``value``, or where ``out`` is given ``out`` with the value written into it."""
+    if out is None:
+        return value
+    expect(op, name, out, value.shape, value.dtype)
+    out[...] = value
+    return out
+
+
 def _require_array(op, name, array):
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         raise ValueError(f"{op}: {name} must be an array, got {type(array).__name__}")

@@ -80,10 +80,10 @@ def forward(x, w, b=None, add=None, *, stride=1, padding=0):
     return y, Cache(x, w, stride, padding, y_shape, b is not None, add_shape)
 
 
-def backward(dy, cache):
+def backward(dy, cache, into=(None, None)):
     """dy (N,H',W',O) -> dx (N,H,W,C), dw (R,S,C,O), db (O) or None, dadd (as add) or None.
 
-    The dadd of a residual is a read-only view of dy.
+    The dadd of a residual is a read-only view of dy. dw and db are written ``into`` arrays given for them.
     """
     x, w, stride, padding, y_shape, has_b, add_shape = cache
     contract.expect("conv2d", "dy", dy, y_shape, x.dtype)
@@ -124,7 +124,8 @@ def backward(dy, cache):
         for s in range(S):
             dx_padded[:, :, s : s + stride * W_out : stride][:, :, :W_out] += dcolumns[:, :, :, s]
         dx = np.ascontiguousarray(dx_padded[:, :, padding[0] : padding[0] + W])
-    return dx, np.ascontiguousarray(dw), db, dadd
+    dw = contract.place("conv2d", "dw", np.ascontiguousarray(dw), into[0])
+    return dx, dw, contract.place("conv2d", "db", db, into[1]), dadd
 
 
 def check(x, w, b, add, stride, padding):

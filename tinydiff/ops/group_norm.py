@@ -73,10 +73,11 @@ def forward(x, gamma, beta, *, groups, eps=1e-5, silu=False):
     return y, Cache(x, gamma, beta, mean, rstd, silu)
 
 
-def backward(dy, cache, add=None):
+def backward(dy, cache, add=None, into=(None, None)):
     """dy (N,H,W,C) -> dx (N,H,W,C), dgamma (C), dbeta (C).
 
     ``add`` (N,H,W,C) or None is added to dx: what reaches x by other ways, as around a residual block.
+    dgamma and dbeta are written ``into`` arrays given for them.
     """
     x, gamma, beta, mean, rstd, silu = cache
     contract.expect("group_norm", "dy", dy, x.shape, x.dtype)
@@ -108,7 +109,8 @@ def backward(dy, cache, add=None):
     dx *= rstd_NC
     if add is not None:
         dx += add
-    return dx, dgamma, dbeta
+    dgamma = contract.place("group_norm", "dgamma", dgamma, into[0])
+    return dx, dgamma, contract.place("group_norm", "dbeta", dbeta, into[1])
 
 
 def _group_mean(sums_NC, x, groups):

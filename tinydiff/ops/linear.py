@@ -40,8 +40,8 @@ def forward(x, w, b=None):
     return y, Cache(x, w, b is not None)
 
 
-def backward(dy, cache):
-    """dy (..., O) -> dx (..., C), dw (C, O), db (O) or None."""
+def backward(dy, cache, into=(None, None)):
+    """dy (..., O) -> dx (..., C), dw (C, O), db (O) or None; dw and db are written ``into`` arrays given for them."""
     x, w, has_b = cache
     C, O = w.shape
     contract.expect("linear", "dy", dy, (*x.shape[:-1], O), x.dtype)
@@ -50,4 +50,4 @@ def backward(dy, cache):
     dx = dy @ w.T
     dw = x_MC.T @ dy_MO
     db = dy_MO.sum(axis=0) if has_b else None
-    return dx, dw, db
+    return dx, contract.place("linear", "dw", dw, into[0]), contract.place("linear", "db", db, into[1])
