@@ -27,6 +27,8 @@ inline std::string text(const Sizes& shape) {
 }
 
 inline Sizes shape_of(const py::array& array) { return Sizes(array.shape(), array.shape() + array.ndim()); }
+inline Sizes shape_of(const py::object& array) { return shape_of(py::reinterpret_borrow<py::array>(array)); }
+inline int64_t count_of(const py::object& array) { return py::reinterpret_borrow<py::array>(array).size(); }
 
 // The arguments of one call of an op. Shapes are written in letters, as in tinydiff/ops/contract.py, and mean the
 // same: a letter is one size wherever it stands, a digit that size, a leading ``...`` any number of axes.
@@ -152,8 +154,21 @@ inline py::array_t<float> output(const Arguments& arguments, const char* name, c
 }
 
 inline py::array_t<float> empty_like(const py::object& object) {
-    return empty(shape_of(py::reinterpret_borrow<py::array>(object)));
+    return empty(shape_of(object));
 }
+
+// An output for an optional input: an array, or None and a null pointer.
+struct Optional {
+    py::object array = py::none();
+    float* data = nullptr;
+    Optional(bool wanted, const Sizes& shape) : Optional(wanted, shape, Arguments(""), "", py::none()) {}
+    Optional(bool wanted, const Sizes& shape, const Arguments& given, const char* name, const py::object& into) {
+        if (!wanted) return;
+        auto made = output(given, name, into, shape);
+        data = made.mutable_data();
+        array = made;
+    }
+};
 
 // A one-dimensional integer array as int64, whatever its width; ``letters`` as the message shows it.
 inline std::vector<int64_t> integers(const Arguments& arguments, const char* name, const py::object& object) {

@@ -60,23 +60,6 @@ void use_checked_threads(int count) {
     unlocked([&] { use_threads(count); });
 }
 
-Sizes shape_of(const object& array) { return tinydiff::shape_of(py::reinterpret_borrow<py::array>(array)); }
-
-int64_t count_of(const object& array) { return py::reinterpret_borrow<py::array>(array).size(); }
-
-// An output for an optional input: an array, or None and a null pointer.
-struct Optional {
-    object array = py::none();
-    float* data = nullptr;
-    Optional(bool wanted, const Sizes& shape) : Optional(wanted, shape, Arguments(""), "", py::none()) {}
-    Optional(bool wanted, const Sizes& shape, const Arguments& given, const char* name, const object& into) {
-        if (!wanted) return;
-        Array made = output(given, name, into, shape);
-        data = made.mutable_data();
-        array = made;
-    }
-};
-
 // linear
 
 object linear_forward(const object& x, const object& w, const object& b) {

@@ -6,6 +6,8 @@
 // its few tiles; then each stage is spread over the threads for many tiles at once, and every filter is read once.
 #include "winograd.h"
 
+#include <type_traits>
+
 #include "conv2d.h"
 #include "gemm.h"
 #include "memory.h"
@@ -74,9 +76,10 @@ void upstream_to_points(const Tiles<m>& tiles, int64_t tile, const float* dy, co
                               [](const auto& d, auto& t) { Winograd<m>::output_adjoint(d, t); }, to, stride);
 }
 
+// Channels first .. last - 1 of a tile of outputs; ``from`` points to the first of them.
 template <int m>
-void points_to_output(const Tiles<m>& tiles, int64_t tile, const float* from, int64_t stride, const Epilogue& epilogue,
-                      const Conv& conv) {
+void points_to_output(const Tiles<m>& tiles, int64_t tile, const float* from, int64_t stride, int64_t first, int64_t last,
+                      const Epilogue& epilogue, const Conv& conv) {
     const int64_t h0 = tiles.h(tile), w0 = tiles.w(tile);
     const int64_t corner = (tiles.image(tile) * conv.H_out + h0) * conv.W_out + w0;
     Epilogue::Pixel pixels[m][m];
@@ -86,40 +89,50 @@ void points_to_output(const Tiles<m>& tiles, int64_t tile, const float* from, in
             there[i][j] = h0 + i < conv.H_out && w0 + j < conv.W_out;
             if (there[i][j]) pixels[i][j] = epilogue.pixel(corner + i * conv.W_out + j);
         }
-    for (int64_t o = 0; o < conv.O; o += W)
+    for (int64_t o = first; o < last; o += W)
         along_both_axes<m + 2, m>([](const auto& t, auto& y) { Winograd<m>::output(t, y); },
-                                  [&](int i, int j) { return load(from + (i * (m + 2) + j) * stride + o); },
+                                  [&](int i, int j) { return load(from + (i * (m + 2) + j) * stride + o - first); },
                                   [&](int i, int j, Vec v) {
                                       if (there[i][j]) pixels[i][j].finish(o, v);
                                   });
 }
 
-// w (3,3,C,O) -> for every point panels over O of rows c
-template <int m>
-void filters_to_points(const float* w, int64_t C, int64_t O, const Panels& panels, float* to) {
+// One panel of w (3,3,C,O), of rows c, for the points of one row; the points lie ``stride`` apart.
+template <int m, int row>
+void filters_to_points(const float* w, const Panels& panels, int64_t panel, float* to, int64_t stride) {
     constexpr int n = m + 2;
-    constexpr int64_t ROWS = 8;
-    parallel_for(ceil_div(C, ROWS), [&](int64_t task) {
-        for (int64_t panel = 0; panel < panels.count(); ++panel)
-            for (int64_t c = task * ROWS; c < smaller(C, (task + 1) * ROWS); ++c)
-                for (int j = 0; j < panels.vectors(panel); ++j) {
-                    const int64_t o = panel * NR + j * W;
-                    float* at = to + panels.start(panel) + c * NR + j * W;
-                    along_both_axes<3, n>(
-                        [](const auto& g, auto& u) { Winograd<m>::filter(g, u); },
-                        [&](int r, int s) { return load_part(w + ((r * 3 + s) * C + c) * O + o, O - o); },
-                        [&](int r, int s, Vec v) { store(at + (r * n + s) * panels.floats(), v); });
-                }
-    });
+    const int64_t C = panels.K, O = panels.O;
+    for (int64_t c = 0; c < C; ++c)
+        for (int j = 0; j < panels.vectors(panel); ++j) {
+            const int64_t o = panel * NR + j * W;
+            Vec across[3], u[n];
+            for (int s = 0; s < 3; ++s) {
+                Vec g[3], down[n];
+                for (int r = 0; r < 3; ++r) g[r] = load_part(w + ((r * 3 + s) * C + c) * O + o, O - o);
+                Winograd<m>::filter(g, down);
+                across[s] = down[row];
+            }
+            Winograd<m>::filter(across, u);
+            for (int i = 0; i < n; ++i) store(to + i * stride + c * NR + j * W, u[i]);
+        }
+}
+
+// body(std::integral_constant<int, row>()) for row = 0 .. rows - 1
+template <int rows, class Body>
+void each_row(const Body& body) {
+    if constexpr (rows > 0) {
+        each_row<rows - 1>(body);
+        body(std::integral_constant<int, rows - 1>());
+    }
 }
 
 // One point's product for some tiles and one panel: to[tile] = from[tile] panel.
-void multiply_panel(const float* from, int64_t tiles, int64_t C, int64_t width_in, const Panels& panels, int64_t panel,
-                    const float* filters, float* to, int64_t width_out) {
+void multiply_panel(const float* from, int64_t tiles, int64_t C, int64_t width_in, const float* panel, int vectors,
+                    float* to, int64_t width_out) {
     const RowGroups groups(tiles);
     for (int64_t g = 0; g < groups.count; ++g)
-        multiply(groups.size(g), panels.vectors(panel), from + groups.start(g) * width_in, width_in, C,
-                 filters + panels.start(panel), NR, to + groups.start(g) * width_out + panel * NR, width_out);
+        multiply(groups.size(g), vectors, from + groups.start(g) * width_in, width_in, C, panel, NR,
+                 to + groups.start(g) * width_out, width_out);
 }
 
 template <int m>
@@ -128,11 +141,16 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
     const Tiles<m> tiles(conv.N, conv.H_out, conv.W_out);
     const int64_t width_in = round_up(conv.C, W), width_out = round_up(conv.O, W);
     const Panels panels{conv.C, conv.O};
-    Scratch filters(points * panels.floats());
-    filters_to_points<m>(w, conv.C, conv.O, panels, filters);
-
-    const int64_t floats_a_tile = points * (width_in + width_out);
     if (points * panels.floats() <= LARGE_FILTER_FLOATS) {
+        Scratch filters(points * panels.floats());
+        parallel_for(panels.count(), [&](int64_t panel) {
+            each_row<m + 2>([&](auto row) {
+                filters_to_points<m, row>(w, panels, panel,
+                                          filters + panels.start(panel) + row * (m + 2) * panels.floats(),
+                                          panels.floats());
+            });
+        });
+        const int64_t floats_a_tile = points * (width_in + width_out);
         const int64_t fit = larger(MR, OWN_FLOATS / floats_a_tile / MR * MR);
         const int64_t spread = round_up(ceil_div(tiles.count, 8), MR);  // at least about eight tasks
         const int64_t at_once = smaller(fit, spread);
@@ -143,59 +161,90 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
             for (int64_t t = 0; t < count; ++t) input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in);
             for (int p = 0; p < points; ++p)
                 for (int64_t panel = 0; panel < panels.count(); ++panel)
-                    multiply_panel(in + p * stride_in, count, conv.C, width_in, panels, panel,
-                                   filters + p * panels.floats(), out + p * stride_out, width_out);
+                    multiply_panel(in + p * stride_in, count, conv.C, width_in,
+                                   filters + p * panels.floats() + panels.start(panel), panels.vectors(panel),
+                                   out + p * stride_out + panel * NR, width_out);
             for (int64_t t = 0; t < count; ++t)
-                points_to_output(tiles, first + t, out + t * width_out, stride_out, epilogue, conv);
+                points_to_output(tiles, first + t, out + t * width_out, stride_out, 0, conv.O, epilogue, conv);
         });
         return;
     }
-    const int64_t at_once = smaller(tiles.count, larger(4 * MR, SHARED_FLOATS / floats_a_tile / MR * MR));
-    const int64_t stride_in = point_stride(at_once, width_in), stride_out = point_stride(at_once, width_out);
-    Scratch in(points * stride_in), out(points * stride_out);
+    const int64_t at_once = smaller(tiles.count, larger(4 * MR, SHARED_FLOATS / (points * width_in) / MR * MR));
+    const int64_t stride_in = point_stride(at_once, width_in), stride_out = point_stride(at_once, NR);
+    Scratch in(points * stride_in);
     for (int64_t first = 0; first < tiles.count; first += at_once) {
         const int64_t count = smaller(at_once, tiles.count - first);
         parallel_for(count, [&](int64_t t) { input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in); });
-        parallel_for(points * panels.count(), [&](int64_t task) {
-            const int64_t p = task / panels.count();
-            multiply_panel(in + p * stride_in, count, conv.C, width_in, panels, task % panels.count(),
-                           filters + p * panels.floats(), out + p * stride_out, width_out);
-        });
-        parallel_for(count, [&](int64_t t) {
-            points_to_output(tiles, first + t, out + t * width_out, stride_out, epilogue, conv);
+        parallel_for(panels.count(), [&](int64_t panel) {
+            const int64_t stride = point_stride(conv.C, NR);
+            Scratch filters((m + 2) * stride), out(points * stride_out);
+            each_row<m + 2>([&](auto row) {
+                filters_to_points<m, row>(w, panels, panel, filters, stride);
+                for (int p = row * (m + 2), j = 0; j < m + 2; ++p, ++j)
+                    multiply_panel(in + p * stride_in, count, conv.C, width_in, filters + j * stride,
+                                   panels.vectors(panel), out + p * stride_out, NR);
+            });
+            for (int64_t t = 0; t < count; ++t)
+                points_to_output(tiles, first + t, out + t * NR, stride_out, panel * NR,
+                                 panel * NR + panels.width(panel), epilogue, conv);
         });
     }
 }
 
-// One point's part of the weight gradient, for some rows of channels in: sum = or += in^T upstream.
+// A block of channels in and out, and where its sums for every point lie: point p of row c at p * points + c * width.
+struct Block {
+    int64_t first_c, last_c, first_o, last_o;
+    int64_t points, width;
+};
+
+// One point's part of the weight gradient for some tiles: sum = or += in^T upstream, for a block of channels.
 void multiply_points(const float* in, int64_t width_in, const float* upstream, int64_t width_out, int64_t tiles,
-                     const RowGroups& groups, int64_t first_group, int64_t last_group, float* sum, bool accumulate) {
-    for (int64_t o = 0; o < width_out; o += NR)
-        for (int64_t g = first_group; g < last_group; ++g) {
-            const Run run{in + groups.start(g), upstream + o, tiles};
-            multiply_transposed(groups.size(g), static_cast<int>(smaller(NV, (width_out - o) / W)), &run, 1, width_in,
-                                width_out, sum + groups.start(g) * width_out + o, width_out, accumulate);
+                     const Block& block, float* sum, bool accumulate) {
+    const RowGroups groups(block.last_c - block.first_c);
+    for (int64_t o = block.first_o; o < block.last_o; o += NR)
+        for (int64_t g = 0; g < groups.count; ++g) {
+            const Run run{in + block.first_c + groups.start(g), upstream + o, tiles};
+            const int vectors = static_cast<int>(smaller(NV, ceil_div(block.last_o - o, W)));
+            multiply_transposed(groups.size(g), vectors, &run, 1, width_in, width_out,
+                                sum + groups.start(g) * block.width + o - block.first_o, block.width, accumulate);
         }
+}
+
+// The weight gradient of a block from its sums; slices of them, ``slice_stride`` apart, are added in order.
+template <int m>
+void points_to_filters(const float* sums, const Block& block, int64_t slices, int64_t slice_stride, const Conv& conv,
+                       float* dw) {
+    constexpr int n = m + 2;
+    for (int64_t c = block.first_c; c < block.last_c; ++c)
+        for (int64_t o = block.first_o; o < block.last_o; o += W)
+            along_both_axes<n, 3>(
+                [](const auto& du, auto& dg) { Winograd<m>::filter_adjoint(du, dg); },
+                [&](int i, int j) {
+                    const float* at = sums + (i * n + j) * block.points + (c - block.first_c) * block.width + o -
+                                      block.first_o;
+                    Vec total = load(at);
+                    for (int64_t slice = 1; slice < slices; ++slice) total += load(at + slice * slice_stride);
+                    return total;
+                },
+                [&](int r, int s, Vec v) { store_part(dw + ((r * 3 + s) * conv.C + c) * conv.O + o, v, conv.O - o); });
 }
 
 template <int m>
 void weight_gradient(const float* dy, const float* x, float* dw, const Conv& conv) {
-    constexpr int n = m + 2, points = n * n;
+    constexpr int points = Tiles<m>::points;
     const Tiles<m> tiles(conv.N, conv.H_out, conv.W_out);
     const int64_t C = conv.C, O = conv.O;
     const int64_t width_in = round_up(C, W), width_out = round_up(O, W);
-    const int64_t size = C * width_out, floats_a_tile = points * (width_in + width_out);
-    const RowGroups groups(C);
-    const bool own = points * size <= OWN_SUMS;
-    const int64_t slices = own ? smaller(SLICES, ceil_div(tiles.count, MR)) : 1;
-    Scratch sums(slices * points * size);
+    const int64_t floats_a_tile = points * (width_in + width_out);
 
-    if (own) {
+    if (points * C * width_out <= OWN_SUMS) {
+        const Block all{0, C, 0, O, C * width_out, width_out};
+        const int64_t slices = smaller(SLICES, ceil_div(tiles.count, MR)), slice_stride = points * all.points;
         const int64_t at_once = larger(MR, OWN_FLOATS / floats_a_tile);
+        Scratch sums(slices * slice_stride);
         parallel_for(slices, [&](int64_t slice) {
             const int64_t begin = slice * tiles.count / slices, end = (slice + 1) * tiles.count / slices;
-            const int64_t rounds = ceil_div(end - begin, at_once);
-            const int64_t most = ceil_div(end - begin, rounds);
+            const int64_t rounds = ceil_div(end - begin, at_once), most = ceil_div(end - begin, rounds);
             const int64_t stride_in = point_stride(most, width_in), stride_out = point_stride(most, width_out);
             Scratch in(points * stride_in), upstream(points * stride_out);
             for (int64_t round = 0; round < rounds; ++round) {
@@ -206,44 +255,40 @@ void weight_gradient(const float* dy, const float* x, float* dw, const Conv& con
                     upstream_to_points(tiles, first + t, dy, conv, upstream + t * width_out, stride_out);
                 }
                 for (int p = 0; p < points; ++p)
-                    multiply_points(in + p * stride_in, width_in, upstream + p * stride_out, width_out, count, groups, 0,
-                                    groups.count, sums + (slice * points + p) * size, round > 0);
+                    multiply_points(in + p * stride_in, width_in, upstream + p * stride_out, width_out, count, all,
+                                    sums + slice * slice_stride + p * all.points, round > 0);
             }
         });
-    } else {
-        const int64_t at_once = smaller(tiles.count, larger(4 * MR, SHARED_FLOATS / floats_a_tile));
-        const int64_t stride_in = point_stride(at_once, width_in), stride_out = point_stride(at_once, width_out);
-        Scratch in(points * stride_in), upstream(points * stride_out);
-        constexpr int64_t GROUPS = 4;  // of rows a task
-        const int64_t parts = ceil_div(groups.count, GROUPS);
-        for (int64_t first = 0; first < tiles.count; first += at_once) {
-            const int64_t count = smaller(at_once, tiles.count - first);
-            parallel_for(count, [&](int64_t t) {
-                input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in);
-                upstream_to_points(tiles, first + t, dy, conv, upstream + t * width_out, stride_out);
-            });
-            parallel_for(points * parts, [&](int64_t task) {
-                const int64_t p = task / parts, part = task % parts;
-                multiply_points(in + p * stride_in, width_in, upstream + p * stride_out, width_out, count, groups,
-                                part * GROUPS, smaller(groups.count, (part + 1) * GROUPS), sums + p * size, first > 0);
-            });
-        }
+        constexpr int64_t ROWS = 4;
+        parallel_for(ceil_div(C, ROWS), [&](int64_t task) {
+            const Block rows{task * ROWS, smaller(C, (task + 1) * ROWS), 0, O, all.points, width_out};
+            points_to_filters<m>(sums + task * ROWS * width_out, rows, slices, slice_stride, conv, dw);
+        });
+        return;
     }
-
-    constexpr int64_t ROWS = 4;
-    parallel_for(ceil_div(C, ROWS), [&](int64_t task) {
-        for (int64_t c = task * ROWS; c < smaller(C, (task + 1) * ROWS); ++c)
-            for (int64_t o = 0; o < O; o += W)
-                along_both_axes<n, 3>(
-                    [](const auto& du, auto& dg) { Winograd<m>::filter_adjoint(du, dg); },
-                    [&](int i, int j) {
-                        const float* at = sums + (i * n + j) * size + c * width_out + o;
-                        Vec total = load(at);
-                        for (int64_t slice = 1; slice < slices; ++slice) total += load(at + slice * points * size);
-                        return total;
-                    },
-                    [&](int r, int s, Vec v) { store_part(dw + ((r * 3 + s) * C + c) * O + o, v, O - o); });
-    });
+    constexpr int64_t ROWS = 48, COLUMNS = 64, BLOCK = points * ROWS * COLUMNS;
+    const int64_t at_once = smaller(tiles.count, larger(4 * MR, SHARED_FLOATS / floats_a_tile));
+    const int64_t stride_in = point_stride(at_once, width_in), stride_out = point_stride(at_once, width_out);
+    const int64_t columns = ceil_div(O, COLUMNS), blocks = ceil_div(C, ROWS) * columns;
+    const bool one_round = at_once == tiles.count;  // then a block's sums are needed only while it is at work
+    Scratch in(points * stride_in), upstream(points * stride_out), sums(one_round ? 0 : blocks * BLOCK);
+    for (int64_t first = 0; first < tiles.count; first += at_once) {
+        const int64_t count = smaller(at_once, tiles.count - first);
+        parallel_for(count, [&](int64_t t) {
+            input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in);
+            upstream_to_points(tiles, first + t, dy, conv, upstream + t * width_out, stride_out);
+        });
+        parallel_for(blocks, [&](int64_t task) {
+            const int64_t c = task / columns * ROWS, o = task % columns * COLUMNS;
+            const Block block{c, smaller(C, c + ROWS), o, smaller(O, o + COLUMNS), ROWS * COLUMNS, COLUMNS};
+            Scratch own(one_round ? BLOCK : 0);
+            float* sum = one_round ? static_cast<float*>(own) : sums + task * BLOCK;
+            for (int p = 0; p < points; ++p)
+                multiply_points(in + p * stride_in, width_in, upstream + p * stride_out, width_out, count, block,
+                                sum + p * block.points, first > 0);
+            if (first + count == tiles.count) points_to_filters<m>(sum, block, 1, 0, conv, dw);
+        });
+    }
 }
 
 // Multiply-adds a channel pair, of the products and, in the same unit, of making the filters' points.
