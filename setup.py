@@ -17,10 +17,11 @@ from setuptools.command.build_ext import build_ext
 SOURCES = Path("csrc/cpu")
 ONCE = ("bindings.cpp", "memory.cpp", "parallel.cpp")
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
+# name: floats a vector, flags; the baseline is SSE2 on x86-64 and NEON on 64-bit Arm
 INSTRUCTION_SETS = {
-    "baseline": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"],
+    "baseline": (4, []),
+    "avx2": (8, ["-mavx2", "-mfma"]),
+    "avx512": (16, ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]),
 }
 
 
@@ -31,9 +32,9 @@ class BuildKernels(build_ext):
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         kernels = [str(path) for path in sorted(SOURCES.glob("*.cpp")) if path.name not in ONCE]
         work = [("once", [], [str(SOURCES / name) for name in ONCE])]
-        for name, flags in INSTRUCTION_SETS.items():
+        for name, (width, flags) in INSTRUCTION_SETS.items():
             if name == "baseline" or x86:
-                work.append((name, flags, kernels))
+                work.append((name, [f"-DTINYDIFF_ISA={name}", f"-DTINYDIFF_W={width}", *flags], kernels))
 
         def compile_one(job):
             name, flags, source = job

@@ -153,9 +153,7 @@ inline py::array_t<float> output(const Arguments& arguments, const char* name, c
     return array;
 }
 
-inline py::array_t<float> empty_like(const py::object& object) {
-    return empty(shape_of(object));
-}
+inline py::array_t<float> empty_like(const py::object& object) { return empty(shape_of(object)); }
 
 // An output for an optional input: an array, or None and a null pointer.
 struct Optional {
@@ -175,8 +173,8 @@ inline std::vector<int64_t> integers(const Arguments& arguments, const char* nam
     const py::array array = arguments.require_array(name, object);
     const char kind = array.dtype().kind();
     arguments.require((kind == 'i' || kind == 'u') && array.ndim() == 1 && array.size() > 0, name,
-                      "must be a non-empty integer array of shape (N,), got " + std::string(py::str(array.dtype())) + " " +
-                          text(shape_of(array)));
+                      "must be a non-empty integer array of shape (N,), got " + std::string(py::str(array.dtype())) +
+                          " " + text(shape_of(array)));
     const auto wide = py::array_t<int64_t, py::array::c_style | py::array::forcecast>(array);
     return std::vector<int64_t>(wide.data(), wide.data() + wide.size());
 }

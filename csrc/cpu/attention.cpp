@@ -59,7 +59,8 @@ void copy_rows(const float* from, int64_t from_stride, int64_t rows, int64_t wid
                int64_t to_stride) {
     for (int64_t i = 0; i < rows; ++i)
         for (int64_t d = 0; d < width; d += W)
-            store_part(to + i * to_stride + d, factor * load_part(from + i * from_stride + d, width - d), to_stride - d);
+            store_part(to + i * to_stride + d, factor * load_part(from + i * from_stride + d, width - d),
+                       to_stride - d);
 }
 
 float maximum(const float* row, int64_t count) {
@@ -111,7 +112,8 @@ void attention_forward(const float* q, const float* k, const float* v, float* y,
             product(p, width_M, rows, values, packed_values, mixed, width_D);
             float* to = y + (n * L + first) * stride + a * D;
             for (int64_t l = 0; l < rows; ++l)
-                for (int64_t d = 0; d < D; d += W) store_part(to + l * stride + d, load(mixed + l * width_D + d), D - d);
+                for (int64_t d = 0; d < D; d += W)
+                    store_part(to + l * stride + d, load(mixed + l * width_D + d), D - d);
         }
     });
 }

@@ -69,9 +69,8 @@ object linear_forward(const object& x, const object& w, const object& b) {
     Sizes shape = shape_of(x);
     shape.back() = given['O'];
     Array y = empty(shape);
-    unlocked([&] {
-        kernels->linear_forward(px, pw, pb, y.mutable_data(), y.size() / given['O'], given['C'], given['O']);
-    });
+    unlocked(
+        [&] { kernels->linear_forward(px, pw, pb, y.mutable_data(), y.size() / given['O'], given['C'], given['O']); });
     return y;
 }
 
@@ -85,7 +84,7 @@ py::tuple linear_backward(const object& dy, const object& x, const object& w, bo
     Array dx = empty_like(x), dw = output(given, "dw", dw_into, shape_of(w));
     Optional db(has_b, {given['O']}, given, "db", db_into);
     unlocked([&] {
-        kernels->linear_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, count_of(x) / given['C'],
+        kernels->linear_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, dx.size() / given['C'],
                                  given['C'], given['O']);
     });
     return py::make_tuple(dx, dw, db.array);
@@ -109,7 +108,7 @@ void use_conv2d_version(const std::string& name) {
 }
 
 int64_t positive_stride(const Arguments& given, const object& stride) {
-    const bool fits = py::isinstance<py::int_>(stride) && stride >= py::int_(1);
+    const bool fits = py::isinstance<py::int_>(stride) && stride >= py::int_(1) && stride < py::int_(1 << 30);
     given.require(fits, "stride", "must be an integer of at least 1, got " + std::string(py::repr(stride)));
     return stride.cast<int64_t>();
 }
@@ -122,7 +121,7 @@ std::pair<int64_t, int64_t> both_paddings(const Arguments& given, const object& 
         after = padding[py::int_(1)];
     }
     for (const object& each : {before, after})
-        given.require(py::isinstance<py::int_>(each) && each >= py::int_(0), "padding",
+        given.require(py::isinstance<py::int_>(each) && each >= py::int_(0) && each < py::int_(1 << 30), "padding",
                       "must be an integer of at least 0 or two of them, got " + std::string(py::repr(padding)));
     return {before.cast<int64_t>(), after.cast<int64_t>()};
 }
@@ -130,8 +129,8 @@ std::pair<int64_t, int64_t> both_paddings(const Arguments& given, const object& 
 Conv geometry(const Arguments& given, const object& stride, const object& padding) {
     const auto step = positive_stride(given, stride);
     const auto [before, after] = both_paddings(given, padding);
-    Conv conv{given['N'], given['H'], given['W'], given['C'], given['R'], given['S'], given['O'],
-              step,       before,     0,          0,          conv2d_version};
+    Conv conv{given['N'], given['H'], given['W'], given['C'], given['R'], given['S'],
+              given['O'], step,       before,     0,          0,          conv2d_version};
     const int64_t free_h = conv.H + before + after - conv.R, free_w = conv.W + before + after - conv.S;
     auto by = [](int64_t a, int64_t b) { return std::to_string(a) + "x" + std::to_string(b); };
     given.require(free_h >= 0 && free_w >= 0, "w",
@@ -182,14 +181,15 @@ py::tuple group_norm_forward(const object& x, const object& gamma, const object&
     const float *px = given.floats("x", x, "N H W C"), *pgamma = given.floats("gamma", gamma, "C");
     const float* pbeta = given.floats("beta", beta, "C");
     const int64_t G = py::isinstance<py::int_>(groups) ? groups.cast<int64_t>() : 0;
-    given.require(G >= 1 && given['C'] % G == 0, "groups",
-                  "must divide the " + std::to_string(given['C']) + " channels of x, got " +
-                      std::string(py::repr(groups)));
+    given.require(
+        G >= 1 && given['C'] % G == 0, "groups",
+        "must divide the " + std::to_string(given['C']) + " channels of x, got " + std::string(py::repr(groups)));
     given.require(eps > py::float_(0.0), "eps", "must be positive, got " + std::string(py::repr(eps)));
     const GroupNorm norm{given['N'], given['H'] * given['W'], given['C'], G, eps.cast<float>(), silu};
     Array y = empty_like(x), mean = empty({norm.N, G}), rstd = empty({norm.N, G});
     unlocked([&] {
-        kernels->group_norm_forward(px, pgamma, pbeta, y.mutable_data(), mean.mutable_data(), rstd.mutable_data(), norm);
+        kernels->group_norm_forward(px, pgamma, pbeta, y.mutable_data(), mean.mutable_data(), rstd.mutable_data(),
+                                    norm);
     });
     return py::make_tuple(y, mean, rstd);
 }
@@ -251,8 +251,8 @@ py::tuple attention_backward(const object& dy, const object& q, const object& k,
     const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D']};
     Array dq = empty_like(q), dk = empty_like(k), dv = empty_like(v);
     unlocked([&] {
-        kernels->attention_backward(pdy, pq, pk, pv, saved_y, plse, dq.mutable_data(), dk.mutable_data(), dv.mutable_data(),
-                                    sizes);
+        kernels->attention_backward(pdy, pq, pk, pv, saved_y, plse, dq.mutable_data(), dk.mutable_data(),
+                                    dv.mutable_data(), sizes);
     });
     return py::make_tuple(dq, dk, dv);
 }
@@ -263,7 +263,8 @@ object upsample2x_forward(const object& x) {
     Arguments given("upsample2x");
     const float* px = given.floats("x", x, "N H W C");
     Array y = empty({given['N'], 2 * given['H'], 2 * given['W'], given['C']});
-    unlocked([&] { kernels->upsample2x_forward(px, y.mutable_data(), given['N'], given['H'], given['W'], given['C']); });
+    unlocked(
+        [&] { kernels->upsample2x_forward(px, y.mutable_data(), given['N'], given['H'], given['W'], given['C']); });
     return y;
 }
 
@@ -307,9 +308,7 @@ object class_embedding_forward(const object& table, const object& labels) {
                   "must lie in [0, " + std::to_string(given['K']) + "), got " + std::to_string(*low) + " .. " +
                       std::to_string(*high));
     Array y = empty({static_cast<py::ssize_t>(rows.size()), given['E']});
-    unlocked([&] {
-        kernels->class_embedding_forward(ptable, rows.data(), y.mutable_data(), y.shape(0), given['E']);
-    });
+    unlocked([&] { kernels->class_embedding_forward(ptable, rows.data(), y.mutable_data(), y.shape(0), given['E']); });
     return y;
 }
 
@@ -372,8 +371,8 @@ struct Loss {
 
 Loss checked_loss(const object& prediction, const object& target, const object& weight) {
     Arguments given("mse_loss");
-    Loss loss{given.floats("prediction", prediction, "..."), given.expect("target", target, shape_of(prediction)), nullptr,
-              0, 0};
+    Loss loss{given.floats("prediction", prediction, "..."), given.expect("target", target, shape_of(prediction)),
+              nullptr, 0, 0};
     given.require(!shape_of(prediction).empty(), "prediction", "must have at least one axis");
     loss.N = shape_of(prediction)[0];
     loss.M = count_of(prediction) / loss.N;
@@ -444,9 +443,7 @@ void adamw_forward(const object& params, const object& grads, const object& mean
     float* pmean_square = given.floats_in_place("mean_square", mean_square, "P");
     float* paverage = average.is_none() ? nullptr : given.floats_in_place("average", average, "P");
     const AdamW options{learning_rate, clip, step_number, average_decay, decayed, weight_decay, beta1, beta2, eps};
-    unlocked([&] {
-        kernels->adamw_forward(pparams, pgrads, pmean, pmean_square, paverage, given['P'], options);
-    });
+    unlocked([&] { kernels->adamw_forward(pparams, pgrads, pmean, pmean_square, paverage, given['P'], options); });
 }
 
 }  // namespace
@@ -461,8 +458,9 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("threads", &threads, "How many threads work.");
     m.def("use_threads", &use_checked_threads);
     m.def("use_conv2d_version", &use_conv2d_version);
-    m.def("memory", [] { return py::make_tuple(memory_state().in_use, memory_state().kept); },
-          "Bytes of arrays in use, and kept to be used again.");
+    m.def(
+        "memory", [] { return py::make_tuple(memory_state().in_use, memory_state().kept); },
+        "Bytes of arrays in use, and kept to be used again.");
     m.def("empty", [](const Sizes& shape) { return empty(shape); }, "A float32 array of recycled memory.");
 
     m.def("linear_forward", &linear_forward);

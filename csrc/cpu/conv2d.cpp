@@ -23,9 +23,9 @@
 TINYDIFF_BEGIN
 namespace {
 
-constexpr int64_t BLOCK_PIXELS = 8 * MR;  // output pixels of a task
-constexpr int64_t ROWS_AT_ONCE = 128;     // of a panel
-constexpr int64_t MAX_SLICES = 16;        // partial weight gradients ...
+constexpr int64_t BLOCK_PIXELS = 8 * MR;   // output pixels of a task
+constexpr int64_t ROWS_AT_ONCE = 128;      // of a panel
+constexpr int64_t MAX_SLICES = 16;         // partial weight gradients ...
 constexpr int64_t SLICE_FLOATS = 4 << 20;  // ... and the most memory they may take together, in floats
 
 // w (R,S,C,O) -> panels over O of rows (r, s, c)
@@ -107,15 +107,16 @@ void product(int64_t pixels, const Rows& a, int64_t segments, const int64_t* fir
                 for (int64_t k = 0; k < K; k += ROWS_AT_ONCE)
                     for (int64_t g = 0; g < groups.count; ++g)
                         multiply(groups.size(g), vectors, a.rows + (first + groups.start(g)) * K + k, K,
-                                 smaller(ROWS_AT_ONCE, K - k), from + k * ldb, ldb, sums + groups.start(g) * NR, NR, k > 0);
+                                 smaller(ROWS_AT_ONCE, K - k), from + k * ldb, ldb, sums + groups.start(g) * NR, NR,
+                                 k > 0);
             } else {
                 const int64_t at_once = larger(1, ROWS_AT_ONCE / K);
                 for (int64_t s = 0; s < segments; ++s) b[s] = from + first_row[s] * ldb;
                 for (int64_t s = 0; s < larger(1, segments); s += at_once)
                     for (int64_t g = 0; g < groups.count; ++g)
                         multiply_gathered(groups.size(g), vectors, smaller(at_once, segments - s),
-                                          rows + (g * segments + s) * MR, b + s, K, ldb, sums + groups.start(g) * NR, NR,
-                                          s > 0);
+                                          rows + (g * segments + s) * MR, b + s, K, ldb, sums + groups.start(g) * NR,
+                                          NR, s > 0);
             }
             for (int64_t m = 0; m < smaller(BLOCK_PIXELS, pixels - first); ++m)
                 for (int j = 0; j < vectors; ++j)
@@ -181,8 +182,8 @@ struct ReachedFrom {
     }
     Pixel pixel(int64_t m) const {
         const int64_t w = m % columns, rest = m / columns;
-        return {dy + rest / rows * conv.H_out * conv.W_out * conv.O,
-                first_h + rest % rows * conv.stride + conv.before, first_w + w * conv.stride + conv.before};
+        return {dy + rest / rows * conv.H_out * conv.W_out * conv.O, first_h + rest % rows * conv.stride + conv.before,
+                first_w + w * conv.stride + conv.before};
     }
     const float* row(const Pixel& pixel, int64_t segment) const {
         const int64_t h = pixel.h - taps[segment] / conv.S, w = pixel.w - taps[segment] % conv.S;
@@ -195,7 +196,9 @@ struct ReachedFrom {
 void input_gradient(const float* dy, const float* w, float* dx, const Conv& conv) {
     const int64_t all_taps = conv.R * conv.S, stride = conv.stride;
     const Panels panels{all_taps * conv.O, conv.C};
-    auto pack_panel = [&](int64_t panel, float* to) { pack_transposed(w, all_taps, conv.C, conv.O, panels, panel, to); };
+    auto pack_panel = [&](int64_t panel, float* to) {
+        pack_transposed(w, all_taps, conv.C, conv.O, panels, panel, to);
+    };
     if (is_flat(conv)) {
         product(conv.N * conv.H * conv.W, Dense{dy}, 1, nullptr, conv.O, Matrix{panels, nullptr}, pack_panel,
                 [&](int64_t m, int64_t c, Vec result) { store_part(dx + m * conv.C + c, result, conv.C - c); });
@@ -219,8 +222,14 @@ void input_gradient(const float* dy, const float* w, float* dx, const Conv& conv
             const int64_t first_h = ((h_class - conv.before) % stride + stride) % stride;
             const int64_t first_w = ((w_class - conv.before) % stride + stride) % stride;
             if (first_h >= conv.H || first_w >= conv.W) continue;
-            const ReachedFrom a{dy,      zeros,   conv, first_h, first_w, ceil_div(conv.H - first_h, stride),
-                                ceil_div(conv.W - first_w, stride), taps};
+            const ReachedFrom a{dy,
+                                zeros,
+                                conv,
+                                first_h,
+                                first_w,
+                                ceil_div(conv.H - first_h, stride),
+                                ceil_div(conv.W - first_w, stride),
+                                taps};
             product(conv.N * a.rows * a.columns, a, count, first_row, conv.O, Matrix{panels, nullptr}, pack_panel,
                     [&](int64_t m, int64_t c, Vec result) {
                         store_part(dx + a.index(m) * conv.C + c, result, conv.C - c);
@@ -246,12 +255,13 @@ struct Stretches {
             return {x + m * conv.C, dy, smaller(FLAT, pixels() - m)};
         }
         const int64_t stride = conv.stride, h = stretch % conv.H_out * stride + r - conv.before;
-        const int64_t offset = s - conv.before;                                   // w = w' stride + offset
-        const int64_t first = offset >= 0 ? 0 : ceil_div(-offset, stride);        // smallest w' with w >= 0
+        const int64_t offset = s - conv.before;                             // w = w' stride + offset
+        const int64_t first = offset >= 0 ? 0 : ceil_div(-offset, stride);  // smallest w' with w >= 0
         const int64_t beyond = conv.W - 1 - offset < 0 ? 0 : smaller(conv.W_out, (conv.W - 1 - offset) / stride + 1);
         if (h < 0 || h >= conv.H || beyond <= first) return {x, dy, 0};
         const int64_t image = stretch / conv.H_out;
-        return {x + ((image * conv.H + h) * conv.W + first * stride + offset) * conv.C, dy + first * ldy, beyond - first};
+        return {x + ((image * conv.H + h) * conv.W + first * stride + offset) * conv.C, dy + first * ldy,
+                beyond - first};
     }
 };
 

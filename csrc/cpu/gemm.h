@@ -45,7 +45,7 @@ struct Panels {
     int64_t count() const { return ceil_div(O, NR); }
     int64_t floats() const { return count() * K * NR; }
     int64_t start(int64_t panel) const { return panel * K * NR; }
-    int64_t width(int64_t panel) const { return smaller(O - panel * NR, NR); }            // columns in it
+    int64_t width(int64_t panel) const { return smaller(O - panel * NR, NR); }  // columns in it
     int vectors(int64_t panel) const { return static_cast<int>(ceil_div(width(panel), W)); }
 };
 

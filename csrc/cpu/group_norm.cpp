@@ -140,12 +140,13 @@ void group_norm_forward(const float* x, const float* gamma, const float* beta, f
 }
 
 void group_norm_backward(const float* dy, const float* x, const float* gamma, const float* beta, const float* mean,
-                         const float* rstd, const float* add, float* dx, float* dgamma, float* dbeta, const GroupNorm& norm) {
+                         const float* rstd, const float* add, float* dx, float* dgamma, float* dbeta,
+                         const GroupNorm& norm) {
     const int64_t N = norm.N, C = norm.C, G = norm.G, width = C / G;
     const Slabs slabs(norm);
-    Scratch parts(N * slabs.count * 2 * C);   // for every slab and channel: sums of du and of du xhat
-    Scratch sums(N * 2 * C);                  // the same for every sample
-    Scratch per_channel(N * 4 * C);           // mean, rstd, through_mean, through_var
+    Scratch parts(N * slabs.count * 2 * C);  // for every slab and channel: sums of du and of du xhat
+    Scratch sums(N * 2 * C);                 // the same for every sample
+    Scratch per_channel(N * 4 * C);          // mean, rstd, through_mean, through_var
 
     auto spread = [&](int64_t n) {
         float* mean_C = per_channel + n * 4 * C;

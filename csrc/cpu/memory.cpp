@@ -7,6 +7,10 @@
 #include <new>
 #include <unordered_map>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
 namespace tinydiff {
 namespace {
 
@@ -58,6 +62,9 @@ class Recycler {
         state_.kept += bytes;
         if (!RECYCLING) drop_oldest();
     }
+
+    void lock() { mutex_.lock(); }
+    void unlock() { mutex_.unlock(); }
 
     MemoryState state() {
         std::lock_guard<std::mutex> lock(mutex_);
@@ -112,10 +119,16 @@ Recycler& recycler() {
     return *the;
 }
 
+#if defined(__unix__) || defined(__APPLE__)
+// a forked child must not find the lock held by a thread it does not have
+const int fork_handler =
+    pthread_atfork([] { recycler().lock(); }, [] { recycler().unlock(); }, [] { recycler().unlock(); });
+#endif
+
 }  // namespace
 
 void* take_memory(size_t bytes) { return recycler().take(bytes); }
-void give_memory(void* memory) { recycler().give(memory); }
+void give_memory(void* memory) noexcept { recycler().give(memory); }
 MemoryState memory_state() { return recycler().state(); }
 
 }  // namespace tinydiff

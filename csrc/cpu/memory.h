@@ -11,7 +11,7 @@ namespace tinydiff {
 
 // At least ``bytes`` bytes, aligned to a cache line, contents undefined. Throws std::bad_alloc.
 void* take_memory(size_t bytes);
-void give_memory(void* memory);
+void give_memory(void* memory) noexcept;
 
 struct MemoryState {
     size_t in_use;  // bytes handed out

@@ -3,8 +3,11 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -66,6 +69,7 @@ class Pool {
         take_tasks();
         for (int spin = 0; finished_.load(std::memory_order_acquire) != count; ++spin)
             spin < SPINS ? pause() : std::this_thread::yield();  // the worker may be waiting for this very core
+        if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     }
 
    private:
@@ -76,7 +80,12 @@ class Pool {
             if (!left_.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel, std::memory_order_acquire))
                 continue;
             // the job cannot end, nor its fields change, before this task is finished
-            task_(context_, count_ - static_cast<uint32_t>(left));
+            try {
+                task_(context_, count_ - static_cast<uint32_t>(left));
+            } catch (...) {  // memory ran out: the caller hears of it when all tasks are over
+                std::lock_guard<std::mutex> lock(failure_mutex_);
+                failure_ = std::current_exception();
+            }
             finished_.fetch_add(1, std::memory_order_release);
             left = left_.load(std::memory_order_acquire);
         }
@@ -100,6 +109,8 @@ class Pool {
     }
 
     std::vector<std::thread> workers_;
+    std::mutex failure_mutex_;
+    std::exception_ptr failure_;
     std::mutex sleep_mutex_;
     std::condition_variable wake_;
     std::atomic<int> sleeping_{0};

@@ -12,8 +12,8 @@ namespace tinydiff {
 int threads();
 void use_threads(int count);
 
-// Call task(context, i) for every i in [0, count), on all threads; returns when all are done. From within a
-// task, or while another caller holds the pool, the calls are made here one after another.
+// Call task(context, i) for every i in [0, count), on all threads; returns when all are done, and throws what one of
+// them threw. From within a task, or while another caller holds the pool, the calls are made here one after another.
 void run_tasks(int64_t count, void (*task)(const void* context, int64_t i), const void* context);
 
 template <class Body>

@@ -1,27 +1,20 @@
 // One vector of floats, as wide as the instruction set this file is compiled for.
 //
 // Every kernel file is compiled once per instruction set (setup.py), each time with other compiler flags. The
-// code sees the difference only here: W floats a vector, and a namespace of its own, so that the linker never
-// mistakes one set's functions for another's. For the same reason kernel files use no containers or algorithms of
-// the standard library: the linker keeps one copy of those, maybe the one this machine cannot run.
+// code sees the difference only here: TINYDIFF_W floats a vector, and TINYDIFF_ISA, a namespace of its own, so that
+// the linker never mistakes one set's functions for another's. For the same reason kernel files use no containers or
+// algorithms of the standard library: the linker keeps one copy of those, maybe the one this machine cannot run.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__)
-#define TINYDIFF_ISA avx512
-#define TINYDIFF_W 16
-#elif defined(__AVX2__) && defined(__FMA__)
-#define TINYDIFF_ISA avx2
-#define TINYDIFF_W 8
-#else
-#define TINYDIFF_ISA baseline  // SSE2 on x86-64, NEON on 64-bit Arm
-#define TINYDIFF_W 4
-#endif
-
-#define TINYDIFF_BEGIN namespace tinydiff { namespace TINYDIFF_ISA {
-#define TINYDIFF_END } }
+#define TINYDIFF_BEGIN   \
+    namespace tinydiff { \
+    namespace TINYDIFF_ISA {
+#define TINYDIFF_END \
+    }                \
+    }
 
 TINYDIFF_BEGIN
 

@@ -16,10 +16,10 @@
 TINYDIFF_BEGIN
 namespace {
 
-constexpr int64_t OWN_FLOATS = 144 << 10;          // points of one task's tiles: about half a core's second-level cache
-constexpr int64_t SHARED_FLOATS = 2 << 20;         // points of all tiles of one round
+constexpr int64_t OWN_FLOATS = 144 << 10;   // points of one task's tiles: about half a core's second-level cache
+constexpr int64_t SHARED_FLOATS = 2 << 20;  // points of all tiles of one round
 constexpr int64_t LARGE_FILTER_FLOATS = 640 << 10;  // filters in points beyond this are shared by all tiles of a round
-constexpr int64_t OWN_SUMS = 160 << 10;            // partial weight gradients in points, of one slice of tiles
+constexpr int64_t OWN_SUMS = 160 << 10;             // partial weight gradients in points, of one slice of tiles
 constexpr int64_t SLICES = 8;
 
 // The tiles of all images, and where their points lie: point p of tile t of a block at p * point_stride + t * width.
@@ -45,13 +45,12 @@ void patch_to_points(const float* image, int64_t H, int64_t W_image, int64_t C, 
     const bool inside = h0 >= 0 && w0 >= 0 && h0 + IN <= H && w0 + IN <= W_image;
     const float* corner = image + (h0 * W_image + w0) * C;
     const int64_t row = W_image * C;
-    auto write = [&](int64_t c) {
-        return [=](int i, int j, Vec v) { store(to + (i * OUT + j) * stride + c, v); };
-    };
+    auto write = [&](int64_t c) { return [=](int i, int j, Vec v) { store(to + (i * OUT + j) * stride + c, v); }; };
     int64_t c = 0;
     if (inside)
         for (; c + W <= C; c += W)
-            along_both_axes<IN, OUT>(transform, [=](int i, int j) { return load(corner + i * row + j * C + c); }, write(c));
+            along_both_axes<IN, OUT>(
+                transform, [=](int i, int j) { return load(corner + i * row + j * C + c); }, write(c));
     for (; c < C; c += W) {
         auto read = [=](int i, int j) {
             const bool there = h0 + i >= 0 && h0 + i < H && w0 + j >= 0 && w0 + j < W_image;
@@ -63,23 +62,24 @@ void patch_to_points(const float* image, int64_t H, int64_t W_image, int64_t C, 
 
 template <int m>
 void input_to_points(const Tiles<m>& tiles, int64_t tile, const float* x, const Conv& conv, float* to, int64_t stride) {
-    patch_to_points<m + 2, m + 2>(x + tiles.image(tile) * conv.H * conv.W * conv.C, conv.H, conv.W, conv.C,
-                                  tiles.h(tile) - conv.before, tiles.w(tile) - conv.before,
-                                  [](const auto& d, auto& t) { Winograd<m>::input(d, t); }, to, stride);
+    patch_to_points<m + 2, m + 2>(
+        x + tiles.image(tile) * conv.H * conv.W * conv.C, conv.H, conv.W, conv.C, tiles.h(tile) - conv.before,
+        tiles.w(tile) - conv.before, [](const Vec(&d)[m + 2], Vec(&t)[m + 2]) { Winograd<m>::input(d, t); }, to,
+        stride);
 }
 
 template <int m>
 void upstream_to_points(const Tiles<m>& tiles, int64_t tile, const float* dy, const Conv& conv, float* to,
                         int64_t stride) {
-    patch_to_points<m, m + 2>(dy + tiles.image(tile) * conv.H_out * conv.W_out * conv.O, conv.H_out, conv.W_out, conv.O,
-                              tiles.h(tile), tiles.w(tile),
-                              [](const auto& d, auto& t) { Winograd<m>::output_adjoint(d, t); }, to, stride);
+    patch_to_points<m, m + 2>(
+        dy + tiles.image(tile) * conv.H_out * conv.W_out * conv.O, conv.H_out, conv.W_out, conv.O, tiles.h(tile),
+        tiles.w(tile), [](const Vec(&d)[m], Vec(&t)[m + 2]) { Winograd<m>::output_adjoint(d, t); }, to, stride);
 }
 
 // Channels first .. last - 1 of a tile of outputs; ``from`` points to the first of them.
 template <int m>
-void points_to_output(const Tiles<m>& tiles, int64_t tile, const float* from, int64_t stride, int64_t first, int64_t last,
-                      const Epilogue& epilogue, const Conv& conv) {
+void points_to_output(const Tiles<m>& tiles, int64_t tile, const float* from, int64_t stride, int64_t first,
+                      int64_t last, const Epilogue& epilogue, const Conv& conv) {
     const int64_t h0 = tiles.h(tile), w0 = tiles.w(tile);
     const int64_t corner = (tiles.image(tile) * conv.H_out + h0) * conv.W_out + w0;
     Epilogue::Pixel pixels[m][m];
@@ -90,7 +90,7 @@ void points_to_output(const Tiles<m>& tiles, int64_t tile, const float* from, in
             if (there[i][j]) pixels[i][j] = epilogue.pixel(corner + i * conv.W_out + j);
         }
     for (int64_t o = first; o < last; o += W)
-        along_both_axes<m + 2, m>([](const auto& t, auto& y) { Winograd<m>::output(t, y); },
+        along_both_axes<m + 2, m>([](const Vec(&t)[m + 2], Vec(&y)[m]) { Winograd<m>::output(t, y); },
                                   [&](int i, int j) { return load(from + (i * (m + 2) + j) * stride + o - first); },
                                   [&](int i, int j, Vec v) {
                                       if (there[i][j]) pixels[i][j].finish(o, v);
@@ -145,9 +145,8 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
         Scratch filters(points * panels.floats());
         parallel_for(panels.count(), [&](int64_t panel) {
             each_row<m + 2>([&](auto row) {
-                filters_to_points<m, row>(w, panels, panel,
-                                          filters + panels.start(panel) + row * (m + 2) * panels.floats(),
-                                          panels.floats());
+                filters_to_points<m, row>(
+                    w, panels, panel, filters + panels.start(panel) + row * (m + 2) * panels.floats(), panels.floats());
             });
         });
         const int64_t floats_a_tile = points * (width_in + width_out);
@@ -158,7 +157,8 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
             const int64_t first = task * at_once, count = smaller(at_once, tiles.count - first);
             const int64_t stride_in = point_stride(count, width_in), stride_out = point_stride(count, width_out);
             Scratch in(points * stride_in), out(points * stride_out);
-            for (int64_t t = 0; t < count; ++t) input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in);
+            for (int64_t t = 0; t < count; ++t)
+                input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in);
             for (int p = 0; p < points; ++p)
                 for (int64_t panel = 0; panel < panels.count(); ++panel)
                     multiply_panel(in + p * stride_in, count, conv.C, width_in,
@@ -174,7 +174,8 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
     Scratch in(points * stride_in);
     for (int64_t first = 0; first < tiles.count; first += at_once) {
         const int64_t count = smaller(at_once, tiles.count - first);
-        parallel_for(count, [&](int64_t t) { input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in); });
+        parallel_for(count,
+                     [&](int64_t t) { input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in); });
         parallel_for(panels.count(), [&](int64_t panel) {
             const int64_t stride = point_stride(conv.C, NR);
             Scratch filters((m + 2) * stride), out(points * stride_out);
@@ -218,10 +219,10 @@ void points_to_filters(const float* sums, const Block& block, int64_t slices, in
     for (int64_t c = block.first_c; c < block.last_c; ++c)
         for (int64_t o = block.first_o; o < block.last_o; o += W)
             along_both_axes<n, 3>(
-                [](const auto& du, auto& dg) { Winograd<m>::filter_adjoint(du, dg); },
+                [](const Vec(&du)[n], Vec(&dg)[3]) { Winograd<m>::filter_adjoint(du, dg); },
                 [&](int i, int j) {
-                    const float* at = sums + (i * n + j) * block.points + (c - block.first_c) * block.width + o -
-                                      block.first_o;
+                    const float* at =
+                        sums + (i * n + j) * block.points + (c - block.first_c) * block.width + o - block.first_o;
                     Vec total = load(at);
                     for (int64_t slice = 1; slice < slices; ++slice) total += load(at + slice * slice_stride);
                     return total;

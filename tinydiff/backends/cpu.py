@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinydiff.backends import _cpu
+import tinydiff.backends._cpu as _cpu  # not ``from``: a missing module must be a ModuleNotFoundError
 from tinydiff.backends.numpy import NumpyBackend, keep_freed_memory
 from tinydiff.ops import adamw as adamw_reference
 from tinydiff.ops import philox as philox_reference
