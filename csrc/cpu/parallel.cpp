@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -125,10 +124,6 @@ class Pool {
 };
 
 int default_threads() {
-    if (const char* text = std::getenv("TINYDIFF_THREADS")) {
-        const int count = std::atoi(text);
-        if (count > 0) return count;
-    }
 #if defined(__linux__)
     cpu_set_t set;  // the cores this process may use, which may be fewer than the machine's
     if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
@@ -161,6 +156,7 @@ int threads() {
 
 void use_threads(int count) {
     std::lock_guard<std::mutex> lock(pool_mutex);
+    if (wanted == count) return;
     wanted = count;
     delete pool;
     pool = nullptr;

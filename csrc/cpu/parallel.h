@@ -8,7 +8,7 @@
 
 namespace tinydiff {
 
-// How many threads work, this one included. Starts as TINYDIFF_THREADS, by default one a core.
+// How many threads work, this one included; at first one for each core this process may use.
 int threads();
 void use_threads(int count);
 

@@ -46,6 +46,35 @@ def test_threads(cpu):
     assert cpu.threads() == 3
 
 
+def test_the_environment_chooses(cpu, monkeypatch):
+    monkeypatch.setenv("TINYDIFF_THREADS", "3")
+    monkeypatch.setenv("TINYDIFF_INSTRUCTION_SET", "baseline")
+    assert cpu.CpuBackend().describe().startswith("C++ kernels for baseline") and cpu.threads() == 3
+    for bad in ("0", "two", "-1", ""):
+        monkeypatch.setenv("TINYDIFF_THREADS", bad)
+        with pytest.raises(ValueError, match=f"TINYDIFF_THREADS must be a number of threads of at least 1, got '{bad}'"):
+            cpu.CpuBackend()
+    monkeypatch.setenv("TINYDIFF_THREADS", "1")
+    monkeypatch.setenv("TINYDIFF_INSTRUCTION_SET", "mmx")
+    with pytest.raises(ValueError, match="instruction set .*'mmx'"):
+        cpu.CpuBackend()
+
+
+def test_memory_is_used_again(cpu):
+    """After a few rounds nothing more is taken from the system: what is in use and what is kept stay the same."""
+    backend, held = cpu.CpuBackend(), []
+    for _ in range(6):
+        h, caches = normal(0, 2, 28, 28, 16, dtype=np.float32), []
+        for _ in range(5):
+            h, cache = backend.conv2d.forward(h, normal(1, 3, 3, 16, 16, dtype=np.float32), padding=1)
+            caches.append(cache)
+        for cache in reversed(caches):
+            h, dw, _, _ = backend.conv2d.backward(h, cache)
+        del h, dw, cache, caches
+        held.append(sum(cpu.memory()))
+    assert held[-1] == held[-2] == held[-3]
+
+
 @pytest.mark.parametrize("version", ["direct", "winograd_2", "winograd_4"])
 def test_every_version_of_conv2d(kernels, cpu, version):
     """Where ``fastest`` would not choose it too."""

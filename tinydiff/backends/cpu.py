@@ -25,6 +25,7 @@ instruction_set = _cpu.instruction_set
 use_instruction_set = _cpu.use_instruction_set
 threads = _cpu.threads
 use_threads = _cpu.use_threads
+memory = _cpu.memory  # () -> bytes of arrays in use, bytes kept to be used again
 CONV2D_VERSIONS = ("fastest", "direct", "winograd_2", "winograd_4")
 use_conv2d_version = _cpu.use_conv2d_version  # "fastest" chooses by shape; the others are for tests and benchmarks
 
