@@ -57,6 +57,10 @@ class GroupNorm:
         """x (N,H,W,C) -> y (N,H,W,C), cache."""
         return self.op.forward(x, self.weight.value, self.bias.value, groups=self.groups, eps=self.eps, silu=self.silu)
 
+    def again(self, cache):
+        """The y of the forward that made this cache, computed once more, to the same bits."""
+        return self.forward(cache.x)[0]
+
     def backward(self, dy, cache, add=None):
         """dy (N,H,W,C) -> dx (N,H,W,C), plus ``add`` where given."""
         return self.op.backward(dy, cache, add, into=(self.weight.grad, self.bias.grad))[0]

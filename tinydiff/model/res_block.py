@@ -10,11 +10,11 @@ from tinydiff.model.layers import Conv2d, GroupNorm, Linear
 class Cache(NamedTuple):
     norm1: Any
     time_emb_proj: Any
-    conv1: Any
+    conv1: Any  # without its x: the output of norm1 is made again, which costs little and saves its memory
     norm2: Any
     film: Any  # None unless the time enters by scale and shift
     silu: Any  # likewise: otherwise SiLU is fused into norm2
-    conv2: Any
+    conv2: Any  # without its x, like conv1
     conv_shortcut: Any  # None where C = O: the shortcut is x itself
 
 
@@ -56,11 +56,16 @@ class ResBlock:
         if self.conv_shortcut:
             residual, conv_shortcut = self.conv_shortcut.forward(x)
         y, conv2 = self.conv2.forward(h, add=residual)
+        conv1, conv2 = conv1._replace(x=None), conv2._replace(x=None)
         return y, Cache(norm1, time_emb_proj, conv1, norm2, film, silu, conv2, conv_shortcut)
 
     def backward(self, dy, cache):
         """dy (N,H,W,O) -> dx (N,H,W,C), dtime (N,E)."""
-        dh, dresidual = self.conv2.backward(dy, cache.conv2)
+        if self.film:
+            h, _ = self.backend.silu.forward(cache.silu.x)
+        else:
+            h = self.norm2.again(cache.norm2)
+        dh, dresidual = self.conv2.backward(dy, cache.conv2._replace(x=h))
         dx_shortcut = dresidual
         if self.conv_shortcut:
             dx_shortcut, _ = self.conv_shortcut.backward(dresidual, cache.conv_shortcut)
@@ -68,12 +73,12 @@ class ResBlock:
             dh = self.backend.silu.backward(dh, cache.silu)
             dh, dscale, dshift = self.backend.film.backward(dh, cache.film)
             dh = self.norm2.backward(dh, cache.norm2)
-            dh, _ = self.conv1.backward(dh, cache.conv1)
+            dh, _ = self.conv1.backward(dh, cache.conv1._replace(x=self.norm1.again(cache.norm1)))
             dmodulation = self.backend.empty((len(dy), 2 * self.O), dy.dtype)
             dmodulation[:, : self.O], dmodulation[:, self.O :] = dscale, dshift
         else:
             dh = self.norm2.backward(dh, cache.norm2)
-            dh, dmodulation = self.conv1.backward(dh, cache.conv1)
+            dh, dmodulation = self.conv1.backward(dh, cache.conv1._replace(x=self.norm1.again(cache.norm1)))
             dmodulation = dmodulation.reshape(len(dy), self.O)
         dtime = self.time_emb_proj.backward(dmodulation, cache.time_emb_proj)
         dx = self.norm1.backward(dh, cache.norm1, add=dx_shortcut)
