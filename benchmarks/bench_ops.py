@@ -1,65 +1,217 @@
-"""How fast the reference convolution is: its rate against this machine's own NumPy matrix product.
+"""Where the time goes: the ops of a training step, the versions of the convolution, every op against its reference.
 
-    python benchmarks/bench_ops.py
+    python benchmarks/bench_ops.py                # all three tables
+    python benchmarks/bench_ops.py --peer torch   # the last also against PyTorch's op (eager, the layout it likes best)
 
-Forward and backward at the shapes of the small U-Net, in float32. A multiply-add counts as two operations;
-a backward has twice the operations of its forward.
+Rates are set against what this machine reaches with NumPy's matrix product, measured in the same run. A multiply-add
+counts as two operations, and a convolution counts as many as the direct sum has, however it is computed: so Winograd may
+exceed the machine's peak. Errors are the largest, relative to the largest value, against the reference in float64.
 """
 
 from __future__ import annotations
 
-import argparse
+import time
+from collections import defaultdict
 
 import numpy as np
 
+import bench_train_step
 import measure
 from tinydiff import backends
+from tinydiff.ops import OPS
 
-# N, H = W, C, O of 3x3 stride-1 convolutions; the first is the one the project holds itself to
-SHAPES = [(16, 28, 64, 64), (32, 28, 32, 32), (32, 14, 64, 64), (32, 7, 128, 128), (64, 28, 16, 16)]
 MATRIX = 2048
+
+# N, H = W, C, O of 3x3 stride-1 convolutions
+CONVOLUTIONS = [(16, 28, 64, 64), (32, 28, 32, 32), (32, 7, 128, 128), (1, 28, 64, 64)]
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def matmul():
+    a, b = normal(MATRIX, MATRIX), normal(MATRIX, MATRIX, seed=1)
+    return lambda: a @ b
+
+
+class Timed:
+    """An op whose calls add their seconds, and the operations they stand for, to a tally."""
+
+    def __init__(self, name, op, tally):
+        for verb in ("forward", "backward"):
+            if hasattr(op, verb):
+                setattr(self, verb, self._timed(getattr(op, verb), tally[name, verb]))
+
+    @staticmethod
+    def _timed(function, entry):
+        def call(*args, **options):
+            start = time.perf_counter()
+            result = function(*args, **options)
+            entry["seconds"] += time.perf_counter() - start
+            entry["calls"] += 1
+            entry["flops"] += flops(args, result)
+            return result
+
+        return call
+
+
+def flops(args, result):
+    """The operations of one call of linear, conv2d or attention, told by what it takes and gives; else 0."""
+    if hasattr(args[-1], "_fields"):  # backward(dy, cache): each product of the forward gives two
+        dy, cache = args[0], args[-1]
+        if hasattr(cache, "w"):
+            return 4 * dy.size * cache.w.size // cache.w.shape[-1]
+        return 10 * cache.q.size * cache.k.shape[1] if hasattr(cache, "lse") else 0
+    cache = result[1] if isinstance(result, tuple) else None
+    if hasattr(cache, "w"):
+        return 2 * result[0].size * cache.w.size // cache.w.shape[-1]
+    return 4 * cache.q.size * cache.k.shape[1] if hasattr(cache, "lse") else 0
+
+
+def shares_of_a_step(args):
+    """How a training step divides among its ops, on the fastest backend."""
+    rows = []
+    for case in args.case:
+        name, config, N = bench_train_step.CASES[case]
+        model = bench_train_step.tinydiff_unet(config, "auto")
+        tally = defaultdict(lambda: defaultdict(int))
+        backend = model.backend
+        for op in OPS:
+            setattr(backend, op, Timed(op, getattr(backend, op), tally))
+        model = type(model)(config, backend)  # its layers look their ops up when they are made
+        step = bench_train_step.tinydiff_step(model, *bench_train_step.batch_of(config, N))
+        seconds, tallies = [], []
+
+        def counted():
+            for entry in tally.values():
+                entry.clear()
+            start = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - start)
+            tallies.append({key: dict(entry) for key, entry in tally.items() if entry})
+
+        product = matmul()
+        peak = 2 * MATRIX**3 / np.median(measure.interleaved({"": product, "step": counted}, args.repeats)[""])
+        whole = np.median(seconds)
+        for key in sorted(tallies[-1], key=lambda key: -tallies[-1][key]["seconds"]):
+            spent = np.median([each[key]["seconds"] for each in tallies])
+            if spent < 0.002 * whole:
+                continue
+            row = {"in a step of": name, "op": key[0], "": key[1], "calls": tallies[-1][key]["calls"]}
+            row |= {"ms": measure.short(1e3 * spent), "share": f"{spent / whole:.1%}"}
+            if count := tallies[-1][key]["flops"]:
+                row |= {"GFLOP/s": round(count / spent / 1e9), "of matmul": f"{count / spent / peak:.0%}"}
+            rows.append(row)
+        inside = np.median([sum(entry["seconds"] for entry in each.values()) for each in tallies])
+        rows.append({"in a step of": name, "op": "all else", "ms": measure.short(1e3 * (whole - inside))})
+        rows[-1]["share"] = f"{1 - inside / whole:.1%}"
+        rows.append({"in a step of": name, "op": "together", "ms": measure.short(1e3 * whole), "share": "100%"})
+    return rows
+
+
+def versions_of_conv2d(args):
+    """The ladder: the reference, then each version of the kernel, with its error."""
+    from tinydiff.backends import cpu
+
+    rows = []
+    kernels, reference = backends.get("cpu").conv2d, backends.get("numpy").conv2d
+    for N, H, C, O in CONVOLUTIONS:
+        x, w, dy = normal(N, H, H, C), normal(3, 3, C, O, seed=1) / np.float32(3 * C**0.5), normal(N, H, H, O, seed=2)
+        exact_y, exact_cache = reference.forward(x.astype(np.float64), w.astype(np.float64), padding=1)
+        exact = exact_y, *reference.backward(dy.astype(np.float64), exact_cache)[:2]
+        functions, errors = {"matmul": matmul()}, {}
+        for version in ("numpy reference", *cpu.CONV2D_VERSIONS):
+            compiled = version in cpu.CONV2D_VERSIONS
+            op = kernels if compiled else reference
+
+            def forward(op=op, version=version, compiled=compiled):
+                if compiled:
+                    cpu.use_conv2d_version(version)
+                return op.forward(x, w, padding=1)
+
+            def backward(op=op, version=version, compiled=compiled, cache=forward()[1]):
+                if compiled:
+                    cpu.use_conv2d_version(version)
+                return op.backward(dy, cache)
+
+            functions[version, "forward"], functions[version, "backward"] = forward, backward
+            found = forward()[0], *backward()[:2]
+            errors[version] = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, exact)]
+        seconds = measure.interleaved(functions, args.repeats)
+        cpu.use_conv2d_version("fastest")
+        peak = 2 * MATRIX**3 / np.median(seconds["matmul"])
+        for version in errors:
+            row = {"3x3 conv2d": f"{N}x{H}x{H}x{C} to {O}", "version": version}
+            for verb, count in (("forward", 1), ("backward", 2)):
+                rate = count * 2 * N * H * H * 9 * C * O / np.median(seconds[version, verb])
+                row |= {f"{verb} ms": measure.short(1e3 * np.median(seconds[version, verb]))}
+                row |= {f"{verb} of matmul": f"{rate / peak:.0%}"}
+            row |= {f"error of {name}": f"{error:.0e}" for name, error in zip(("y", "dx", "dw"), errors[version])}
+            rows.append(row)
+    return rows
+
+
+# op: inputs, options; at the sizes of the small U-Net
+CASES = {
+    "linear": ([normal(1568, 128), normal(128, 128), normal(128)], {}),
+    "conv2d": ([normal(32, 28, 28, 64), normal(1, 1, 64, 32), normal(32)], {}),
+    "group_norm": ([normal(32, 28, 28, 64), normal(64), normal(64)], {"groups": 32, "silu": True}),
+    "silu": ([normal(32, 28, 28, 64)], {}),
+    "attention": ([normal(32, 49, 2, 64), normal(32, 49, 2, 64), normal(32, 49, 2, 64)], {}),
+    "upsample2x": ([normal(32, 14, 14, 64)], {}),
+    "concat": ([normal(32, 28, 28, 64), normal(32, 28, 28, 32)], {}),
+    "class_embedding": ([normal(11, 128), np.arange(32) % 11], {}),
+    "film": ([normal(32, 28, 28, 64), normal(32, 64), normal(32, 64)], {}),
+    "mse_loss": ([normal(32, 28, 28, 64), normal(32, 28, 28, 64, seed=1), normal(32)], {}),
+}
+
+
+def ops_against_references(args):
+    """Every op with a gradient: kernel, reference, and with ``--peer torch`` PyTorch."""
+    rows = []
+    for op, (inputs, options) in CASES.items():
+        functions = {}
+        for name in args.backend:
+            kernel = getattr(backends.get(name), op)
+            y, cache = kernel.forward(*inputs, **options)
+            dy = np.float32(1) if y.ndim == 0 else normal(*y.shape, seed=3)
+            functions[name, "forward"] = lambda kernel=kernel: kernel.forward(*inputs, **options)
+            functions[name, "backward"] = lambda kernel=kernel, dy=dy, cache=cache: kernel.backward(dy, cache)
+        if args.peer:
+            import torch_ops
+
+            functions |= torch_ops.functions(op, inputs, options)
+        seconds = measure.interleaved(functions, args.repeats)
+        for verb in ("forward", "backward"):
+            row = {"op": op, "x": "x".join(map(str, inputs[0].shape)), "": verb}
+            for name in dict.fromkeys(name for name, _ in functions):
+                if (name, verb) in seconds:
+                    row[f"{name} ms"] = measure.short(1e3 * np.median(seconds[name, verb]))
+            if "cpu" in args.backend:
+                for other in ("numpy", "torch"):
+                    if (other, verb) in seconds:
+                        row[f"{other} / cpu"] = measure.ratio(seconds[other, verb], seconds["cpu", verb])
+            rows.append(row)
+    return rows
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=30)
-    repeats = parser.parse_args().repeats
+    args = measure.arguments(__doc__, repeats=20, cases=["small", "reference"]).parse_args()
+    versions = {}
+    if args.peer:
+        import torch
 
-    conv2d = backends.get("numpy").conv2d
-    rng = np.random.default_rng(0)
-
-    def normal(*shape):
-        return rng.standard_normal(shape, dtype=np.float32)
-
-    a, b = normal(MATRIX, MATRIX), normal(MATRIX, MATRIX)
-    rows = []
-    for N, H, C, O in SHAPES:
-        x, w, bias, dy = normal(N, H, H, C), normal(3, 3, C, O), normal(O), normal(N, H, H, O)
-        _, cache = conv2d.forward(x, w, bias, padding=1)
-        seconds = measure.interleaved(
-            {
-                "matmul": lambda: a @ b,
-                "forward": lambda: conv2d.forward(x, w, bias, padding=1),
-                "backward": lambda: conv2d.backward(dy, cache),
-            },
-            repeats,
-        )
-        forward_flops = 2 * N * H * H * 9 * C * O
-        peak = 2 * MATRIX**3 / np.array(seconds["matmul"])
-        for name, flops in (("forward", forward_flops), ("backward", 2 * forward_flops)):
-            rate = flops / np.array(seconds[name])
-            rows.append(
-                {
-                    "conv2d 3x3": name,
-                    "x": f"{N}x{H}x{H}x{C}",
-                    "channels out": O,
-                    **measure.summary(seconds[name]),
-                    "GFLOP/s": round(float(np.median(rate)) / 1e9),
-                    "of matmul": f"{np.median(rate / peak):.0%}",
-                }
-            )
-            print(rows[-1])
-    measure.save("ops", rows)
+        versions["torch"] = torch.__version__
+    for section, benchmark in (
+        ("ops_of_a_step", shares_of_a_step),
+        ("conv2d_versions", versions_of_conv2d),
+        ("ops", ops_against_references),
+    ):
+        rows = benchmark(args)
+        for row in rows:
+            print(row)
+        measure.save(section, rows, dry_run=args.dry_run, **versions)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""How long a training step takes: forward, loss, backward, clip, AdamW.
+"""How long a training step takes, and how much memory: forward, loss, backward, clip, AdamW.
 
-    python benchmarks/bench_train_step.py                 # tinydiff alone
-    python benchmarks/bench_train_step.py --peer torch    # in turn with the same network in PyTorch (eager)
+    python benchmarks/bench_train_step.py                          # tinydiff alone
+    python benchmarks/bench_train_step.py --peer torch             # in turn with the same network in PyTorch
+    python benchmarks/bench_train_step.py --case small --dry-run   # one network, printed and not saved
 
-Both start from the same weights; that they compute the same prediction is checked before anything is timed.
+PyTorch runs eagerly and compiled, each with images as NCHW and as channels-last, with its fused AdamW. All start from
+the same weights; that they compute the same prediction is checked before anything is timed. Memory is that of a
+process which runs nothing else: the peak of a step, above what the process holds after a step of a tiny network.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import sys
 
 import numpy as np
 
@@ -17,12 +19,14 @@ import measure
 from tinydiff import backends
 from tinydiff.model.unet import UNet, UNetConfig
 from tinydiff.train.gradients import clip_factor
+from tinydiff.train.presets import PRESETS
 
-CASES = [
-    ("laptop preset", UNetConfig(channels=(16, 32, 64), blocks=1, groups=8), 32),
-    ("small", UNetConfig(channels=(32, 64, 128)), 32),
-    ("reference", UNetConfig(channels=(64, 128, 256)), 16),
-]
+CASES = {
+    "laptop": ("laptop preset", PRESETS["laptop"].config.model, PRESETS["laptop"].config.batch),
+    "small": ("small", UNetConfig(channels=(32, 64, 128)), 32),
+    "reference": ("reference", UNetConfig(channels=(64, 128, 256)), 16),
+}
+TINY = UNetConfig(size=4, channels=(4, 8), groups=2)
 
 
 def batch_of(config, N):
@@ -34,6 +38,51 @@ def batch_of(config, N):
     return x, target, step, labels
 
 
+def tinydiff_unet(config, backend):
+    model = UNet(config, backends.get(backend))
+    rng = np.random.default_rng(1)
+    model.parameters.values[...] = 0.05 * rng.standard_normal(model.parameters.count, dtype=np.float32)
+    return model
+
+
+def forward_flops(config, N):
+    """Operations of one forward: its convolutions, linear layers and attention, a multiply-add counted as two."""
+    widths, E, last = config.channels, 4 * config.channels[0], len(config.channels) - 1
+    pixels = [(config.size // 2**i) ** 2 for i in range(len(widths))]
+
+    def attention(i):
+        C, L = widths[i], pixels[i]
+        return 4 * L * C * C + 2 * L * L * C
+
+    def res_block(i, C):
+        O, L = widths[i], pixels[i]
+        shortcut = L * C * O if C != O else 0
+        return L * 9 * (C + O) * O + shortcut + E * O * (1 + config.film)
+
+    def block(i, C):
+        return res_block(i, C) + (attention(i) if config.has_attention(i) else 0)
+
+    C = widths[0]
+    ends = 2 * pixels[0] * 9 * config.image_channels * C
+    multiply_adds = ends + C * E + E * E + 2 * res_block(last, widths[last]) + attention(last)
+    skips = [C]
+    for i, O in enumerate(widths):
+        for _ in range(config.blocks):
+            multiply_adds += block(i, C)
+            C = O
+            skips.append(C)
+        if i < last:
+            multiply_adds += pixels[i + 1] * 9 * C * C
+            skips.append(C)
+    for i, O in reversed(list(enumerate(widths))):
+        for _ in range(config.blocks + 1):
+            multiply_adds += block(i, C + skips.pop())
+            C = O
+        if i:
+            multiply_adds += pixels[i - 1] * 9 * C * C
+    return 2 * N * multiply_adds
+
+
 def tinydiff_step(model, x, target, step, labels):
     backend, parameters = model.backend, model.parameters
     mean, mean_square = np.zeros_like(parameters.values), np.zeros_like(parameters.values)
@@ -43,7 +92,7 @@ def tinydiff_step(model, x, target, step, labels):
         prediction, cache = model.forward(x, step, labels)
         _, loss_cache = backend.mse_loss.forward(prediction, target)
         model.backward(backend.mse_loss.backward(1.0, loss_cache)[0], cache)
-        _, clip = clip_factor(parameters.grads, 1.0)
+        _, clip = clip_factor(parameters.grads, 1.0, backend)
         backend.adamw.forward(
             parameters.values,
             parameters.grads,
@@ -53,60 +102,67 @@ def tinydiff_step(model, x, target, step, labels):
             step_number=number,
             clip=clip,
         )
+        return backend.to_numpy(prediction)
 
     return run
 
 
-def torch_step(model, x, target, step, labels):
+def torch_step(peer, x, target, step, labels):
     import torch
-    from torch_unet import TorchUNet
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    peer = TorchUNet(model.config)
-    peer.take(model.parameters)
-    x, target = (torch.from_numpy(np.ascontiguousarray(each.transpose(0, 3, 1, 2))) for each in (x, target))
-    step, labels = torch.from_numpy(step), torch.from_numpy(labels)
-    optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-4, weight_decay=0)
+    (x, step, labels), (target,) = peer.tensors(x, step, labels), peer.tensors(target)
+    parameters = list(peer.module.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0, fused=True)
 
     def run():
         optimizer.zero_grad()
-        torch.nn.functional.mse_loss(peer(x, step, labels), target).backward()
-        torch.nn.utils.clip_grad_norm_(peer.parameters(), 1.0)
+        prediction = peer.network(x, step, labels)
+        torch.nn.functional.mse_loss(prediction, target).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        return peer.array(prediction)
 
-    with torch.no_grad():
-        prediction = peer(x, step, labels).permute(0, 2, 3, 1).numpy()
-    return run, prediction, torch.__version__
+    return run
+
+
+def print_memory_of(variant, case):
+    """The peak of one variant's step, in this process."""
+    _, config, N = CASES[case]
+
+    def make_step(config, N):
+        if variant in backends.NAMES:
+            return tinydiff_step(tinydiff_unet(config, variant), *batch_of(config, N))
+        import torch_unet
+
+        return torch_step(torch_unet.Peer(variant, config), *batch_of(config, N))
+
+    make_step(TINY, 2)()  # brings in what a library loads at its first step: kernels, and for torch a compiler
+    measure.print_peak_memory(lambda: make_step(config, N))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", choices=["torch"])
-    parser.add_argument("--repeats", type=int, default=10)
-    args = parser.parse_args()
+    if sys.argv[1:2] == ["--memory-of"]:  # the process that ``measure.peak_memory`` starts
+        return print_memory_of(*sys.argv[2:])
 
-    rows, versions = [], {}
-    for name, config, N in CASES:
-        model = UNet(config, backends.get("numpy"))
-        rng = np.random.default_rng(1)
-        model.parameters.values[...] = 0.05 * rng.standard_normal(model.parameters.count, dtype=np.float32)
+    args = measure.arguments(__doc__, cases=list(CASES)).parse_args()
+    rows, peers, versions = [], {}, {}
+    if args.peer:
+        import torch_unet
+
+        versions["torch"] = torch_unet.torch.__version__
+    for case in args.case:
+        name, config, N = CASES[case]
         batch = batch_of(config, N)
-        steps = {"numpy": tinydiff_step(model, *batch)}
+        models = {backend: tinydiff_unet(config, backend) for backend in args.backend}
+        steps = {backend: tinydiff_step(model, *batch) for backend, model in models.items()}
         if args.peer:
-            x, _, step, labels = batch
-            steps["torch"], theirs, versions["torch"] = torch_step(model, *batch)
-            ours, _ = model.forward(x, step, labels)
-            if not np.allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max()):
-                raise SystemExit(f"{name}: the two networks do not agree")
-        seconds = measure.interleaved(steps, args.repeats)
-        for backend in steps:
-            row = {"training step": name, "channels": str(config.channels), "batch": N, "with": backend}
-            row.update(measure.summary(seconds[backend]))
-            if args.peer:
-                row["time / torch"] = measure.ratio(seconds[backend], seconds["torch"])
-            rows.append(row)
-            print(row)
-    measure.save("train_step", rows, **versions)
+            peers = torch_unet.peers(config, models[args.backend[0]].parameters)
+            steps |= {variant: torch_step(peer, *batch) for variant, peer in peers.items()}
+        for variant, columns in measure.compare(steps, args.repeats, 3 * forward_flops(config, N), peers).items():
+            row = {"training step": name, "channels": str(config.channels), "batch": N, "with": variant, **columns}
+            rows.append(row | measure.peak_memory("--memory-of", variant, case))
+            print(rows[-1])
+    measure.save("train_step", rows, dry_run=args.dry_run, **versions)
 
 
 if __name__ == "__main__":

@@ -2,50 +2,133 @@
 
 from __future__ import annotations
 
+import argparse
+import ctypes
+import gc
 import json
 import os
 import platform
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
 import tinydiff
+from tinydiff import backends
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 
+# Seconds of rest before each measurement. For some 25 ms after a product OpenBLAS's threads wait for the next one by
+# spinning, OpenMP's for a few: without a rest they do so on the cores of whatever is measured next, which on two cores
+# was seen to take up to a hundred times as long.
+REST = 0.1
 
-def interleaved(functions, repeats, warmups=2):
+
+def arguments(doc, *, repeats=10, cases=None):
+    """The flags of a benchmark: those of every one, and with ``cases`` those that compare whole networks."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--dry-run", action="store_true", help="print the rows and write nothing")
+    if cases:
+        parser.add_argument("--peer", choices=["torch"])
+        parser.add_argument("--backend", nargs="+", default=[name for name in ("numpy", "cpu") if _works(name)])
+        parser.add_argument("--case", nargs="+", choices=cases, default=cases)
+    return parser
+
+
+def _works(backend):
+    try:
+        return bool(backends.get(backend))
+    except ValueError:
+        return False
+
+
+def interleaved(functions, repeats):
     """Time functions in turn, A B C A B C ..., so that a machine that slows down slows all of them.
 
-    {name: function} -> {name: seconds of each repeat}. The warm-up rounds are not counted.
+    {name: function} -> {name: seconds of each repeat}. The first round is not counted. After its rest each function
+    runs twice and the second time counts: threads are awake and caches filled, as in a run of many steps.
     """
     seconds = {name: [] for name in functions}
-    for round_ in range(warmups + repeats):
+    for _ in range(1 + repeats):
         for name, function in functions.items():
+            time.sleep(REST)
+            function()
             start = time.perf_counter()
             function()
-            if round_ >= warmups:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+            seconds[name].append(time.perf_counter() - start)
+    return {name: each[1:] for name, each in seconds.items()}
 
 
 def summary(seconds):
     """Median and 10th to 90th percentile, in milliseconds."""
     low, median, high = np.percentile(np.array(seconds) * 1e3, (10, 50, 90))
-    return {"median ms": _short(median), "p10": _short(low), "p90": _short(high), "repeats": len(seconds)}
+    return {"median ms": short(median), "p10": short(low), "p90": short(high), "repeats": len(seconds)}
 
 
-def _short(milliseconds):
-    """Three digits say all that such a measurement knows."""
-    return float(f"{milliseconds:.3g}")
+def short(number):
+    """Three digits say all that such a number knows."""
+    return float(f"{number:.3g}")
 
 
 def ratio(seconds, other):
     """Median over rounds of one time divided by another of the same round."""
     return round(float(np.median(np.array(seconds) / np.array(other))), 2)
+
+
+def compare(functions, repeats, flops, peers=()):
+    """Time functions that do the same work, of so many operations: {name: function} -> {name: columns of its row}.
+
+    Every function returns an array; all must return what the first does. The times are divided by those of the
+    fastest peer, the one with the smallest median.
+    """
+    first, *others = functions
+    truth = functions[first]()
+    for other in others:
+        if not np.allclose(functions[other](), truth, rtol=0, atol=1e-4 * np.abs(truth).max()):
+            raise SystemExit(f"{other} does not compute what {first} does")
+    seconds = interleaved(functions, repeats)
+    best = min(peers, key=lambda name: np.median(seconds[name]), default=None)
+    columns = {}
+    for name, each in seconds.items():
+        rate = round(flops / float(np.median(each)) / 1e9)
+        columns[name] = {**summary(each), "GFLOP": short(flops / 1e9), "GFLOP/s": rate}
+        if best:
+            columns[name]["time / best torch"] = ratio(each, seconds[best])
+    return columns
+
+
+def peak_memory(*flags):
+    """The column that this program, started anew with these flags, prints by ``print_peak_memory``."""
+    if platform.libc_ver()[0] != "glibc":  # how to measure it is known on Linux with glibc alone
+        return {}
+    run = subprocess.run([sys.executable, sys.argv[0], *flags], check=True, stdout=subprocess.PIPE, text=True)
+    return {"peak MB": int(run.stdout)}
+
+
+def print_peak_memory(make_step):
+    """Print by how many MB the peak of resident memory in two steps exceeds what the process held before.
+
+    A step before them, in which PyTorch may compile, is not counted. The peak is not ``ru_maxrss``: that cannot be
+    reset, and a process begins with the one of its parent.
+    """
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # else the steps take what is held but free, and it is not counted
+    before = _resident("VmRSS")
+    step = make_step()
+    step()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    step()
+    step()
+    print(round((_resident("VmHWM") - before) / 1e6))
+
+
+def _resident(field):
+    return 1024 * int(re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
 def device():
@@ -58,8 +141,10 @@ def device():
     return f"{name}, {cores} cores"
 
 
-def save(section, rows, **versions):
-    """Put one benchmark's rows into the file of this device and rewrite the README's tables."""
+def save(section, rows, *, dry_run=False, **versions):
+    """Put one benchmark's rows into the file of this device and rewrite the README's tables, unless ``dry_run``."""
+    if dry_run:
+        return
     path = HERE / "results" / f"{re.sub(r'[^a-z0-9]+', '-', device().lower()).strip('-')}.json"
     content = json.loads(path.read_text()) if path.exists() else {"device": device()}
     content[section] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import torch
 from torch import nn
@@ -13,14 +15,21 @@ class ResBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.GroupNorm(config.groups, C, config.eps)
         self.conv1 = nn.Conv2d(C, O, 3, padding=1)
-        self.time_emb_proj = nn.Linear(E, O)
+        self.film = config.film
+        self.time_emb_proj = nn.Linear(E, 2 * O if config.film else O)
         self.norm2 = nn.GroupNorm(config.groups, O, config.eps)
         self.conv2 = nn.Conv2d(O, O, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(C, O, 1) if C != O else nn.Identity()
 
     def forward(self, x, time):
-        h = self.conv1(F.silu(self.norm1(x))) + self.time_emb_proj(time)[:, :, None, None]
-        return self.conv2(F.silu(self.norm2(h))) + self.conv_shortcut(x)
+        h = self.conv1(F.silu(self.norm1(x)))
+        modulation = self.time_emb_proj(time)[:, :, None, None]
+        if self.film:
+            scale, shift = modulation.chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + modulation)
+        return self.conv2(F.silu(h)) + self.conv_shortcut(x)
 
 
 class AttentionBlock(nn.Module):
@@ -64,7 +73,7 @@ class StepEmbedding(nn.Module):
 
 
 class TorchUNet(nn.Module):
-    """The additive, class-conditional U-Net of a ``UNetConfig``."""
+    """The class-conditional U-Net of a ``UNetConfig``."""
 
     def __init__(self, config):
         super().__init__()
@@ -136,3 +145,39 @@ class TorchUNet(nn.Module):
 
         named = parameters.to_numpy(parameters.values)
         self.load_state_dict({name: convert(name, array) for name, array in named.items()})
+
+
+# name: memory layout of images and weights, compiled or not
+VARIANTS = {
+    "torch eager": (torch.contiguous_format, False),
+    "torch eager, channels last": (torch.channels_last, False),
+    "torch compiled": (torch.contiguous_format, True),
+    "torch compiled, channels last": (torch.channels_last, True),
+}
+
+
+class Peer:
+    """The U-Net in one of the ``VARIANTS``, as fast as PyTorch runs it; images are NHWC NumPy arrays outside."""
+
+    def __init__(self, variant, config):
+        self.layout, compiled = VARIANTS[variant]
+        self.module = network = TorchUNet(config).to(memory_format=self.layout)
+        # without gradients, freezing lets the compiler reorder the weights for oneDNN once and for all
+        self.network = torch.compile(network, dynamic=False, options={"freezing": True}) if compiled else network
+
+    def tensors(self, images, *others):
+        images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
+        return images, *map(torch.from_numpy, others)
+
+    def array(self, images):
+        return images.detach().permute(0, 2, 3, 1).numpy()
+
+
+def peers(config, parameters):
+    """{variant: Peer}, with the parameters of a tinydiff U-Net."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    torch.compiler.reset()  # what was compiled for another case counts against the limit of compilations
+    made = {variant: Peer(variant, config) for variant in VARIANTS}
+    for peer in made.values():
+        peer.module.take(parameters)
+    return made
