@@ -55,11 +55,7 @@ class Arguments {
         return data(name, array);
     }
 
-    int64_t operator[](char letter) const {
-        for (const auto& size : sizes_)
-            if (size.letter == letter) return size.value;
-        return 0;
-    }
+    int64_t operator[](char letter) const { return find(letter); }
 
     void require(bool condition, const char* name, const std::string& expected) const {
         if (!condition) throw py::value_error(std::string(op_) + ": " + name + " " + expected);
@@ -168,7 +164,7 @@ struct Optional {
     }
 };
 
-// A one-dimensional integer array as int64, whatever its width; ``letters`` as the message shows it.
+// A one-dimensional integer array as int64, whatever its width.
 inline std::vector<int64_t> integers(const Arguments& arguments, const char* name, const py::object& object) {
     const py::array array = arguments.require_array(name, object);
     const char kind = array.dtype().kind();

@@ -3,15 +3,16 @@
 TINYDIFF_BEGIN
 namespace {
 
-template <int M, int V>
-inline void outer_product(Vec (&acc)[M][V], const float* const (&a)[M], int64_t k, const float* b) {
+// acc[i] += value(i) b for one row of b: the step that every kernel here repeats
+template <int M, int V, class Value>
+inline void outer_product(Vec (&acc)[M][V], const Value& value, const float* b) {
     Vec row[V];
 #pragma GCC unroll 8
     for (int j = 0; j < V; ++j) row[j] = load(b + j * W);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i)
 #pragma GCC unroll 8
-        for (int j = 0; j < V; ++j) acc[i][j] += a[i][k] * row[j];
+        for (int j = 0; j < V; ++j) acc[i][j] += value(i) * row[j];
 }
 
 template <int M, int V>
@@ -36,15 +37,7 @@ struct Strided {
                     bool accumulate) {
         Vec acc[M][V] = {};
         if (accumulate) read(acc, c, ldc);
-        for (int64_t k = 0; k < K; ++k, ++a, b += ldb) {
-            Vec row[V];
-#pragma GCC unroll 8
-            for (int j = 0; j < V; ++j) row[j] = load(b + j * W);
-#pragma GCC unroll 16
-            for (int i = 0; i < M; ++i)
-#pragma GCC unroll 8
-                for (int j = 0; j < V; ++j) acc[i][j] += a[i * lda] * row[j];
-        }
+        for (int64_t k = 0; k < K; ++k, ++a, b += ldb) outer_product(acc, [=](int i) { return a[i * lda]; }, b);
         write(acc, c, ldc);
     }
 };
@@ -60,7 +53,7 @@ struct Gathered {
 #pragma GCC unroll 16
             for (int i = 0; i < M; ++i) rows[i] = a[i];
             const float* row = b[s];
-            for (int64_t k = 0; k < K; ++k, row += ldb) outer_product(acc, rows, k, row);
+            for (int64_t k = 0; k < K; ++k, row += ldb) outer_product(acc, [&](int i) { return rows[i][k]; }, row);
         }
         write(acc, c, ldc);
     }
@@ -73,15 +66,8 @@ struct Transposed {
         if (accumulate) read(acc, c, ldc);
         for (int64_t r = 0; r < count; ++r) {
             const float *a = runs[r].a, *b = runs[r].b;
-            for (int64_t k = 0; k < runs[r].length; ++k, a += lda, b += ldb) {
-                Vec row[V];
-#pragma GCC unroll 8
-                for (int j = 0; j < V; ++j) row[j] = load(b + j * W);
-#pragma GCC unroll 16
-                for (int i = 0; i < M; ++i)
-#pragma GCC unroll 8
-                    for (int j = 0; j < V; ++j) acc[i][j] += a[i] * row[j];
-            }
+            for (int64_t k = 0; k < runs[r].length; ++k, a += lda, b += ldb)
+                outer_product(acc, [=](int i) { return a[i]; }, b);
         }
         write(acc, c, ldc);
     }

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinydiff.backends._cpu as _cpu  # not ``from``: a missing module must be a ModuleNotFoundError
+from tinydiff import ops
 from tinydiff.backends.numpy import NumpyBackend, keep_freed_memory
-from tinydiff.ops import adamw as adamw_reference
-from tinydiff.ops import philox as philox_reference
 
 instruction_sets = _cpu.instruction_sets
 instruction_set = _cpu.instruction_set
@@ -47,10 +46,7 @@ class CpuBackend(NumpyBackend):
 
 
 class linear:
-    class Cache(NamedTuple):
-        x: np.ndarray
-        w: np.ndarray
-        has_b: bool
+    Cache = ops.linear.Cache
 
     @staticmethod
     def forward(x, w, b=None):
@@ -88,13 +84,7 @@ class conv2d:
 
 
 class group_norm:
-    class Cache(NamedTuple):
-        x: np.ndarray
-        gamma: np.ndarray
-        beta: np.ndarray
-        mean: np.ndarray  # (N, G)
-        rstd: np.ndarray  # (N, G)
-        silu: bool
+    Cache = ops.group_norm.Cache
 
     @staticmethod
     def forward(x, gamma, beta, *, groups, eps=1e-5, silu=False):
@@ -107,8 +97,7 @@ class group_norm:
 
 
 class silu:
-    class Cache(NamedTuple):
-        x: np.ndarray
+    Cache = ops.silu.Cache
 
     @staticmethod
     def forward(x):
@@ -120,12 +109,7 @@ class silu:
 
 
 class attention:
-    class Cache(NamedTuple):
-        q: np.ndarray
-        k: np.ndarray
-        v: np.ndarray
-        y: np.ndarray
-        lse: np.ndarray  # (N, A, L, 1)
+    Cache = ops.attention.Cache
 
     @staticmethod
     def forward(q, k, v):
@@ -185,9 +169,7 @@ class timestep_embedding:
 
 
 class film:
-    class Cache(NamedTuple):
-        x: np.ndarray
-        scale: np.ndarray
+    Cache = ops.film.Cache
 
     @staticmethod
     def forward(x, scale, shift):
@@ -199,10 +181,7 @@ class film:
 
 
 class mse_loss:
-    class Cache(NamedTuple):
-        prediction: np.ndarray
-        target: np.ndarray
-        weight: np.ndarray | None
+    Cache = ops.mse_loss.Cache
 
     @staticmethod
     def forward(prediction, target, weight=None):
@@ -216,10 +195,10 @@ class mse_loss:
 class philox:
     @staticmethod
     def forward(seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
-        seed, draw = philox_reference.check(seed, purpose, sample, draw, kind)
+        seed, draw = ops.philox.check(seed, purpose, sample, draw, kind)
         if kind != "bits" and dtype != np.float32:
             raise ValueError(f"philox: dtype must be float32, got {np.dtype(dtype)}")
-        return _cpu.philox_forward(seed, philox_reference.PURPOSES[purpose], sample, draw, shape, kind)
+        return _cpu.philox_forward(seed, ops.philox.PURPOSES[purpose], sample, draw, shape, kind)
 
 
 class global_norm:
@@ -247,7 +226,7 @@ class adamw:
         beta2=0.999,
         eps=1e-8,
     ):
-        adamw_reference.check(
+        ops.adamw.check(
             params, grads, mean, mean_square, average, learning_rate, step_number, clip, average_decay, decayed
         )
         _cpu.adamw_forward(
