@@ -164,7 +164,6 @@ CASES = {
     "upsample2x": ([normal(32, 14, 14, 64)], {}),
     "concat": ([normal(32, 28, 28, 64), normal(32, 28, 28, 32)], {}),
     "class_embedding": ([normal(11, 128), np.arange(32) % 11], {}),
-    "film": ([normal(32, 28, 28, 64), normal(32, 64), normal(32, 64)], {}),
     "mse_loss": ([normal(32, 28, 28, 64), normal(32, 28, 28, 64, seed=1), normal(32)], {}),
 }
 

@@ -175,11 +175,14 @@ py::tuple conv2d_backward(const object& dy, const object& x, const object& w, bo
 
 // group_norm
 
-py::tuple group_norm_forward(const object& x, const object& gamma, const object& beta, const object& groups,
-                             const object& eps, bool silu) {
+py::tuple group_norm_forward(const object& x, const object& gamma, const object& beta, const object& scale,
+                             const object& shift, const object& groups, const object& eps, bool silu) {
     Arguments given("group_norm");
     const float *px = given.floats("x", x, "N H W C"), *pgamma = given.floats("gamma", gamma, "C");
     const float* pbeta = given.floats("beta", beta, "C");
+    const float *pscale = given.floats_or_null("scale", scale, "N C"),
+                *pshift = given.floats_or_null("shift", shift, "N C");
+    if (scale.is_none() != shift.is_none()) throw py::value_error("group_norm: scale and shift must be given together");
     const int64_t G = py::isinstance<py::int_>(groups) ? groups.cast<int64_t>() : 0;
     given.require(
         G >= 1 && given['C'] % G == 0, "groups",
@@ -188,29 +191,36 @@ py::tuple group_norm_forward(const object& x, const object& gamma, const object&
     const GroupNorm norm{given['N'], given['H'] * given['W'], given['C'], G, eps.cast<float>(), silu};
     Array y = empty_like(x), mean = empty({norm.N, G}), rstd = empty({norm.N, G});
     unlocked([&] {
-        kernels->group_norm_forward(px, pgamma, pbeta, y.mutable_data(), mean.mutable_data(), rstd.mutable_data(),
-                                    norm);
+        kernels->group_norm_forward(px, pgamma, pbeta, pscale, pshift, y.mutable_data(), mean.mutable_data(),
+                                    rstd.mutable_data(), norm);
     });
     return py::make_tuple(y, mean, rstd);
 }
 
 py::tuple group_norm_backward(const object& dy, const object& x, const object& gamma, const object& beta,
-                              const object& mean, const object& rstd, bool silu, const object& add,
-                              const object& dgamma_into, const object& dbeta_into) {
+                              const object& scale, const object& shift, const object& mean, const object& rstd,
+                              bool silu, const object& add, const object& dgamma_into, const object& dbeta_into) {
     Arguments given("group_norm");
     const float *px = given.floats("x", x, "N H W C"), *pgamma = given.floats("gamma", gamma, "C");
     const float *pbeta = given.floats("beta", beta, "C"), *pmean = given.floats("mean", mean, "N G");
     const float *prstd = given.floats("rstd", rstd, "N G"), *pdy = given.expect("dy", dy, shape_of(x));
+    const float *pscale = given.floats_or_null("scale", scale, "N C"),
+                *pshift = given.floats_or_null("shift", shift, "N C");
     const GroupNorm norm{given['N'], given['H'] * given['W'], given['C'], given['G'], 0, silu};
     const float* padd = add.is_none() ? nullptr : given.expect("add", add, shape_of(x));
     given.require(norm.C % norm.G == 0, "mean", "must have as many columns as x has groups");
     Array dx = empty_like(x), dgamma = output(given, "dgamma", dgamma_into, {norm.C});
     Array dbeta = output(given, "dbeta", dbeta_into, {norm.C});
+    Array dscale, dshift;
+    if (pscale) dscale = empty_like(scale), dshift = empty_like(shift);
     unlocked([&] {
-        kernels->group_norm_backward(pdy, px, pgamma, pbeta, pmean, prstd, padd, dx.mutable_data(),
-                                     dgamma.mutable_data(), dbeta.mutable_data(), norm);
+        kernels->group_norm_backward(pdy, px, pgamma, pbeta, pscale, pshift, pmean, prstd, padd, dx.mutable_data(),
+                                     dgamma.mutable_data(), dbeta.mutable_data(),
+                                     pscale ? dscale.mutable_data() : nullptr, pscale ? dshift.mutable_data() : nullptr,
+                                     norm);
     });
-    return py::make_tuple(dx, dgamma, dbeta);
+    if (pscale) return py::make_tuple(dx, dgamma, dbeta, dscale, dshift);
+    return py::make_tuple(dx, dgamma, dbeta, py::none(), py::none());
 }
 
 // silu
@@ -337,31 +347,6 @@ object timestep_embedding_forward(const object& step, const object& width) {
     return y;
 }
 
-// film
-
-object film_forward(const object& x, const object& scale, const object& shift) {
-    Arguments given("film");
-    const float *px = given.floats("x", x, "N H W C"), *pscale = given.floats("scale", scale, "N C");
-    const float* pshift = given.floats("shift", shift, "N C");
-    Array y = empty_like(x);
-    unlocked([&] {
-        kernels->film_forward(px, pscale, pshift, y.mutable_data(), given['N'], given['H'] * given['W'], given['C']);
-    });
-    return y;
-}
-
-py::tuple film_backward(const object& dy, const object& x, const object& scale) {
-    Arguments given("film");
-    const float *px = given.floats("x", x, "N H W C"), *pscale = given.floats("scale", scale, "N C");
-    const float* pdy = given.expect("dy", dy, shape_of(x));
-    Array dx = empty_like(x), dscale = empty_like(scale), dshift = empty_like(scale);
-    unlocked([&] {
-        kernels->film_backward(pdy, px, pscale, dx.mutable_data(), dscale.mutable_data(), dshift.mutable_data(),
-                               given['N'], given['H'] * given['W'], given['C']);
-    });
-    return py::make_tuple(dx, dscale, dshift);
-}
-
 // mse_loss
 
 struct Loss {
@@ -480,8 +465,6 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("class_embedding_forward", &class_embedding_forward);
     m.def("class_embedding_backward", &class_embedding_backward);
     m.def("timestep_embedding_forward", &timestep_embedding_forward);
-    m.def("film_forward", &film_forward);
-    m.def("film_backward", &film_backward);
     m.def("mse_loss_forward", &mse_loss_forward);
     m.def("mse_loss_backward", &mse_loss_backward);
     m.def("philox_forward", &philox_forward);

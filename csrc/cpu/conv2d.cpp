@@ -334,22 +334,15 @@ void weight_gradient(const float* dy, const float* x, float* dw, const Conv& con
 void group_sums(const float* dy, int64_t all_rows, int64_t rows, int64_t O, float* sums) {
     parallel_for(ceil_div(all_rows, rows), [&](int64_t group) {
         const int64_t last = smaller(all_rows, (group + 1) * rows);
-        constexpr int COLUMNS = 4 * W;
-        for (int64_t o = 0; o < O; o += COLUMNS) {
-            const int64_t width = O - o;
-            if (width >= COLUMNS) {
-                Vec total[4] = {};
-                for (int64_t m = group * rows; m < last; ++m)
-                    for (int j = 0; j < 4; ++j) total[j] += load(dy + m * O + o + j * W);
-                for (int j = 0; j < 4; ++j) store(sums + group * O + o + j * W, total[j]);
-            } else {
-                for (int64_t j = 0; j < width; j += W) {
-                    Vec total{};
-                    for (int64_t m = group * rows; m < last; ++m) total += load_part(dy + m * O + o + j, width - j);
-                    store_part(sums + group * O + o + j, total, width - j);
-                }
+        over_channels(O, [&](int64_t o, int64_t channels, auto vectors) {
+            constexpr int V = decltype(vectors)::value;
+            Vec total[V] = {}, row[V];
+            for (int64_t m = group * rows; m < last; ++m) {
+                load_columns(row, dy + m * O + o, channels);
+                for (int j = 0; j < V; ++j) total[j] += row[j];
             }
-        }
+            store_columns(sums + group * O + o, total, channels);
+        });
     });
 }
 

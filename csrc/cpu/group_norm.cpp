@@ -1,4 +1,4 @@
-// group_norm: with or without SiLU. Derivation: tinydiff/ops/group_norm.py.
+// group_norm: with or without FiLM and SiLU. Derivation: tinydiff/ops/group_norm.py.
 //
 // A sample is cut into slabs of pixels small enough to stay in cache. Forward: each slab gives a mean and a sum of
 // squared deviations for every channel; merged over slabs and over the channels of a group by
@@ -6,10 +6,12 @@
 // they give the group's statistics to full precision from one reading of x; a second reading normalises. Backward
 // likewise: one reading of x and dy for the sums over pixels, a second for dx, in whose place du waits in between.
 //
+// gamma, beta, scale and shift together are a slope and an offset for each channel of each sample, u = slope xhat +
+// offset, so that FiLM costs no reading of its own.
+//
 // Source of the merging: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing
 // sample variances", 1979.
 #include <cmath>
-#include <type_traits>
 
 #include "kernels.h"
 #include "memory.h"
@@ -20,7 +22,6 @@ TINYDIFF_BEGIN
 namespace {
 
 constexpr int64_t SLAB_FLOATS = 16 << 10;
-constexpr int COLUMNS = 4;  // vectors of channels at a time: four neighbouring cache lines of every pixel
 
 struct Slabs {
     int64_t pixels, size, count;
@@ -48,22 +49,26 @@ void in_two_readings(int64_t N, int64_t slabs, const First& first, const Merge& 
     parallel_for(N * slabs, [&](int64_t task) { second(task / slabs, task % slabs); });
 }
 
-// body(c, number of channels, vectors) for all channels, as many vectors at a time as there are
-template <class Body>
-inline void over_channels(int64_t C, const Body& body) {
-    int64_t c = 0;
-    for (; c + COLUMNS * W <= C; c += COLUMNS * W) body(c, COLUMNS * W, std::integral_constant<int, COLUMNS>());
-    for (; c < C; c += W) body(c, C - c, std::integral_constant<int, 1>());
-}
+// What both ways apply to x: xhat = (x - mean) rstd, then u = slope xhat + offset.
+struct Affine {
+    const float *gamma, *beta, *scale, *shift;  // scale and shift (N, C), or null
+    int64_t C;
+
+    float film(int64_t n, int64_t c) const { return scale ? 1 + scale[n * C + c] : 1; }
+    float slope(int64_t n, int64_t c) const { return gamma[c] * film(n, c); }
+    float offset(int64_t n, int64_t c) const { return scale ? beta[c] * film(n, c) + shift[n * C + c] : beta[c]; }
+};
 
 }  // namespace
 
-void group_norm_forward(const float* x, const float* gamma, const float* beta, float* y, float* mean, float* rstd,
-                        const GroupNorm& norm) {
+void group_norm_forward(const float* x, const float* gamma, const float* beta, const float* scale, const float* shift,
+                        float* y, float* mean, float* rstd, const GroupNorm& norm) {
     const int64_t N = norm.N, C = norm.C, G = norm.G, width = C / G;
     const Slabs slabs(norm);
+    const Affine affine{gamma, beta, scale, shift, C};
     // for every slab and channel: about the mean, the sum of deviations from it, and of their squares
-    Scratch parts(N * slabs.count * 3 * C), per_channel(N * 2 * C);
+    Scratch parts(N * slabs.count * 3 * C);
+    Scratch per_channel(N * 3 * C);  // mean, rstd slope, offset
 
     auto statistics = [&](int64_t n, int64_t slab) {
         float* centre = parts + (n * slabs.count + slab) * 3 * C;
@@ -71,25 +76,27 @@ void group_norm_forward(const float* x, const float* gamma, const float* beta, f
         const int64_t first = slabs.first(slab), last = slabs.last(slab);
         over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
-            Vec total[V] = {}, deviation[V] = {}, square[V] = {};
-            for (int64_t m = first; m < last; ++m)
-                for (int j = 0; j < V; ++j) total[j] += load_part(sample + m * C + c + j * W, channels - j * W);
+            Vec row[V], total[V] = {}, deviation[V] = {}, square[V] = {};
+            for (int64_t m = first; m < last; ++m) {
+                load_columns(row, sample + m * C + c, channels);
+                for (int j = 0; j < V; ++j) total[j] += row[j];
+            }
             for (int j = 0; j < V; ++j) total[j] *= 1.0f / static_cast<float>(last - first);
-            for (int64_t m = first; m < last; ++m)
+            for (int64_t m = first; m < last; ++m) {
+                load_columns(row, sample + m * C + c, channels);
                 for (int j = 0; j < V; ++j) {
-                    const Vec d = load_part(sample + m * C + c + j * W, channels - j * W) - total[j];
+                    const Vec d = row[j] - total[j];
                     deviation[j] += d;
                     square[j] += d * d;
                 }
-            for (int j = 0; j < V; ++j) {
-                store_part(centre + c + j * W, total[j], channels - j * W);
-                store_part(centre + C + c + j * W, deviation[j], channels - j * W);
-                store_part(centre + 2 * C + c + j * W, square[j], channels - j * W);
             }
+            store_columns(centre + c, total, channels);
+            store_columns(centre + C + c, deviation, channels);
+            store_columns(centre + 2 * C + c, square, channels);
         });
     };
     auto merge = [&](int64_t n) {
-        float *mean_C = per_channel + n * 2 * C, *scale_C = mean_C + C;
+        float *mean_C = per_channel + n * 3 * C, *slope_C = mean_C + C, *offset_C = slope_C + C;
         for (int64_t g = 0; g < G; ++g) {
             double total = 0, squares = 0;
             for (int pass = 0; pass < 2; ++pass)
@@ -112,85 +119,86 @@ void group_norm_forward(const float* x, const float* gamma, const float* beta, f
             rstd[n * G + g] = static_cast<float>(1 / std::sqrt(var + static_cast<double>(norm.eps)));
             for (int64_t c = g * width; c < (g + 1) * width; ++c) {
                 mean_C[c] = mean[n * G + g];
-                scale_C[c] = rstd[n * G + g] * gamma[c];
+                slope_C[c] = rstd[n * G + g] * affine.slope(n, c);
+                offset_C[c] = affine.offset(n, c);
             }
         }
     };
     auto normalise = [&](int64_t n, int64_t slab) {
-        const float *mean_C = per_channel + n * 2 * C, *scale_C = mean_C + C;
-        const int64_t sample = n * norm.HW * C;
+        const float *mean_C = per_channel + n * 3 * C, *slope_C = mean_C + C, *offset_C = slope_C + C;
         over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
-            Vec m[V], scale[V], shift[V];
-            for (int j = 0; j < V; ++j) {
-                m[j] = load_part(mean_C + c + j * W, channels - j * W);
-                scale[j] = load_part(scale_C + c + j * W, channels - j * W);
-                shift[j] = load_part(beta + c + j * W, channels - j * W);
-            }
-            for (int64_t pixel = slabs.first(slab); pixel < slabs.last(slab); ++pixel)
+            Vec m[V], slope[V], offset[V], u[V];
+            load_columns(m, mean_C + c, channels);
+            load_columns(slope, slope_C + c, channels);
+            load_columns(offset, offset_C + c, channels);
+            for (int64_t pixel = slabs.first(slab); pixel < slabs.last(slab); ++pixel) {
+                const int64_t at = (n * norm.HW + pixel) * C + c;
+                load_columns(u, x + at, channels);
                 for (int j = 0; j < V; ++j) {
-                    const int64_t at = sample + pixel * C + c + j * W;
-                    Vec u = (load_part(x + at, channels - j * W) - m[j]) * scale[j] + shift[j];
-                    if (norm.silu) u *= sigmoid(u);
-                    store_part(y + at, u, channels - j * W);
+                    u[j] = (u[j] - m[j]) * slope[j] + offset[j];
+                    if (norm.silu) u[j] *= sigmoid(u[j]);
                 }
+                store_columns(y + at, u, channels);
+            }
         });
     };
     in_two_readings(N, slabs.count, statistics, merge, normalise);
 }
 
-void group_norm_backward(const float* dy, const float* x, const float* gamma, const float* beta, const float* mean,
-                         const float* rstd, const float* add, float* dx, float* dgamma, float* dbeta,
-                         const GroupNorm& norm) {
+void group_norm_backward(const float* dy, const float* x, const float* gamma, const float* beta, const float* scale,
+                         const float* shift, const float* mean, const float* rstd, const float* add, float* dx,
+                         float* dgamma, float* dbeta, float* dscale, float* dshift, const GroupNorm& norm) {
     const int64_t N = norm.N, C = norm.C, G = norm.G, width = C / G;
     const Slabs slabs(norm);
+    const Affine affine{gamma, beta, scale, shift, C};
     Scratch parts(N * slabs.count * 2 * C);  // for every slab and channel: sums of du and of du xhat
     Scratch sums(N * 2 * C);                 // the same for every sample
-    Scratch per_channel(N * 4 * C);          // mean, rstd, through_mean, through_var
+    Scratch per_channel(N * 6 * C);          // mean, rstd, slope, offset, through_mean, through_var
 
-    auto spread = [&](int64_t n) {
-        float* mean_C = per_channel + n * 4 * C;
+    for (int64_t n = 0; n < N; ++n) {
+        float *mean_C = per_channel + n * 6 * C, *rstd_C = mean_C + C, *slope_C = rstd_C + C, *offset_C = slope_C + C;
         for (int64_t c = 0; c < C; ++c) {
             mean_C[c] = mean[n * G + c / width];
-            mean_C[C + c] = rstd[n * G + c / width];
+            rstd_C[c] = rstd[n * G + c / width];
+            slope_C[c] = affine.slope(n, c);
+            offset_C[c] = affine.offset(n, c);
         }
-    };
-    for (int64_t n = 0; n < N; ++n) spread(n);
+    }
 
     auto pixel_sums = [&](int64_t n, int64_t slab) {
-        const float *mean_C = per_channel + n * 4 * C, *rstd_C = mean_C + C;
+        const float *mean_C = per_channel + n * 6 * C, *rstd_C = mean_C + C, *slope_C = rstd_C + C;
+        const float* offset_C = slope_C + C;
         float* part = parts + (n * slabs.count + slab) * 2 * C;
-        const int64_t sample = n * norm.HW * C;
         over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
-            Vec m[V], r[V], scale[V], shift[V], du_sum[V] = {}, du_xhat[V] = {};
-            for (int j = 0; j < V; ++j) {
-                m[j] = load_part(mean_C + c + j * W, channels - j * W);
-                r[j] = load_part(rstd_C + c + j * W, channels - j * W);
-                scale[j] = load_part(gamma + c + j * W, channels - j * W);
-                shift[j] = load_part(beta + c + j * W, channels - j * W);
-            }
-            for (int64_t pixel = slabs.first(slab); pixel < slabs.last(slab); ++pixel)
+            Vec m[V], r[V], slope[V], offset[V], xhat[V], du[V], du_sum[V] = {}, du_xhat[V] = {};
+            load_columns(m, mean_C + c, channels);
+            load_columns(r, rstd_C + c, channels);
+            load_columns(slope, slope_C + c, channels);
+            load_columns(offset, offset_C + c, channels);
+            for (int64_t pixel = slabs.first(slab); pixel < slabs.last(slab); ++pixel) {
+                const int64_t at = (n * norm.HW + pixel) * C + c;
+                load_columns(xhat, x + at, channels);
+                load_columns(du, dy + at, channels);
                 for (int j = 0; j < V; ++j) {
-                    const int64_t at = sample + pixel * C + c + j * W;
-                    const Vec xhat = (load_part(x + at, channels - j * W) - m[j]) * r[j];
-                    Vec du = load_part(dy + at, channels - j * W);
+                    xhat[j] = (xhat[j] - m[j]) * r[j];
                     if (norm.silu) {
-                        const Vec u = scale[j] * xhat + shift[j];
-                        du *= silu_slope(u, sigmoid(u));
-                        store_part(dx + at, du, channels - j * W);
+                        const Vec u = slope[j] * xhat[j] + offset[j];
+                        du[j] *= silu_slope(u, sigmoid(u));
                     }
-                    du_sum[j] += du;
-                    du_xhat[j] += du * xhat;
+                    du_sum[j] += du[j];
+                    du_xhat[j] += du[j] * xhat[j];
                 }
-            for (int j = 0; j < V; ++j) {
-                store_part(part + c + j * W, du_sum[j], channels - j * W);
-                store_part(part + C + c + j * W, du_xhat[j], channels - j * W);
+                if (norm.silu) store_columns(dx + at, du, channels);
             }
+            store_columns(part + c, du_sum, channels);
+            store_columns(part + C + c, du_xhat, channels);
         });
     };
     auto merge = [&](int64_t n) {
-        float *through_mean = per_channel + n * 4 * C + 2 * C, *through_var = through_mean + C;
+        const float* slope_C = per_channel + n * 6 * C + 2 * C;
+        float *through_mean = per_channel + n * 6 * C + 4 * C, *through_var = through_mean + C;
         float* sum = sums + n * 2 * C;
         const double count = static_cast<double>(norm.HW * width);
         for (int64_t g = 0; g < G; ++g) {
@@ -204,8 +212,8 @@ void group_norm_backward(const float* dy, const float* x, const float* gamma, co
                 }
                 sum[c] = static_cast<float>(du);
                 sum[C + c] = static_cast<float>(du_xhat);
-                mean_dxhat += gamma[c] * du;
-                mean_dxhat_xhat += gamma[c] * du_xhat;
+                mean_dxhat += slope_C[c] * du;
+                mean_dxhat_xhat += slope_C[c] * du_xhat;
             }
             for (int64_t c = g * width; c < (g + 1) * width; ++c) {
                 through_mean[c] = static_cast<float>(mean_dxhat / count);
@@ -214,29 +222,31 @@ void group_norm_backward(const float* dy, const float* x, const float* gamma, co
         }
     };
     auto input_gradient = [&](int64_t n, int64_t slab) {
-        const float *mean_C = per_channel + n * 4 * C, *rstd_C = mean_C + C;
-        const float *through_mean_C = rstd_C + C, *through_var_C = through_mean_C + C;
-        const float* du = norm.silu ? dx : dy;
-        const int64_t sample = n * norm.HW * C;
+        const float *mean_C = per_channel + n * 6 * C, *rstd_C = mean_C + C, *slope_C = rstd_C + C;
+        const float *through_mean_C = mean_C + 4 * C, *through_var_C = through_mean_C + C;
+        const float* du_all = norm.silu ? dx : dy;
         over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
-            Vec m[V], r[V], scale[V], through_mean[V], through_var[V];
-            for (int j = 0; j < V; ++j) {
-                m[j] = load_part(mean_C + c + j * W, channels - j * W);
-                r[j] = load_part(rstd_C + c + j * W, channels - j * W);
-                scale[j] = load_part(gamma + c + j * W, channels - j * W);
-                through_mean[j] = load_part(through_mean_C + c + j * W, channels - j * W);
-                through_var[j] = load_part(through_var_C + c + j * W, channels - j * W);
-            }
-            for (int64_t pixel = slabs.first(slab); pixel < slabs.last(slab); ++pixel)
+            Vec m[V], r[V], slope[V], through_mean[V], through_var[V], xhat[V], result[V], other[V];
+            load_columns(m, mean_C + c, channels);
+            load_columns(r, rstd_C + c, channels);
+            load_columns(slope, slope_C + c, channels);
+            load_columns(through_mean, through_mean_C + c, channels);
+            load_columns(through_var, through_var_C + c, channels);
+            for (int64_t pixel = slabs.first(slab); pixel < slabs.last(slab); ++pixel) {
+                const int64_t at = (n * norm.HW + pixel) * C + c;
+                load_columns(xhat, x + at, channels);
+                load_columns(result, du_all + at, channels);
                 for (int j = 0; j < V; ++j) {
-                    const int64_t at = sample + pixel * C + c + j * W;
-                    const Vec xhat = (load_part(x + at, channels - j * W) - m[j]) * r[j];
-                    const Vec dxhat = load_part(du + at, channels - j * W) * scale[j];
-                    Vec result = r[j] * (dxhat - through_mean[j] - xhat * through_var[j]);
-                    if (add) result += load_part(add + at, channels - j * W);
-                    store_part(dx + at, result, channels - j * W);
+                    xhat[j] = (xhat[j] - m[j]) * r[j];
+                    result[j] = r[j] * (result[j] * slope[j] - through_mean[j] - xhat[j] * through_var[j]);
                 }
+                if (add) {
+                    load_columns(other, add + at, channels);
+                    for (int j = 0; j < V; ++j) result[j] += other[j];
+                }
+                store_columns(dx + at, result, channels);
+            }
         });
     };
     in_two_readings(N, slabs.count, pixel_sums, merge, input_gradient);
@@ -244,8 +254,13 @@ void group_norm_backward(const float* dy, const float* x, const float* gamma, co
     for (int64_t c = 0; c < C; ++c) {
         double total_beta = 0, total_gamma = 0;
         for (int64_t n = 0; n < N; ++n) {
-            total_beta += sums[n * 2 * C + c];
-            total_gamma += sums[n * 2 * C + C + c];
+            const double du = sums[n * 2 * C + c], du_xhat = sums[n * 2 * C + C + c], film = affine.film(n, c);
+            total_beta += film * du;
+            total_gamma += film * du_xhat;
+            if (scale) {
+                dscale[n * C + c] = static_cast<float>(gamma[c] * du_xhat + beta[c] * du);
+                dshift[n * C + c] = static_cast<float>(du);
+            }
         }
         dbeta[c] = static_cast<float>(total_beta);
         dgamma[c] = static_cast<float>(total_gamma);

@@ -43,47 +43,45 @@ struct AdamW {
 
 using Shape = const int64_t;
 
-#define TINYDIFF_KERNELS(K)                                                                                           \
-    K(linear_forward, (const float* x, const float* w, const float* b, float* y, Shape M, Shape C, Shape O))          \
-    K(linear_backward,                                                                                                \
-      (const float* dy, const float* x, const float* w, float* dx, float* dw, float* db, Shape M, Shape C, Shape O))  \
-    K(conv2d_forward,                                                                                                 \
-      (const float* x, const float* w, const float* b, const float* add, Add kind, float* y, const Conv& conv))       \
-    K(conv2d_backward, (const float* dy, const float* x, const float* w, float* dx, float* dw, float* db,             \
-                        float* dtime_shift, const Conv& conv))                                                        \
-    K(group_norm_forward, (const float* x, const float* gamma, const float* beta, float* y, float* mean, float* rstd, \
-                           const GroupNorm& norm))                                                                    \
-    K(group_norm_backward,                                                                                            \
-      (const float* dy, const float* x, const float* gamma, const float* beta, const float* mean, const float* rstd,  \
-       const float* add, float* dx, float* dgamma, float* dbeta, const GroupNorm& norm))                              \
-    K(silu_forward, (const float* x, float* y, Shape count))                                                          \
-    K(silu_backward, (const float* dy, const float* x, float* dx, Shape count))                                       \
-    K(attention_forward,                                                                                              \
-      (const float* q, const float* k, const float* v, float* y, float* lse, const Attention& attention))             \
-    K(attention_backward, (const float* dy, const float* q, const float* k, const float* v, const float* y,           \
-                           const float* lse, float* dq, float* dk, float* dv, const Attention& attention))            \
-    K(upsample2x_forward, (const float* x, float* y, Shape N, Shape H, Shape W, Shape C))                             \
-    K(upsample2x_backward, (const float* dy, float* dx, Shape N, Shape H, Shape W, Shape C))                          \
-    K(concat_forward, (const float* a, const float* b, float* y, Shape pixels, Shape A, Shape B))                     \
-    K(concat_backward, (const float* dy, float* da, float* db, Shape pixels, Shape A, Shape B))                       \
-    K(class_embedding_forward, (const float* table, const int64_t* labels, float* y, Shape N, Shape E))               \
-    K(class_embedding_backward, (const float* dy, const int64_t* labels, float* dtable, Shape N, Shape K, Shape E))   \
-    K(timestep_embedding_forward, (const float* step, float* y, Shape N, Shape half))                                 \
-    K(film_forward, (const float* x, const float* scale, const float* shift, float* y, Shape N, Shape HW, Shape C))   \
-    K(film_backward, (const float* dy, const float* x, const float* scale, float* dx, float* dscale, float* dshift,   \
-                      Shape N, Shape HW, Shape C))                                                                    \
-    K(mse_loss_forward,                                                                                               \
-      (const float* prediction, const float* target, const float* weight, float* loss, Shape N, Shape M))             \
-    K(mse_loss_backward, (float dloss, const float* prediction, const float* target, const float* weight,             \
-                          float* dprediction, float* dtarget, float* dweight, Shape N, Shape M))                      \
-    K(philox_bits,                                                                                                    \
-      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, uint32_t* y, Shape N, Shape M))         \
-    K(philox_uniform,                                                                                                 \
-      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))            \
-    K(philox_normal,                                                                                                  \
-      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))            \
-    K(global_norm_forward, (const float* grads, float* norm, Shape P))                                                \
-    K(adamw_forward, (float* params, const float* grads, float* mean, float* mean_square, float* average, Shape P,    \
+#define TINYDIFF_KERNELS(K)                                                                                            \
+    K(linear_forward, (const float* x, const float* w, const float* b, float* y, Shape M, Shape C, Shape O))           \
+    K(linear_backward,                                                                                                 \
+      (const float* dy, const float* x, const float* w, float* dx, float* dw, float* db, Shape M, Shape C, Shape O))   \
+    K(conv2d_forward,                                                                                                  \
+      (const float* x, const float* w, const float* b, const float* add, Add kind, float* y, const Conv& conv))        \
+    K(conv2d_backward, (const float* dy, const float* x, const float* w, float* dx, float* dw, float* db,              \
+                        float* dtime_shift, const Conv& conv))                                                         \
+    K(group_norm_forward, (const float* x, const float* gamma, const float* beta, const float* scale,                  \
+                           const float* shift, float* y, float* mean, float* rstd, const GroupNorm& norm))             \
+    K(group_norm_backward,                                                                                             \
+      (const float* dy, const float* x, const float* gamma, const float* beta, const float* scale, const float* shift, \
+       const float* mean, const float* rstd, const float* add, float* dx, float* dgamma, float* dbeta, float* dscale,  \
+       float* dshift, const GroupNorm& norm))                                                                          \
+    K(silu_forward, (const float* x, float* y, Shape count))                                                           \
+    K(silu_backward, (const float* dy, const float* x, float* dx, Shape count))                                        \
+    K(attention_forward,                                                                                               \
+      (const float* q, const float* k, const float* v, float* y, float* lse, const Attention& attention))              \
+    K(attention_backward, (const float* dy, const float* q, const float* k, const float* v, const float* y,            \
+                           const float* lse, float* dq, float* dk, float* dv, const Attention& attention))             \
+    K(upsample2x_forward, (const float* x, float* y, Shape N, Shape H, Shape W, Shape C))                              \
+    K(upsample2x_backward, (const float* dy, float* dx, Shape N, Shape H, Shape W, Shape C))                           \
+    K(concat_forward, (const float* a, const float* b, float* y, Shape pixels, Shape A, Shape B))                      \
+    K(concat_backward, (const float* dy, float* da, float* db, Shape pixels, Shape A, Shape B))                        \
+    K(class_embedding_forward, (const float* table, const int64_t* labels, float* y, Shape N, Shape E))                \
+    K(class_embedding_backward, (const float* dy, const int64_t* labels, float* dtable, Shape N, Shape K, Shape E))    \
+    K(timestep_embedding_forward, (const float* step, float* y, Shape N, Shape half))                                  \
+    K(mse_loss_forward,                                                                                                \
+      (const float* prediction, const float* target, const float* weight, float* loss, Shape N, Shape M))              \
+    K(mse_loss_backward, (float dloss, const float* prediction, const float* target, const float* weight,              \
+                          float* dprediction, float* dtarget, float* dweight, Shape N, Shape M))                       \
+    K(philox_bits,                                                                                                     \
+      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, uint32_t* y, Shape N, Shape M))          \
+    K(philox_uniform,                                                                                                  \
+      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))             \
+    K(philox_normal,                                                                                                   \
+      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))             \
+    K(global_norm_forward, (const float* grads, float* norm, Shape P))                                                 \
+    K(adamw_forward, (float* params, const float* grads, float* mean, float* mean_square, float* average, Shape P,     \
                       const AdamW& options))
 
 struct Kernels {

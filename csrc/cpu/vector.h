@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #define TINYDIFF_BEGIN   \
     namespace tinydiff { \
@@ -79,6 +80,27 @@ inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
 
 // d/dx of x sigmoid(x), given s = sigmoid(x)
 inline Vec silu_slope(Vec x, Vec s) { return s * (1.0f + x * (1.0f - s)); }
+
+// Several vectors of neighbouring channels, of which ``channels`` are there: how the memory-bound kernels take a pixel.
+constexpr int COLUMNS = 4;
+
+template <int V>
+inline void load_columns(Vec (&to)[V], const float* p, int64_t channels) {
+    for (int j = 0; j < V; ++j) to[j] = load_part(p + j * W, channels - j * W);
+}
+
+template <int V>
+inline void store_columns(float* p, const Vec (&from)[V], int64_t channels) {
+    for (int j = 0; j < V; ++j) store_part(p + j * W, from[j], channels - j * W);
+}
+
+// body(c, channels, vectors) from c = 0 on for all C channels, COLUMNS vectors at a time, then one
+template <class Body>
+inline void over_channels(int64_t C, const Body& body) {
+    int64_t c = 0;
+    for (; c + COLUMNS * W <= C; c += COLUMNS * W) body(c, COLUMNS * W, std::integral_constant<int, COLUMNS>());
+    for (; c < C; c += W) body(c, C - c, std::integral_constant<int, 1>());
+}
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }

@@ -56,17 +56,19 @@ def filter_fits(sizes):
     return sizes["H"] + total >= sizes["R"] and sizes["W"] + total >= sizes["S"]
 
 
-def group_norm(rng, N, H, W, groups, width, silu, mean=0):
+def group_norm(rng, N, H, W, groups, width, silu, film=False, mean=0):
     C = groups * width
     x = floats(rng, N, H, W, C)
     x += mean
-    return [x, floats(rng, C), floats(rng, C)], {"groups": groups, "silu": silu}
+    scale_and_shift = [floats(rng, N, C), floats(rng, N, C)] if film else [None, None]
+    return [x, floats(rng, C), floats(rng, C), *scale_and_shift], {"groups": groups, "silu": silu}
 
 
 def group_norm_entering(truth, inputs, dy, cache):
     """dx cancels in a group of one value (all of it) or of two (to within eps)."""
-    _, gamma, _ = inputs
-    return [0, cache.rstd.max() * np.abs(gamma).max() * np.abs(dy).max(), 0, 0]
+    _, gamma, _, scale, _ = inputs
+    slope = np.abs(gamma).max() * (1 if scale is None else np.abs(1 + scale).max())
+    return [0, cache.rstd.max() * slope * np.abs(dy).max(), 0, 0, 0, 0]
 
 
 def silu(rng, shape, scale=1):
@@ -104,10 +106,6 @@ def timestep_embedding(rng, N, half):
     step = floats(rng, N)
     step[...] = rng.choice([rng.uniform(0, 1000, N), rng.integers(0, 1000, N)])
     return [step], {"width": 2 * half}
-
-
-def film(rng, N, H, W, C):
-    return [floats(rng, N, H, W, C), floats(rng, N, C), floats(rng, N, C)], {}
 
 
 def mse_loss(rng, shape, weighted=True):
@@ -186,7 +184,14 @@ ROWS = {
     ),
     "group_norm": Row(
         group_norm,
-        sizes(**images, groups=size(5), width=width, silu=st.booleans(), mean=st.sampled_from([0, 0, 30, 1000])),
+        sizes(
+            **images,
+            groups=size(5),
+            width=width,
+            silu=st.booleans(),
+            film=st.booleans(),
+            mean=st.sampled_from([0, 0, 30, 1000]),
+        ),
         [
             dict(N=1, H=1, W=1, groups=3, width=1, silu=False),  # groups of one value
             dict(N=1, H=1, W=2, groups=2, width=1, silu=True),  # and of two
@@ -196,6 +201,9 @@ ROWS = {
             dict(N=3, H=14, W=14, groups=32, width=4, silu=True),
             dict(N=2, H=7, W=7, groups=32, width=8, silu=True, mean=30),
             dict(N=2, H=5, W=7, groups=4, width=12, silu=False),
+            dict(N=5, H=14, W=14, groups=8, width=8, silu=True, film=True),
+            dict(N=1, H=7, W=7, groups=8, width=16, silu=True, film=True),
+            dict(N=2, H=1, W=1, groups=3, width=5, silu=False, film=True),
         ],
         entering=group_norm_entering,
     ),
@@ -239,11 +247,6 @@ ROWS = {
         sizes(N=size(9), half=width),
         [dict(N=1, half=1), dict(N=256, half=64)],
         rivals=0,  # a step is exact: what moving it does is not what a kernel may do
-    ),
-    "film": Row(
-        film,
-        sizes(**images, C=width),
-        [dict(N=1, H=1, W=1, C=1), dict(N=3, H=28, W=28, C=64), dict(N=2, H=7, W=9, C=61)],
     ),
     "mse_loss": Row(
         mse_loss,

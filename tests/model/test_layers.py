@@ -17,9 +17,11 @@ def test_conv2d():
 
 
 @pytest.mark.parametrize("silu", [False, True])
-def test_group_norm(silu):
+@pytest.mark.parametrize("film", [False, True])
+def test_group_norm(silu, film):
     layer, parameters = make(lambda p: GroupNorm(p, "norm", 4, 2, 1e-5, silu=silu))
-    check(layer, parameters, {"x": normal(0, 2, 3, 3, 4)})
+    scale, shift = (normal(1, 2, 4), normal(2, 2, 4)) if film else (None, None)
+    check(layer, parameters, {"x": normal(0, 2, 3, 3, 4), "scale": scale, "shift": shift})
 
 
 def test_class_embedding():

@@ -11,13 +11,15 @@ CASES = {
     # op: inputs, options
     "linear": ([normal(0, 2, 3), normal(1, 3, 4), normal(2, 4)], {}),
     "conv2d": ([normal(0, 2, 4, 4, 3), normal(1, 3, 3, 3, 2), normal(2, 2), normal(3, 2, 4, 4, 2)], {"padding": 1}),
-    "group_norm": ([normal(0, 2, 3, 3, 4), normal(1, 4), normal(2, 4)], {"groups": 2, "silu": True}),
+    "group_norm": (
+        [normal(0, 2, 3, 3, 4), normal(1, 4), normal(2, 4), normal(3, 2, 4), normal(4, 2, 4)],
+        {"groups": 2, "silu": True},
+    ),
     "silu": ([normal(0, 2, 3)], {}),
     "attention": ([normal(0, 2, 3, 2, 4), normal(1, 2, 5, 2, 4), normal(2, 2, 5, 2, 4)], {}),
     "upsample2x": ([normal(0, 2, 2, 3, 2)], {}),
     "concat": ([normal(0, 2, 2, 2, 1), normal(1, 2, 2, 2, 3)], {}),
     "class_embedding": ([normal(0, 3, 4), LABELS], {}),
-    "film": ([normal(0, 2, 3, 3, 2), normal(1, 2, 2), normal(2, 2, 2)], {}),
     "mse_loss": ([normal(0, 2, 3), normal(1, 2, 3), np.array([0.5, 2.0])], {}),
 }
 

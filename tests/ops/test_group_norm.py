@@ -13,27 +13,31 @@ from tinydiff.ops import group_norm, silu
     W=st.integers(1, 4),
     groups=st.integers(1, 3),
     width=st.integers(1, 3),
+    film=st.booleans(),
     fused=st.booleans(),
     mean=st.sampled_from([0.0, 0.0, 30.0]),
     seed=seeds,
 )
-@example(1, 1, 1, 2, 2, True, 0.0, 0)  # one pixel
-@example(2, 2, 2, 1, 1, False, 0.0, 0)  # one channel, one group
-def test_gradient(N, H, W, groups, width, fused, mean, seed):
+@example(1, 1, 1, 2, 2, True, True, 0.0, 0)  # one pixel
+@example(2, 2, 2, 1, 1, False, False, 0.0, 0)  # one channel, one group
+def test_gradient(N, H, W, groups, width, film, fused, mean, seed):
     C = groups * width
-    x, gamma, beta = normal(seed, N, H, W, C) + mean, normal(seed + 1, C), normal(seed + 2, C)
+    inputs = {"x": normal(seed, N, H, W, C) + mean, "gamma": normal(seed + 1, C), "beta": normal(seed + 2, C)}
+    inputs |= {"scale": normal(seed + 3, N, C) if film else None, "shift": normal(seed + 4, N, C) if film else None}
     # a large eps where a group has few values: their variance may otherwise be close to 0, where the
     # function bends too sharply for finite differences
     options = {"groups": groups, "silu": fused, "eps": 1e-5 if H * W * width > 4 else 0.1}
-    check_op(group_norm, {"x": x, "gamma": gamma, "beta": beta}, options, seed=seed)
+    check_op(group_norm, inputs, options, seed=seed)
 
-    split = x.reshape(N, H, W, groups, width)
+    split = inputs["x"].reshape(N, H, W, groups, width)
     centred = split - split.mean(axis=(1, 2, 4), keepdims=True)
     expected = centred / np.sqrt(np.mean(centred**2, axis=(1, 2, 4), keepdims=True) + options["eps"])
-    expected = expected.reshape(x.shape) * gamma + beta
+    expected = expected.reshape(N, H, W, C) * inputs["gamma"] + inputs["beta"]
+    if film:
+        expected = expected * (1 + inputs["scale"])[:, None, None] + inputs["shift"][:, None, None]
     if fused:
         expected = silu.forward(expected)[0]
-    assert_close(group_norm.forward(x, gamma, beta, **options)[0], expected)
+    assert_close(group_norm.forward(*inputs.values(), **options)[0], expected)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +46,19 @@ def test_gradient(N, H, W, groups, width, fused, mean, seed):
         ("    dx -= through_mean\n", ""),
         ("    dx -= xhat\n", ""),
         ("    dx *= rstd_NC\n", ""),
-        ("dxhat = du * gamma", "dxhat = du.copy()"),
-        ("dy * silu_op.slope(gamma * xhat + beta)", "dy"),
-        ("du_xhat.sum(axis=0)", "du_xhat[0]"),
-        ("du_sum.sum(axis=0)", "du_sum[0]"),
+        ("dxhat = dh * gamma", "dxhat = dh.copy()"),
+        ("dy * silu_op.slope(_affine(xhat.copy(), cache))", "dy"),
+        ("dh_xhat.sum(axis=0)", "dh_xhat[0]"),
+        ("dh_sum.sum(axis=0)", "dh_sum[0]"),
+        ("gamma * du_xhat + beta * du_sum", "gamma * du_xhat"),
+        ("dshift = du_sum", "dshift = 2 * du_sum"),
+        ("dh = du * (1 + scale)[:, None, None]", "dh = du"),
+        ("(1 + scale) * du_xhat, (1 + scale) * du_sum", "du_xhat, du_sum"),
     ],
 )
 def test_a_dropped_term_is_caught(line, replacement):
     inputs = {"x": normal(0, 2, 3, 3, 4), "gamma": normal(1, 4), "beta": normal(2, 4)}
+    inputs |= {"scale": normal(3, 2, 4), "shift": normal(4, 2, 4)}
     assert_caught(group_norm, inputs, {"groups": 2, "silu": True}, line, replacement)
 
 
@@ -74,6 +83,16 @@ def test_a_large_mean_costs_no_more_digits_than_float32_has():
 def test_bad_options(backend, options, message):
     with pytest.raises(ValueError, match=message):
         backend.group_norm.forward(ones(1, 2, 2, 4), ones(4), ones(4), **options)
+
+
+def test_scale_and_shift_come_together(backend):
+    x, gamma = ones(1, 2, 2, 4), ones(4)
+    with pytest.raises(ValueError, match="scale and shift must be given together"):
+        backend.group_norm.forward(x, gamma, gamma, ones(1, 4), groups=1)
+    with pytest.raises(
+        ValueError, match=r"shift must have shape \(N, C\) with N = 1 from x, C = 4 from x, got \(2, 4\)"
+    ):
+        backend.group_norm.forward(x, gamma, gamma, ones(1, 4), ones(2, 4), groups=1)
 
 
 def test_bad_shapes(backend):

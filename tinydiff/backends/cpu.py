@@ -87,9 +87,9 @@ class group_norm:
     Cache = ops.group_norm.Cache
 
     @staticmethod
-    def forward(x, gamma, beta, *, groups, eps=1e-5, silu=False):
-        y, mean, rstd = _cpu.group_norm_forward(x, gamma, beta, groups, eps, silu)
-        return y, group_norm.Cache(x, gamma, beta, mean, rstd, silu)
+    def forward(x, gamma, beta, scale=None, shift=None, *, groups, eps=1e-5, silu=False):
+        y, mean, rstd = _cpu.group_norm_forward(x, gamma, beta, scale, shift, groups, eps, silu)
+        return y, group_norm.Cache(x, gamma, beta, scale, shift, mean, rstd, silu)
 
     @staticmethod
     def backward(dy, cache, add=None, into=(None, None)):
@@ -166,18 +166,6 @@ class timestep_embedding:
     @staticmethod
     def forward(step, *, width):
         return _cpu.timestep_embedding_forward(step, width)
-
-
-class film:
-    Cache = ops.film.Cache
-
-    @staticmethod
-    def forward(x, scale, shift):
-        return _cpu.film_forward(x, scale, shift), film.Cache(x, scale)
-
-    @staticmethod
-    def backward(dy, cache):
-        return _cpu.film_backward(dy, *cache)
 
 
 class mse_loss:
@@ -257,7 +245,6 @@ OPS = (
     concat,
     class_embedding,
     timestep_embedding,
-    film,
     mse_loss,
     philox,
     global_norm,

@@ -56,4 +56,5 @@ class AttentionBlock:
         dtokens = self.to_v.backward(dv.reshape(tokens), cache.to_v)
         dtokens = dtokens + self.to_k.backward(dk.reshape(tokens), cache.to_k)
         dtokens = dtokens + self.to_q.backward(dq.reshape(tokens), cache.to_q)
-        return self.group_norm.backward(dtokens.reshape(dy.shape), cache.group_norm, add=dy)
+        dx, _, _ = self.group_norm.backward(dtokens.reshape(dy.shape), cache.group_norm, add=dy)
+        return dx

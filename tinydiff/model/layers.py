@@ -53,17 +53,19 @@ class GroupNorm:
         self.weight = parameters.add(f"{name}.weight", (C,), Constant(1.0))
         self.bias = parameters.add(f"{name}.bias", (C,), Constant(0.0))
 
-    def forward(self, x):
-        """x (N,H,W,C) -> y (N,H,W,C), cache."""
-        return self.op.forward(x, self.weight.value, self.bias.value, groups=self.groups, eps=self.eps, silu=self.silu)
+    def forward(self, x, scale=None, shift=None):
+        """x (N,H,W,C), scale and shift (N,C) of the samples or None -> y (N,H,W,C), cache."""
+        weight, bias = self.weight.value, self.bias.value
+        return self.op.forward(x, weight, bias, scale, shift, groups=self.groups, eps=self.eps, silu=self.silu)
 
     def again(self, cache):
         """The y of the forward that made this cache, computed once more, to the same bits."""
-        return self.forward(cache.x)[0]
+        return self.forward(cache.x, cache.scale, cache.shift)[0]
 
     def backward(self, dy, cache, add=None):
-        """dy (N,H,W,C) -> dx (N,H,W,C), plus ``add`` where given."""
-        return self.op.backward(dy, cache, add, into=(self.weight.grad, self.bias.grad))[0]
+        """dy (N,H,W,C) -> dx (N,H,W,C), plus ``add`` where given; dscale and dshift (N,C) or None."""
+        dx, _, _, dscale, dshift = self.op.backward(dy, cache, add, into=(self.weight.grad, self.bias.grad))
+        return dx, dscale, dshift
 
 
 class ClassEmbedding:

@@ -12,8 +12,6 @@ class Cache(NamedTuple):
     time_emb_proj: Any
     conv1: Any  # without its x: the output of norm1 is made again, which costs little and saves its memory
     norm2: Any
-    film: Any  # None unless the time enters by scale and shift
-    silu: Any  # likewise: otherwise SiLU is fused into norm2
     conv2: Any  # without its x, like conv1
     conv_shortcut: Any  # None where C = O: the shortcut is x itself
 
@@ -34,52 +32,41 @@ class ResBlock:
         self.norm1 = GroupNorm(parameters, f"{name}.norm1", C, groups, eps, silu=True)
         self.conv1 = Conv2d(parameters, f"{name}.conv1", C, O, 3, padding=1)
         self.time_emb_proj = Linear(parameters, f"{name}.time_emb_proj", E, 2 * O if film else O)
-        self.norm2 = GroupNorm(parameters, f"{name}.norm2", O, groups, eps, silu=not film)
+        self.norm2 = GroupNorm(parameters, f"{name}.norm2", O, groups, eps, silu=True)
         self.conv2 = Conv2d(parameters, f"{name}.conv2", O, O, 3, padding=1, zero=True)
         self.conv_shortcut = Conv2d(parameters, f"{name}.conv_shortcut", C, O, 1) if C != O else None
 
     def forward(self, x, time):
         """x (N,H,W,C), time (N,E) -> y (N,H,W,O), cache."""
-        film = silu = conv_shortcut = None
         h, norm1 = self.norm1.forward(x)
         modulation, time_emb_proj = self.time_emb_proj.forward(time)  # (N, O), or (N, 2 O) with film
         if self.film:
             scale, shift = modulation[:, : self.O].copy(), modulation[:, self.O :].copy()
             h, conv1 = self.conv1.forward(h)
-            h, norm2 = self.norm2.forward(h)
-            h, film = self.backend.film.forward(h, scale, shift)
-            h, silu = self.backend.silu.forward(h)
+            h, norm2 = self.norm2.forward(h, scale, shift)
         else:
             h, conv1 = self.conv1.forward(h, add=modulation[:, None, None])
             h, norm2 = self.norm2.forward(h)
-        residual = x
+        residual, conv_shortcut = x, None
         if self.conv_shortcut:
             residual, conv_shortcut = self.conv_shortcut.forward(x)
         y, conv2 = self.conv2.forward(h, add=residual)
         conv1, conv2 = conv1._replace(x=None), conv2._replace(x=None)
-        return y, Cache(norm1, time_emb_proj, conv1, norm2, film, silu, conv2, conv_shortcut)
+        return y, Cache(norm1, time_emb_proj, conv1, norm2, conv2, conv_shortcut)
 
     def backward(self, dy, cache):
         """dy (N,H,W,O) -> dx (N,H,W,C), dtime (N,E)."""
-        if self.film:
-            h, _ = self.backend.silu.forward(cache.silu.x)
-        else:
-            h = self.norm2.again(cache.norm2)
-        dh, dresidual = self.conv2.backward(dy, cache.conv2._replace(x=h))
+        dh, dresidual = self.conv2.backward(dy, cache.conv2._replace(x=self.norm2.again(cache.norm2)))
         dx_shortcut = dresidual
         if self.conv_shortcut:
             dx_shortcut, _ = self.conv_shortcut.backward(dresidual, cache.conv_shortcut)
+        dh, dscale, dshift = self.norm2.backward(dh, cache.norm2)
+        dh, dadd = self.conv1.backward(dh, cache.conv1._replace(x=self.norm1.again(cache.norm1)))
         if self.film:
-            dh = self.backend.silu.backward(dh, cache.silu)
-            dh, dscale, dshift = self.backend.film.backward(dh, cache.film)
-            dh = self.norm2.backward(dh, cache.norm2)
-            dh, _ = self.conv1.backward(dh, cache.conv1._replace(x=self.norm1.again(cache.norm1)))
             dmodulation = self.backend.empty((len(dy), 2 * self.O), dy.dtype)
             dmodulation[:, : self.O], dmodulation[:, self.O :] = dscale, dshift
         else:
-            dh = self.norm2.backward(dh, cache.norm2)
-            dh, dmodulation = self.conv1.backward(dh, cache.conv1._replace(x=self.norm1.again(cache.norm1)))
-            dmodulation = dmodulation.reshape(len(dy), self.O)
+            dmodulation = dadd.reshape(len(dy), self.O)
         dtime = self.time_emb_proj.backward(dmodulation, cache.time_emb_proj)
-        dx = self.norm1.backward(dh, cache.norm1, add=dx_shortcut)
+        dx, _, _ = self.norm1.backward(dh, cache.norm1, add=dx_shortcut)
         return dx, dtime

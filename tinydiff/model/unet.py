@@ -227,7 +227,7 @@ class UNet:
         is kept as a skip; time enters every block), the backward adds the gradients of both uses.
         """
         dh, _ = self.conv_out.backward(dy, cache.conv_out)
-        dh = self.conv_norm_out.backward(dh, cache.conv_norm_out)
+        dh, _, _ = self.conv_norm_out.backward(dh, cache.conv_norm_out)
         dtime, dskips = 0, []
 
         up = reversed(cache.up)
