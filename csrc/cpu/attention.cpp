@@ -14,45 +14,29 @@ namespace {
 
 constexpr int64_t ROWS = 4 * MR;
 
-// Panels of a head's keys or values, (M, D) with rows ``stride`` apart: as they are, or transposed to (D, M).
-void pack(const float* rows, int64_t stride, const Panels& panels, float* packed) {
+// All panels of a head's keys or values, (M, D) with rows ``stride`` apart: as they are, or transposed to (D, M).
+void pack_all(const float* rows, int64_t stride, const Panels& panels, float* packed) {
     for (int64_t panel = 0; panel < panels.count(); ++panel)
-        for (int64_t k = 0; k < panels.K; ++k)
-            for (int64_t j = 0; j < NR; j += W) {
-                const int64_t column = panel * NR + j;
-                const Vec v = column < panels.O ? load_part(rows + k * stride + column, panels.O - column) : Vec{};
-                store(packed + panels.start(panel) + k * NR + j, v);
-            }
+        pack(rows, stride, panels, panel, packed + panels.start(panel));
 }
 
-void pack_transposed(const float* rows, int64_t stride, const Panels& panels, float* packed) {
+void pack_all_transposed(const float* rows, int64_t stride, const Panels& panels, float* packed) {
     for (int64_t panel = 0; panel < panels.count(); ++panel)
-        for (int64_t j = 0; j < NR; ++j)
-            for (int64_t k = 0; k < panels.K; ++k)
-                packed[panels.start(panel) + k * NR + j] =
-                    panel * NR + j < panels.O ? rows[(panel * NR + j) * stride + k] : 0.0f;
+        pack_transposed(rows, stride, panels.K, panels.O, panel, packed + panels.start(panel));
 }
 
 // y (rows, ldy) = a (rows, lda) times the packed matrix; y has room for whole vectors
 void product(const float* a, int64_t lda, int64_t rows, const Panels& panels, const float* packed, float* y,
              int64_t ldy) {
-    const RowGroups groups(rows);
     for (int64_t panel = 0; panel < panels.count(); ++panel)
-        for (int64_t g = 0; g < groups.count; ++g)
-            multiply(groups.size(g), panels.vectors(panel), a + groups.start(g) * lda, lda, panels.K,
-                     packed + panels.start(panel), NR, y + groups.start(g) * ldy + panel * NR, ldy);
+        multiply(rows, panels.vectors(panel), a, lda, panels.K, packed + panels.start(panel), NR, y + panel * NR, ldy);
 }
 
 // sum (K, ldb) += a^T b over ``rows`` rows, for K columns of a
 void add_transposed_product(const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, int64_t rows,
                             float* sum) {
-    const RowGroups groups(K);
-    for (int64_t o = 0; o < ldb; o += NR)
-        for (int64_t g = 0; g < groups.count; ++g) {
-            const Run run{a + groups.start(g), b + o, rows};
-            multiply_transposed(groups.size(g), static_cast<int>(smaller(NV, (ldb - o) / W)), &run, 1, lda, ldb,
-                                sum + groups.start(g) * ldb + o, ldb, true);
-        }
+    const Run run{a, b, rows};
+    multiply_transposed(K, ldb, &run, 1, lda, ldb, sum, ldb, true);
 }
 
 void copy_rows(const float* from, int64_t from_stride, int64_t rows, int64_t width, float factor, float* to,
@@ -90,8 +74,8 @@ void attention_forward(const float* q, const float* k, const float* v, float* y,
         const float* v_head = v + n * M * stride + a * D;
         Scratch packed_keys(keys.floats()), packed_values(values.floats());
         Scratch p(ROWS * width_M), q_rows(ROWS * width_D), mixed(ROWS * width_D);
-        pack_transposed(k_head, stride, keys, packed_keys);
-        pack(v_head, stride, values, packed_values);
+        pack_all_transposed(k_head, stride, keys, packed_keys);
+        pack_all(v_head, stride, values, packed_values);
 
         for (int64_t first = 0; first < L; first += ROWS) {
             const int64_t rows = smaller(ROWS, L - first);
@@ -132,9 +116,9 @@ void attention_backward(const float* dy, const float* q, const float* k, const f
         Scratch p(ROWS * width_M), dp(ROWS * width_M), rows_D(2 * ROWS * width_D), sums(2 * M * width_D);
         float *q_rows = rows_D, *dy_rows = rows_D + ROWS * width_D;
         float *dk_sum = sums, *dv_sum = sums + M * width_D;
-        pack_transposed(k + tokens, stride, keys_transposed, packed_k_transposed);
-        pack_transposed(v + tokens, stride, values_transposed, packed_v_transposed);
-        pack(k + tokens, stride, keys, packed_k);
+        pack_all_transposed(k + tokens, stride, keys_transposed, packed_k_transposed);
+        pack_all_transposed(v + tokens, stride, values_transposed, packed_v_transposed);
+        pack_all(k + tokens, stride, keys, packed_k);
         std::memset(sums, 0, sizeof(float) * 2 * M * width_D);
 
         for (int64_t first = 0; first < L; first += ROWS) {

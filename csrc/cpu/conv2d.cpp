@@ -28,27 +28,6 @@ constexpr int64_t ROWS_AT_ONCE = 128;      // of a panel
 constexpr int64_t MAX_SLICES = 16;         // partial weight gradients ...
 constexpr int64_t SLICE_FLOATS = 4 << 20;  // ... and the most memory they may take together, in floats
 
-// w (R,S,C,O) -> panels over O of rows (r, s, c)
-void pack(const float* w, const Panels& panels, int64_t panel, float* packed) {
-    const int64_t width = panels.width(panel);
-    float* row = packed;
-    for (int64_t k = 0; k < panels.K; ++k, row += NR)
-        for (int j = 0; j < NV; ++j)
-            store(row + j * W, j * W < width ? load_part(w + k * panels.O + panel * NR + j * W, width - j * W) : Vec{});
-}
-
-// w (R,S,C,O) -> panels over C of rows (r, s, o)
-void pack_transposed(const float* w, int64_t taps, int64_t C, int64_t O, const Panels& panels, int64_t panel,
-                     float* packed) {
-    const int64_t width = panels.width(panel);
-    for (int64_t tap = 0; tap < taps; ++tap)
-        for (int64_t j = 0; j < NR; ++j) {
-            const float* column = w + (tap * C + panel * NR + j) * O;
-            float* to = packed + tap * O * NR + j;
-            for (int64_t o = 0; o < O; ++o) to[o * NR] = j < width ? column[o] : 0.0f;
-        }
-}
-
 // 1x1, stride 1, no padding: pixel m of y needs pixel m of x alone
 bool is_flat(const Conv& conv) {
     return conv.R == 1 && conv.S == 1 && conv.stride == 1 && conv.before == 0 && conv.H_out == conv.H &&
@@ -87,7 +66,8 @@ void product(int64_t pixels, const Rows& a, int64_t segments, const int64_t* fir
     const int64_t panel_tasks = ceil_div(panels.count(), panels_per_task);
     parallel_for(blocks * panel_tasks, [&](int64_t task) {
         const int64_t first = task / panel_tasks * BLOCK_PIXELS;
-        const RowGroups groups(smaller(BLOCK_PIXELS, pixels - first));
+        const int64_t count = smaller(BLOCK_PIXELS, pixels - first);
+        const RowGroups groups(count);
         Scratch pointers(dense ? 0 : (groups.count * MR + 1) * segments * 2);  // a pointer is two floats
         const float** rows = reinterpret_cast<const float**>(static_cast<float*>(pointers));
         const float** b = rows + groups.count * segments * MR;
@@ -105,10 +85,8 @@ void product(int64_t pixels, const Rows& a, int64_t segments, const int64_t* fir
             const int vectors = panels.vectors(panel);
             if constexpr (dense) {
                 for (int64_t k = 0; k < K; k += ROWS_AT_ONCE)
-                    for (int64_t g = 0; g < groups.count; ++g)
-                        multiply(groups.size(g), vectors, a.rows + (first + groups.start(g)) * K + k, K,
-                                 smaller(ROWS_AT_ONCE, K - k), from + k * ldb, ldb, sums + groups.start(g) * NR, NR,
-                                 k > 0);
+                    multiply(count, vectors, a.rows + first * K + k, K, smaller(ROWS_AT_ONCE, K - k), from + k * ldb,
+                             ldb, sums, NR, k > 0);
             } else {
                 const int64_t at_once = larger(1, ROWS_AT_ONCE / K);
                 for (int64_t s = 0; s < segments; ++s) b[s] = from + first_row[s] * ldb;
@@ -118,7 +96,7 @@ void product(int64_t pixels, const Rows& a, int64_t segments, const int64_t* fir
                                           rows + (g * segments + s) * MR, b + s, K, ldb, sums + groups.start(g) * NR,
                                           NR, s > 0);
             }
-            for (int64_t m = 0; m < smaller(BLOCK_PIXELS, pixels - first); ++m)
+            for (int64_t m = 0; m < count; ++m)
                 for (int j = 0; j < vectors; ++j)
                     store_vector(first + m, panel * NR + j * W, load(sums + m * NR + j * W));
         }
@@ -149,7 +127,7 @@ struct UnderTaps {
 void correlate(const float* x, const float* w, const Epilogue& epilogue, const Conv& conv) {
     const int64_t taps = conv.R * conv.S, pixels = conv.N * conv.H_out * conv.W_out;
     const Panels panels{taps * conv.C, conv.O};
-    auto pack_panel = [&](int64_t panel, float* to) { pack(w, panels, panel, to); };
+    auto pack_panel = [&](int64_t panel, float* to) { pack(w, conv.O, panels, panel, to); };
     auto finish = [&](int64_t pixel, int64_t o, Vec result) { epilogue.pixel(pixel).finish(o, result); };
     if (is_flat(conv)) {
         product(pixels, Dense{x}, 1, nullptr, conv.C, Matrix{panels, w}, pack_panel, finish);
@@ -196,8 +174,9 @@ struct ReachedFrom {
 void input_gradient(const float* dy, const float* w, float* dx, const Conv& conv) {
     const int64_t all_taps = conv.R * conv.S, stride = conv.stride;
     const Panels panels{all_taps * conv.O, conv.C};
-    auto pack_panel = [&](int64_t panel, float* to) {
-        pack_transposed(w, all_taps, conv.C, conv.O, panels, panel, to);
+    auto pack_panel = [&](int64_t panel, float* to) {  // rows (r, s, o), columns c
+        for (int64_t tap = 0; tap < all_taps; ++tap)
+            pack_transposed(w + tap * conv.C * conv.O, conv.O, conv.O, conv.C, panel, to + tap * conv.O * NR);
     };
     if (is_flat(conv)) {
         product(conv.N * conv.H * conv.W, Dense{dy}, 1, nullptr, conv.O, Matrix{panels, nullptr}, pack_panel,
@@ -281,7 +260,6 @@ void weight_gradient(const float* dy, const float* x, float* dw, const Conv& con
         Scratch padded(ldy == O ? 0 : at_once * stretches.length() * ldy);
         Scratch memory(at_once * sizeof(Run) / sizeof(float));
         Run* runs = reinterpret_cast<Run*>(static_cast<float*>(memory));
-        const RowGroups groups(C);
         const int64_t first_round = slice * rounds / slices, last_round = (slice + 1) * rounds / slices;
         for (int64_t round = first_round; round < last_round; ++round) {
             const int64_t first = round * at_once, last = smaller(first + at_once, stretches.count());
@@ -301,21 +279,8 @@ void weight_gradient(const float* dy, const float* x, float* dw, const Conv& con
                     const Run run = stretches.run(each, tap / conv.S, tap % conv.S, x, stretch_dy, ldy);
                     if (run.length > 0) runs[count++] = run;
                 }
-                for (int64_t o = 0; o < ldy; o += NR) {
-                    for (int64_t r = 0; r < count; ++r) runs[r].b += o;
-                    const int vectors = static_cast<int>(smaller(NV, (ldy - o) / W));
-                    for (int64_t g = 0; g < groups.count; ++g) {
-                        const int64_t c = groups.start(g);
-                        const int64_t back = g == 0 ? 0 : c - groups.start(g - 1);
-                        for (int64_t r = 0; r < count; ++r) runs[r].a += back;
-                        multiply_transposed(groups.size(g), vectors, runs, count, conv.stride * C, ldy,
-                                            sum + (tap * C + c) * ldy + o, ldy, round > first_round);
-                    }
-                    for (int64_t r = 0; r < count; ++r) {
-                        runs[r].a -= groups.start(groups.count - 1);
-                        runs[r].b -= o;
-                    }
-                }
+                multiply_transposed(C, ldy, runs, count, conv.stride * C, ldy, sum + tap * C * ldy, ldy,
+                                    round > first_round);
             }
         }
     });

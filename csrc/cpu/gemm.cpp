@@ -61,11 +61,12 @@ struct Gathered {
 
 struct Transposed {
     template <int M, int V>
-    static void run(const Run* runs, int64_t count, int64_t lda, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
+    static void run(const Run* runs, int64_t count, int64_t first_row, int64_t first_column, int64_t lda, int64_t ldb,
+                    float* c, int64_t ldc, bool accumulate) {
         Vec acc[M][V] = {};
         if (accumulate) read(acc, c, ldc);
         for (int64_t r = 0; r < count; ++r) {
-            const float *a = runs[r].a, *b = runs[r].b;
+            const float *a = runs[r].a + first_row, *b = runs[r].b + first_column;
             for (int64_t k = 0; k < runs[r].length; ++k, a += lda, b += ldb)
                 outer_product(acc, [=](int i) { return a[i]; }, b);
         }
@@ -87,9 +88,12 @@ inline void dispatch(int rows, int vectors, Arguments... arguments) {
 
 }  // namespace
 
-void multiply(int rows, int vectors, const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c,
+void multiply(int64_t rows, int vectors, const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c,
               int64_t ldc, bool accumulate) {
-    dispatch<Strided, MR>(rows, vectors, a, lda, K, b, ldb, c, ldc, accumulate);
+    const RowGroups groups(rows);
+    for (int64_t g = 0; g < groups.count; ++g)
+        dispatch<Strided, MR>(groups.size(g), vectors, a + groups.start(g) * lda, lda, K, b, ldb,
+                              c + groups.start(g) * ldc, ldc, accumulate);
 }
 
 void multiply_gathered(int rows, int vectors, int64_t segments, const float* const* a, const float* const* b, int64_t K,
@@ -97,9 +101,29 @@ void multiply_gathered(int rows, int vectors, int64_t segments, const float* con
     dispatch<Gathered, MR>(rows, vectors, segments, a, b, K, ldb, c, ldc, accumulate);
 }
 
-void multiply_transposed(int rows, int vectors, const Run* runs, int64_t count, int64_t lda, int64_t ldb, float* c,
-                         int64_t ldc, bool accumulate) {
-    dispatch<Transposed, MR>(rows, vectors, runs, count, lda, ldb, c, ldc, accumulate);
+void multiply_transposed(int64_t rows, int64_t columns, const Run* runs, int64_t count, int64_t lda, int64_t ldb,
+                         float* c, int64_t ldc, bool accumulate) {
+    const RowGroups groups(rows);
+    for (int64_t o = 0; o < columns; o += NR)
+        for (int64_t g = 0; g < groups.count; ++g)
+            dispatch<Transposed, MR>(groups.size(g), static_cast<int>(smaller(NV, (columns - o) / W)), runs, count,
+                                     groups.start(g), o, lda, ldb, c + groups.start(g) * ldc + o, ldc, accumulate);
+}
+
+void pack(const float* matrix, int64_t stride, const Panels& panels, int64_t panel, float* packed) {
+    const int64_t width = panels.width(panel);
+    for (int64_t k = 0; k < panels.K; ++k)
+        for (int64_t j = 0; j < NR; j += W) {
+            const float* from = matrix + k * stride + panel * NR + j;
+            store(packed + k * NR + j, j < width ? load_part(from, width - j) : Vec{});
+        }
+}
+
+void pack_transposed(const float* matrix, int64_t stride, int64_t K, int64_t O, int64_t panel, float* packed) {
+    for (int64_t j = 0; j < NR; ++j) {
+        const int64_t o = panel * NR + j;
+        for (int64_t k = 0; k < K; ++k) packed[k * NR + j] = o < O ? matrix[o * stride + k] : 0.0f;
+    }
 }
 
 TINYDIFF_END

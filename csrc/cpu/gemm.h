@@ -18,12 +18,12 @@ constexpr int MR = 6;  // 16 registers: 12 accumulators
 constexpr int NV = 2;
 constexpr int NR = NV * W;
 
-// c[i, :] = or += sum_k a[i, k] b[k, :] for i < rows <= MR; the width of b and c is ``vectors`` <= NV vectors.
+// c[i, :] = or += sum_k a[i, k] b[k, :] for i < rows; the width of b and c is ``vectors`` <= NV vectors.
 //     a[i, k] at a + i lda + k,  b[k] at b + k ldb,  c[i] at c + i ldc
-void multiply(int rows, int vectors, const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c,
+void multiply(int64_t rows, int vectors, const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c,
               int64_t ldc, bool accumulate = false);
 
-// The same with rows of a that lie anywhere, in several segments of K values: a[s * MR + i] points to row i of
+// The same for rows <= MR that lie anywhere, in several segments of K values: a[s * MR + i] points to row i of
 // segment s, which meets the K rows of b[s].
 void multiply_gathered(int rows, int vectors, int64_t segments, const float* const* a, const float* const* b, int64_t K,
                        int64_t ldb, float* c, int64_t ldc, bool accumulate);
@@ -34,9 +34,10 @@ struct Run {
     int64_t length;
 };
 
-// c[i, :] = or += sum over runs and k < length of a[k, i] b[k, :]: a transposed.
-void multiply_transposed(int rows, int vectors, const Run* runs, int64_t count, int64_t lda, int64_t ldb, float* c,
-                         int64_t ldc, bool accumulate);
+// c[i, :] = or += sum over runs and k < length of a[k, i] b[k, :]: a transposed. b and c are ``columns`` wide, whole
+// vectors.
+void multiply_transposed(int64_t rows, int64_t columns, const Run* runs, int64_t count, int64_t lda, int64_t ldb,
+                         float* c, int64_t ldc, bool accumulate);
 
 // A matrix of K rows and O columns, cut into panels of NR columns: column o of row k is
 // data[(o / NR) * K * NR + k * NR + o % NR].
@@ -48,6 +49,13 @@ struct Panels {
     int64_t width(int64_t panel) const { return smaller(O - panel * NR, NR); }  // columns in it
     int vectors(int64_t panel) const { return static_cast<int>(ceil_div(width(panel), W)); }
 };
+
+// One panel of a matrix whose rows lie ``stride`` apart.
+void pack(const float* matrix, int64_t stride, const Panels& panels, int64_t panel, float* packed);
+
+// Likewise from the transposed matrix, whose columns lie ``stride`` apart: K rows of panel number ``panel``, for
+// columns that number O in all.
+void pack_transposed(const float* matrix, int64_t stride, int64_t K, int64_t O, int64_t panel, float* packed);
 
 // Rows in near-equal groups of at most MR: 49 rows as 10 + 10 + 10 + 10 + 9, not 12 + 12 + 12 + 12 + 1.
 struct RowGroups {

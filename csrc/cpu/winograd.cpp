@@ -133,15 +133,6 @@ void each_row(const Body& body) {
     }
 }
 
-// One point's product for some tiles and one panel: to[tile] = from[tile] panel.
-void multiply_panel(const float* from, int64_t tiles, int64_t C, int64_t width_in, const float* panel, int vectors,
-                    float* to, int64_t width_out) {
-    const RowGroups groups(tiles);
-    for (int64_t g = 0; g < groups.count; ++g)
-        multiply(groups.size(g), vectors, from + groups.start(g) * width_in, width_in, C, panel, NR,
-                 to + groups.start(g) * width_out, width_out);
-}
-
 template <int m>
 void correlate(const float* x, const float* w, const Epilogue& epilogue, const Conv& conv) {
     constexpr int points = Tiles<m>::points;
@@ -168,9 +159,9 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
                 input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in);
             for (int p = 0; p < points; ++p)
                 for (int64_t panel = 0; panel < panels.count(); ++panel)
-                    multiply_panel(in + p * stride_in, count, conv.C, width_in,
-                                   filters + p * panels.floats() + panels.start(panel), panels.vectors(panel),
-                                   out + p * stride_out + panel * NR, width_out);
+                    multiply(count, panels.vectors(panel), in + p * stride_in, width_in, conv.C,
+                             filters + p * panels.floats() + panels.start(panel), NR, out + p * stride_out + panel * NR,
+                             width_out);
             for (int64_t t = 0; t < count; ++t)
                 points_to_output(tiles, first + t, out + t * width_out, stride_out, 0, conv.O, epilogue, conv);
         });
@@ -189,8 +180,8 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
             each_row<m + 2>([&](auto row) {
                 filters_to_points<m, row>(w, panels, panel, filters, stride);
                 for (int p = row * (m + 2), j = 0; j < m + 2; ++p, ++j)
-                    multiply_panel(in + p * stride_in, count, conv.C, width_in, filters + j * stride,
-                                   panels.vectors(panel), out + p * stride_out, NR);
+                    multiply(count, panels.vectors(panel), in + p * stride_in, width_in, conv.C, filters + j * stride,
+                             NR, out + p * stride_out, NR);
             });
             for (int64_t t = 0; t < count; ++t)
                 points_to_output(tiles, first + t, out + t * NR, stride_out, panel * NR,
@@ -208,14 +199,9 @@ struct Block {
 // One point's part of the weight gradient for some tiles: sum = or += in^T upstream, for a block of channels.
 void multiply_points(const float* in, int64_t width_in, const float* upstream, int64_t width_out, int64_t tiles,
                      const Block& block, float* sum, bool accumulate) {
-    const RowGroups groups(block.last_c - block.first_c);
-    for (int64_t o = block.first_o; o < block.last_o; o += NR)
-        for (int64_t g = 0; g < groups.count; ++g) {
-            const Run run{in + block.first_c + groups.start(g), upstream + o, tiles};
-            const int vectors = static_cast<int>(smaller(NV, ceil_div(block.last_o - o, W)));
-            multiply_transposed(groups.size(g), vectors, &run, 1, width_in, width_out,
-                                sum + groups.start(g) * block.width + o - block.first_o, block.width, accumulate);
-        }
+    const Run run{in + block.first_c, upstream + block.first_o, tiles};
+    multiply_transposed(block.last_c - block.first_c, round_up(block.last_o - block.first_o, W), &run, 1, width_in,
+                        width_out, sum, block.width, accumulate);
 }
 
 // The weight gradient of a block from its sums; slices of them, ``slice_stride`` apart, are added in order.
