@@ -1,20 +1,23 @@
 #include "memory.h"
 
+#include <pthread.h>
+#include <sys/mman.h>
+
 #include <cstdlib>
-#include <list>
 #include <map>
 #include <mutex>
 #include <new>
+#include <set>
 #include <unordered_map>
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#endif
+#include <utility>
+#include <vector>
 
 namespace tinydiff {
 namespace {
 
 constexpr size_t LINE = 64;
+constexpr size_t HUGE_PAGE = 2 << 20;
+constexpr size_t REGION = 256 << 20;  // addresses asked for at once; memory stands behind those in use alone
 
 // Without recycling a block has exactly the size asked for and is gone once given back: so AddressSanitizer sees
 // whatever reaches beyond it, or comes too late (tests/kernels/test_sanitizers.py).
@@ -24,43 +27,51 @@ constexpr bool RECYCLING = false;
 constexpr bool RECYCLING = true;
 #endif
 
-struct Block {
-    size_t bytes;
-    void* memory;
-};
+size_t round_up(size_t bytes, size_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
 
+// Blocks are cut from a few large regions: the smallest free block that is large enough, the lowest of such, gives its
+// first part, and what is given back joins its free neighbours. So memory once touched serves arrays of any size, and a
+// steady state takes nothing from the system. Regions ask for huge pages: a kernel that writes dozens of streams at
+// once would else need an address translation for each.
 class Recycler {
    public:
     void* take(size_t bytes) {
-        if (RECYCLING) bytes = rounded(bytes);
+        bytes = round_up(bytes == 0 ? 1 : bytes, LINE);
         std::lock_guard<std::mutex> lock(mutex_);
-        void* memory;
-        auto found = free_by_size_.lower_bound(bytes);
-        if (found != free_by_size_.end() && found->first <= bytes + bytes / 4) {
-            bytes = found->first;
-            memory = found->second->memory;
-            free_by_age_.erase(found->second);
-            free_by_size_.erase(found);
-            state_.kept -= bytes;
-        } else {
-            memory = fresh(bytes);
+        auto found = by_size_.lower_bound({bytes, nullptr});
+        if (found == by_size_.end()) {
+            add_region(bytes);
+            found = by_size_.lower_bound({bytes, nullptr});
         }
-        in_use_[memory] = bytes;
+        const auto [size, start] = *found;
+        by_size_.erase(found);
+        by_address_.erase(start);
+        if (size > bytes) add_free(start + bytes, size - bytes);
+        in_use_.emplace(start, bytes);
         state_.in_use += bytes;
-        if (state_.in_use > most_in_use_) most_in_use_ = state_.in_use;
-        return memory;
+        touch(start + bytes);
+        return start;
     }
 
     void give(void* memory) {
         std::lock_guard<std::mutex> lock(mutex_);
-        auto found = in_use_.find(memory);
-        const size_t bytes = found->second;
+        const auto found = in_use_.find(memory);
+        char* start = static_cast<char*>(memory);
+        size_t size = found->second;
         in_use_.erase(found);
-        free_by_age_.push_back({bytes, memory});
-        free_by_size_.emplace(bytes, std::prev(free_by_age_.end()));
-        state_.in_use -= bytes;
-        state_.kept += bytes;
-        if (!RECYCLING) drop_oldest();
+        state_.in_use -= size;
+
+        const auto after = by_address_.lower_bound(start);
+        if (after != by_address_.end() && start + size == after->first) size += remove_free(after);
+        const auto next = by_address_.lower_bound(start);
+        if (next != by_address_.begin()) {
+            const auto before = std::prev(next);
+            if (before->first + before->second == start) {
+                start = before->first;
+                size += remove_free(before);
+            }
+        }
+        add_free(start, size);
     }
 
     void lock() { mutex_.lock(); }
@@ -68,48 +79,56 @@ class Recycler {
 
     MemoryState state() {
         std::lock_guard<std::mutex> lock(mutex_);
-        return state_;
+        size_t touched = 0;
+        for (const Region& region : regions_) touched += region.touched - region.start;
+        return {state_.in_use, touched - state_.in_use};
     }
 
    private:
-    using ByAge = std::list<Block>;
+    struct Region {
+        char *start, *touched, *end;  // no address from ``touched`` on was ever handed out
+    };
+    using ByAddress = std::map<char*, size_t>;
 
-    // Sizes in eighths of a power of two, so that arrays of about one size share blocks.
-    static size_t rounded(size_t bytes) {
-        size_t step = LINE;
-        while (step * 16 <= bytes) step *= 2;
-        return bytes == 0 ? LINE : (bytes + step - 1) / step * step;
+    void add_free(char* start, size_t size) {
+        by_address_.emplace(start, size);
+        by_size_.emplace(size, start);
     }
 
-    // New memory from the system. What is kept may make the whole an eighth larger than was ever in use at once;
-    // beyond that the block that waited longest goes back first.
-    void* fresh(size_t bytes) {
-        const size_t in_use = state_.in_use + bytes;
-        const size_t most = in_use > most_in_use_ ? in_use : most_in_use_;
-        while (in_use + state_.kept > most + most / 8 && !free_by_age_.empty()) drop_oldest();
-        for (;;) {
-            void* memory = nullptr;
-            if (posix_memalign(&memory, LINE, bytes) == 0) return memory;
-            if (free_by_age_.empty()) throw std::bad_alloc();
-            drop_oldest();
+    size_t remove_free(ByAddress::iterator block) {
+        const size_t size = block->second;
+        by_size_.erase({size, block->first});
+        by_address_.erase(block);
+        return size;
+    }
+
+    void touch(char* end) {
+        for (Region& region : regions_)
+            if (region.start < end && end <= region.end && end > region.touched) region.touched = end;
+    }
+
+    void add_region(size_t bytes) {
+        for (size_t size : {bytes > REGION ? bytes : REGION, bytes}) {
+            size = round_up(size, HUGE_PAGE) + HUGE_PAGE;
+            void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+            if (memory == MAP_FAILED) continue;
+            char* const start = reinterpret_cast<char*>(round_up(reinterpret_cast<uintptr_t>(memory), HUGE_PAGE));
+            char* const end = static_cast<char*>(memory) + size;
+#ifdef MADV_HUGEPAGE
+            madvise(start, end - start, MADV_HUGEPAGE);
+#endif
+            regions_.push_back({start, start, end});
+            add_free(start, end - start);
+            return;
         }
-    }
-
-    void drop_oldest() {
-        const auto oldest = free_by_age_.begin();
-        auto found = free_by_size_.lower_bound(oldest->bytes);
-        while (found->second != oldest) ++found;
-        state_.kept -= oldest->bytes;
-        std::free(oldest->memory);
-        free_by_size_.erase(found);
-        free_by_age_.pop_front();
+        throw std::bad_alloc();
     }
 
     std::mutex mutex_;
-    ByAge free_by_age_;
-    std::multimap<size_t, ByAge::iterator> free_by_size_;
+    std::vector<Region> regions_;
+    ByAddress by_address_;                        // the free blocks
+    std::set<std::pair<size_t, char*>> by_size_;  // the same
     std::unordered_map<void*, size_t> in_use_;
-    size_t most_in_use_ = 0;
     MemoryState state_{0, 0};
 };
 
@@ -119,16 +138,21 @@ Recycler& recycler() {
     return *the;
 }
 
-#if defined(__unix__) || defined(__APPLE__)
 // a forked child must not find the lock held by a thread it does not have
 const int fork_handler =
     pthread_atfork([] { recycler().lock(); }, [] { recycler().unlock(); }, [] { recycler().unlock(); });
-#endif
 
 }  // namespace
 
-void* take_memory(size_t bytes) { return recycler().take(bytes); }
-void give_memory(void* memory) noexcept { recycler().give(memory); }
+void* take_memory(size_t bytes) {
+    if (RECYCLING) return recycler().take(bytes);
+    void* memory = nullptr;
+    if (posix_memalign(&memory, LINE, bytes == 0 ? 1 : bytes) != 0) throw std::bad_alloc();
+    return memory;
+}
+
+void give_memory(void* memory) noexcept { RECYCLING ? recycler().give(memory) : std::free(memory); }
+
 MemoryState memory_state() { return recycler().state(); }
 
 }  // namespace tinydiff

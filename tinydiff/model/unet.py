@@ -225,22 +225,24 @@ class UNet:
 
         The forward from its last line to its first. Where the forward read a value twice (h goes on and
         is kept as a skip; time enters every block), the backward adds the gradients of both uses.
+
+        The cache is used up: what a block kept is let go as soon as its gradients are known, so the gradients on
+        their way down take the place of activations. A second backward needs a second forward.
         """
         dh, _ = self.conv_out.backward(dy, cache.conv_out)
         dh, _, _ = self.conv_norm_out.backward(dh, cache.conv_norm_out)
         dtime, dskips = 0, []
 
-        up = reversed(cache.up)
         for blocks, upsample in reversed(self.up):
             if upsample:
-                dh, _ = upsample.backward(dh, next(up))
-                dh = self.backend.upsample2x.backward(dh, next(up))
+                dh, _ = upsample.backward(dh, cache.up.pop())
+                dh = self.backend.upsample2x.backward(dh, cache.up.pop())
             for res_block, attention in reversed(blocks):
                 if attention:
-                    dh = attention.backward(dh, next(up))
-                dh, dtime_block = res_block.backward(dh, next(up))
+                    dh = attention.backward(dh, cache.up.pop())
+                dh, dtime_block = res_block.backward(dh, cache.up.pop())
                 dtime = dtime + dtime_block
-                dh, dskip = self.backend.concat.backward(dh, next(up))
+                dh, dskip = self.backend.concat.backward(dh, cache.up.pop())
                 dskips.append(dskip)
 
         mid_res_1, mid_attention, mid_res_2 = cache.mid
@@ -250,16 +252,15 @@ class UNet:
         dh, dtime_block = self.mid_res_1.backward(dh, mid_res_1)
         dtime = dtime + dtime_block
 
-        down = reversed(cache.down)
         for blocks, downsample in reversed(self.down):
             if downsample:
                 dh = dh + dskips.pop()
-                dh, _ = downsample.backward(dh, next(down))
+                dh, _ = downsample.backward(dh, cache.down.pop())
             for res_block, attention in reversed(blocks):
                 dh = dh + dskips.pop()
                 if attention:
-                    dh = attention.backward(dh, next(down))
-                dh, dtime_block = res_block.backward(dh, next(down))
+                    dh = attention.backward(dh, cache.down.pop())
+                dh, dtime_block = res_block.backward(dh, cache.down.pop())
                 dtime = dtime + dtime_block
 
         dh = dh + dskips.pop()
