@@ -61,7 +61,8 @@ void pack_transposed(const float* matrix, int64_t stride, int64_t K, int64_t O, 
 struct RowGroups {
     int64_t count, least, longer;  // the first ``longer`` groups have one row more than ``least``
 
-    explicit RowGroups(int64_t rows) : count(ceil_div(rows, MR)), least(rows / count), longer(rows % count) {}
+    explicit RowGroups(int64_t rows)
+        : count(ceil_div(rows, MR)), least(rows / larger(1, count)), longer(rows % larger(1, count)) {}
     int64_t start(int64_t group) const { return group * least + smaller(group, longer); }
     int size(int64_t group) const { return static_cast<int>(least + (group < longer)); }
 };

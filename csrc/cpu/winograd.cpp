@@ -29,79 +29,180 @@ constexpr int64_t OWN_FLOATS = 144 << 10;     // points of one task's tiles: abo
 constexpr int64_t SHARED_FLOATS = 2 << 20;    // points of all tiles of one round, with large filters
 constexpr int64_t SLICES = 8;                 // of tiles, with small sums
 
-// The tiles of all images, and where their points lie: point p of tile t of a block at p * point_stride + t * width.
+// Rows or columns of tiles: ``full`` of m outputs, then some of m - 1, so that few outputs stick out.
+template <int m>
+struct Axis {
+    int64_t count, full;
+
+    explicit Axis(int64_t outputs) : count(ceil_div(outputs, m)), full(count) {
+        if (m == 4) full -= smaller(count, count * m - outputs);
+    }
+    int64_t start(int64_t tile) const { return tile * m - larger(0, tile - full); }
+    int64_t points() const { return full * (m + 2) + (count - full) * (m + 1); }
+};
+
+// Some of the tiles of a block: how many to skip, and how many there are.
+struct Part {
+    int64_t skip, number;
+};
+
+// The tiles of all images in the order of their shapes: shorter, full, narrower, both. So those that have a point are
+// neighbours, whichever point it is. Where their points lie: point p of tile t of a block at p * point_stride + t *
+// width.
 template <int m>
 struct Tiles {
-    static constexpr int n = m + 2, points = n * n;
-    int64_t rows, columns, count;
+    static constexpr int n = m + 2, points = n * n, shapes = 4;
+    static constexpr int missing = 4;  // the point, along an axis, that a tile of m - 1 outputs does not have
+    Axis<m> rows, columns;
+    int64_t begin[shapes + 1];  // of each shape
+    int64_t count;
 
-    Tiles(int64_t N, int64_t H_out, int64_t W_out)
-        : rows(ceil_div(H_out, m)), columns(ceil_div(W_out, m)), count(N * rows * columns) {}
-    int64_t image(int64_t tile) const { return tile / (rows * columns); }
-    int64_t h(int64_t tile) const { return tile / columns % rows * m; }
-    int64_t w(int64_t tile) const { return tile % columns * m; }
+    Tiles(int64_t N, int64_t H_out, int64_t W_out) : rows(H_out), columns(W_out) {
+        const int64_t short_rows = rows.count - rows.full, narrow = columns.count - columns.full;
+        begin[0] = 0;
+        begin[1] = N * short_rows * columns.full;
+        begin[2] = begin[1] + N * rows.full * columns.full;
+        begin[3] = begin[2] + N * rows.full * narrow;
+        begin[4] = count = begin[3] + N * short_rows * narrow;
+    }
+
+    struct Place {
+        int64_t image, h, w;
+        bool is_short, is_narrow;
+    };
+    Place place(int64_t tile) const {
+        const bool is_short = tile < begin[1] || tile >= begin[3], is_narrow = tile >= begin[2];
+        const int shape = is_narrow ? (is_short ? 3 : 2) : (is_short ? 0 : 1);
+        const int64_t high = is_short ? rows.count - rows.full : rows.full;
+        const int64_t wide = is_narrow ? columns.count - columns.full : columns.full;
+        const int64_t index = tile - begin[shape];
+        return {index / (high * wide), rows.start(index / wide % high + (is_short ? rows.full : 0)),
+                columns.start(index % wide + (is_narrow ? columns.full : 0)), is_short, is_narrow};
+    }
+
+    // Those of ``number`` tiles from ``first`` on that have point p.
+    Part with_point(int p, int64_t first, int64_t number) const {
+        const bool full_rows = p / n == missing, full_columns = p % n == missing;
+        const int64_t from = larger(first, begin[full_rows ? 1 : 0]);
+        const int64_t to = smaller(first + number, begin[full_columns ? 2 : full_rows ? 3 : 4]);
+        return {from - first, larger(0, to - from)};
+    }
 };
+
+// body(Tile of the rows, Tile of the columns) of a tile's shape
+template <int m, class Body>
+void with_shape(const typename Tiles<m>::Place& place, const Body& body) {
+    if constexpr (m == 4) {
+        if (place.is_short)
+            place.is_narrow ? body(Tile<4, 3>(), Tile<4, 3>()) : body(Tile<4, 3>(), Tile<4, 4>());
+        else
+            place.is_narrow ? body(Tile<4, 4>(), Tile<4, 3>()) : body(Tile<4, 4>(), Tile<4, 4>());
+    } else {
+        body(Tile<2, 2>(), Tile<2, 2>());
+    }
+}
 
 // Not a multiple of a page apart, or all points of a tile would share few cache sets.
 int64_t point_stride(int64_t tiles, int64_t width) { return tiles * width + 16; }
 
-// Read a square of pixels, zeros outside the image, and transform each channel of it.
-template <int IN, int OUT, class Transform>
-void patch_to_points(const float* image, int64_t H, int64_t W_image, int64_t C, int64_t h0, int64_t w0,
-                     const Transform& transform, float* to, int64_t stride) {
-    const bool inside = h0 >= 0 && w0 >= 0 && h0 + IN <= H && w0 + IN <= W_image;
-    const float* corner = image + (h0 * W_image + w0) * C;
-    const int64_t row = W_image * C;
-    auto write = [&](int64_t c) { return [=](int i, int j, Vec v) { store(to + (i * OUT + j) * stride + c, v); }; };
+// What a tile reads, and how it comes to its points: the input under it, or the gradient of its outputs.
+struct Input {
+    template <class Tile>
+    static constexpr int extent = Tile::size + 2;
+    template <class Tile, class In, class Out>
+    static void transform(const In& in, Out& out) {
+        Tile::input(in, out);
+    }
+};
+struct Upstream {
+    template <class Tile>
+    static constexpr int extent = Tile::size;
+    template <class Tile, class In, class Out>
+    static void transform(const In& in, Out& out) {
+        Tile::output_adjoint(in, out);
+    }
+};
+
+// One image (H, W_image, C), and the pixel where a tile begins to read; outside the image there are zeros.
+struct Corner {
+    const float* image;
+    int64_t H, W_image, C, h, w;
+};
+
+template <int n, class What, class Rows, class Columns>
+void rectangle_to_points(const Corner& corner, float* to, int64_t stride) {
+    constexpr int HEIGHT = What::template extent<Rows>, WIDTH = What::template extent<Columns>;
+    const int64_t C = corner.C, h0 = corner.h, w0 = corner.w, row = corner.W_image * C;
+    const bool inside = h0 >= 0 && w0 >= 0 && h0 + HEIGHT <= corner.H && w0 + WIDTH <= corner.W_image;
+    const float* first = corner.image + h0 * row + w0 * C;
+    auto transform = [&](int64_t c, const auto& read) {
+        along_both_axes<HEIGHT, WIDTH, Rows::size + 2, Columns::size + 2>(
+            [](const auto& in, auto& out) { What::template transform<Columns>(in, out); },
+            [](const auto& in, auto& out) { What::template transform<Rows>(in, out); }, read,
+            [&](int i, int j, Vec v) { store(to + (Rows::points[i] * n + Columns::points[j]) * stride + c, v); });
+    };
     int64_t c = 0;
     if (inside)
-        for (; c + W <= C; c += W)
-            along_both_axes<IN, OUT>(
-                transform, [=](int i, int j) { return load(corner + i * row + j * C + c); }, write(c));
-    for (; c < C; c += W) {
-        auto read = [=](int i, int j) {
-            const bool there = h0 + i >= 0 && h0 + i < H && w0 + j >= 0 && w0 + j < W_image;
-            return there ? load_part(corner + i * row + j * C + c, C - c) : Vec{};
-        };
-        along_both_axes<IN, OUT>(transform, read, write(c));
-    }
+        for (; c + W <= C; c += W) transform(c, [&](int i, int j) { return load(first + i * row + j * C + c); });
+    for (; c < C; c += W)
+        transform(c, [&](int i, int j) {
+            const bool there = h0 + i >= 0 && h0 + i < corner.H && w0 + j >= 0 && w0 + j < corner.W_image;
+            return there ? load_part(first + i * row + j * C + c, C - c) : Vec{};
+        });
 }
 
 template <int m>
 void input_to_points(const Tiles<m>& tiles, int64_t tile, const float* x, const Conv& conv, float* to, int64_t stride) {
-    patch_to_points<m + 2, m + 2>(
-        x + tiles.image(tile) * conv.H * conv.W * conv.C, conv.H, conv.W, conv.C, tiles.h(tile) - conv.before,
-        tiles.w(tile) - conv.before, [](const Vec(&d)[m + 2], Vec(&t)[m + 2]) { Winograd<m>::input(d, t); }, to,
-        stride);
+    const auto place = tiles.place(tile);
+    const Corner corner{x + place.image * conv.H * conv.W * conv.C,
+                        conv.H,
+                        conv.W,
+                        conv.C,
+                        place.h - conv.before,
+                        place.w - conv.before};
+    with_shape<m>(place, [&](auto rows, auto columns) {
+        rectangle_to_points<m + 2, Input, decltype(rows), decltype(columns)>(corner, to, stride);
+    });
 }
 
 template <int m>
 void upstream_to_points(const Tiles<m>& tiles, int64_t tile, const float* dy, const Conv& conv, float* to,
                         int64_t stride) {
-    patch_to_points<m, m + 2>(
-        dy + tiles.image(tile) * conv.H_out * conv.W_out * conv.O, conv.H_out, conv.W_out, conv.O, tiles.h(tile),
-        tiles.w(tile), [](const Vec(&d)[m], Vec(&t)[m + 2]) { Winograd<m>::output_adjoint(d, t); }, to, stride);
+    const auto place = tiles.place(tile);
+    const Corner corner{
+        dy + place.image * conv.H_out * conv.W_out * conv.O, conv.H_out, conv.W_out, conv.O, place.h, place.w};
+    with_shape<m>(place, [&](auto rows, auto columns) {
+        rectangle_to_points<m + 2, Upstream, decltype(rows), decltype(columns)>(corner, to, stride);
+    });
 }
 
 // Channels first .. last - 1 of a tile of outputs; ``from`` points to the first of them.
 template <int m>
 void points_to_output(const Tiles<m>& tiles, int64_t tile, const float* from, int64_t stride, int64_t first,
                       int64_t last, const Epilogue& epilogue, const Conv& conv) {
-    const int64_t h0 = tiles.h(tile), w0 = tiles.w(tile);
-    const int64_t corner = (tiles.image(tile) * conv.H_out + h0) * conv.W_out + w0;
+    const auto place = tiles.place(tile);
+    const int64_t corner = (place.image * conv.H_out + place.h) * conv.W_out + place.w;
     Epilogue::Pixel pixels[m][m];
     bool there[m][m];
     for (int i = 0; i < m; ++i)
         for (int j = 0; j < m; ++j) {
-            there[i][j] = h0 + i < conv.H_out && w0 + j < conv.W_out;
+            there[i][j] = place.h + i < conv.H_out && place.w + j < conv.W_out;
             if (there[i][j]) pixels[i][j] = epilogue.pixel(corner + i * conv.W_out + j);
         }
-    for (int64_t o = first; o < last; o += W)
-        along_both_axes<m + 2, m>([](const Vec(&t)[m + 2], Vec(&y)[m]) { Winograd<m>::output(t, y); },
-                                  [&](int i, int j) { return load(from + (i * (m + 2) + j) * stride + o - first); },
-                                  [&](int i, int j, Vec v) {
-                                      if (there[i][j]) pixels[i][j].finish(o, v);
-                                  });
+    with_shape<m>(place, [&](auto rows, auto columns) {
+        using Rows = decltype(rows);
+        using Columns = decltype(columns);
+        for (int64_t o = first; o < last; o += W)
+            along_both_axes<Rows::size + 2, Columns::size + 2, Rows::size, Columns::size>(
+                [](const auto& in, auto& out) { Columns::output(in, out); },
+                [](const auto& in, auto& out) { Rows::output(in, out); },
+                [&](int i, int j) {
+                    return load(from + (Rows::points[i] * (m + 2) + Columns::points[j]) * stride + o - first);
+                },
+                [&](int i, int j, Vec v) {
+                    if (there[i][j]) pixels[i][j].finish(o, v);
+                });
+    });
 }
 
 // One panel of w (3,3,C,O), of rows c, for the points of one row; the points lie ``stride`` apart.
@@ -116,10 +217,10 @@ void filters_to_points(const float* w, const Panels& panels, int64_t panel, floa
             for (int s = 0; s < 3; ++s) {
                 Vec g[3], down[n];
                 for (int r = 0; r < 3; ++r) g[r] = load_part(w + ((r * 3 + s) * C + c) * O + o, O - o);
-                Winograd<m>::filter(g, down);
+                Filter<m>::points(g, down);
                 across[s] = down[row];
             }
-            Winograd<m>::filter(across, u);
+            Filter<m>::points(across, u);
             for (int i = 0; i < n; ++i) store(to + i * stride + c * NR + j * W, u[i]);
         }
 }
@@ -157,11 +258,13 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
             Scratch in(points * stride_in), out(points * stride_out);
             for (int64_t t = 0; t < count; ++t)
                 input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in);
-            for (int p = 0; p < points; ++p)
+            for (int p = 0; p < points; ++p) {
+                const Part part = tiles.with_point(p, first, count);
                 for (int64_t panel = 0; panel < panels.count(); ++panel)
-                    multiply(count, panels.vectors(panel), in + p * stride_in, width_in, conv.C,
-                             filters + p * panels.floats() + panels.start(panel), NR, out + p * stride_out + panel * NR,
-                             width_out);
+                    multiply(part.number, panels.vectors(panel), in + p * stride_in + part.skip * width_in, width_in,
+                             conv.C, filters + p * panels.floats() + panels.start(panel), NR,
+                             out + p * stride_out + part.skip * width_out + panel * NR, width_out);
+            }
             for (int64_t t = 0; t < count; ++t)
                 points_to_output(tiles, first + t, out + t * width_out, stride_out, 0, conv.O, epilogue, conv);
         });
@@ -179,9 +282,11 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
             Scratch filters((m + 2) * stride), out(points * stride_out);
             each_row<m + 2>([&](auto row) {
                 filters_to_points<m, row>(w, panels, panel, filters, stride);
-                for (int p = row * (m + 2), j = 0; j < m + 2; ++p, ++j)
-                    multiply(count, panels.vectors(panel), in + p * stride_in, width_in, conv.C, filters + j * stride,
-                             NR, out + p * stride_out, NR);
+                for (int p = row * (m + 2), j = 0; j < m + 2; ++p, ++j) {
+                    const Part part = tiles.with_point(p, first, count);
+                    multiply(part.number, panels.vectors(panel), in + p * stride_in + part.skip * width_in, width_in,
+                             conv.C, filters + j * stride, NR, out + p * stride_out + part.skip * NR, NR);
+                }
             });
             for (int64_t t = 0; t < count; ++t)
                 points_to_output(tiles, first + t, out + t * NR, stride_out, panel * NR,
@@ -197,9 +302,10 @@ struct Block {
 };
 
 // One point's part of the weight gradient for some tiles: sum = or += in^T upstream, for a block of channels.
-void multiply_points(const float* in, int64_t width_in, const float* upstream, int64_t width_out, int64_t tiles,
+void multiply_points(const float* in, int64_t width_in, const float* upstream, int64_t width_out, const Part& tiles,
                      const Block& block, float* sum, bool accumulate) {
-    const Run run{in + block.first_c, upstream + block.first_o, tiles};
+    const Run run{in + tiles.skip * width_in + block.first_c, upstream + tiles.skip * width_out + block.first_o,
+                  tiles.number};
     multiply_transposed(block.last_c - block.first_c, round_up(block.last_o - block.first_o, W), &run, 1, width_in,
                         width_out, sum, block.width, accumulate);
 }
@@ -211,8 +317,8 @@ void points_to_filters(const float* sums, const Block& block, int64_t slices, in
     constexpr int n = m + 2;
     for (int64_t c = block.first_c; c < block.last_c; ++c)
         for (int64_t o = block.first_o; o < block.last_o; o += W)
-            along_both_axes<n, 3>(
-                [](const Vec(&du)[n], Vec(&dg)[3]) { Winograd<m>::filter_adjoint(du, dg); },
+            along_both_axes<n, n, 3, 3>(
+                Filter<m>::adjoint, Filter<m>::adjoint,
                 [&](int i, int j) {
                     const float* at =
                         sums + (i * n + j) * block.points + (c - block.first_c) * block.width + o - block.first_o;
@@ -249,7 +355,8 @@ void weight_gradient(const float* dy, const float* x, float* dw, const Conv& con
                     upstream_to_points(tiles, first + t, dy, conv, upstream + t * width_out, stride_out);
                 }
                 for (int p = 0; p < points; ++p)
-                    multiply_points(in + p * stride_in, width_in, upstream + p * stride_out, width_out, count, all,
+                    multiply_points(in + p * stride_in, width_in, upstream + p * stride_out, width_out,
+                                    tiles.with_point(p, first, count), all,
                                     sums + slice * slice_stride + p * all.points, round > 0);
             }
         });
@@ -278,8 +385,8 @@ void weight_gradient(const float* dy, const float* x, float* dw, const Conv& con
             Scratch own(one_round ? BLOCK : 0);
             float* sum = one_round ? static_cast<float*>(own) : sums + task * BLOCK;
             for (int p = 0; p < points; ++p)
-                multiply_points(in + p * stride_in, width_in, upstream + p * stride_out, width_out, count, block,
-                                sum + p * block.points, first > 0);
+                multiply_points(in + p * stride_in, width_in, upstream + p * stride_out, width_out,
+                                tiles.with_point(p, first, count), block, sum + p * block.points, first > 0);
             if (first + count == tiles.count) points_to_filters<m>(sum, block, 1, 0, conv, dw);
         });
     }
@@ -288,7 +395,7 @@ void weight_gradient(const float* dy, const float* x, float* dw, const Conv& con
 // Multiply-adds a channel pair, of the products and, in the same unit, of making the filters' points.
 template <int m>
 int64_t cost(const Conv& conv, int64_t making_filters) {
-    return Tiles<m>(conv.N, conv.H_out, conv.W_out).count * Tiles<m>::points + making_filters;
+    return conv.N * Axis<m>(conv.H_out).points() * Axis<m>(conv.W_out).points() + making_filters;
 }
 
 }  // namespace
