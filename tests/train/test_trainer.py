@@ -36,6 +36,16 @@ def test_stopped_anywhere_and_resumed_equals_never_stopped(stop):
     assert tiny.state(second) == tiny.state(straight)
 
 
+def test_the_noise_steps_of_a_batch_are_uniform_and_apart(monkeypatch):
+    trainer, seen = tiny.trainer(batch=8, noise_steps=32), []
+    forward = trainer.model.forward
+    monkeypatch.setattr(trainer.model, "forward", lambda x, step, labels: seen.append(step) or forward(x, step, labels))
+    train(trainer, 40)
+    for steps in seen:
+        assert np.diff(np.sort(steps)).tolist() == [4] * 7
+    assert np.bincount(np.concatenate(seen).astype(int), minlength=32).min() > 0
+
+
 @pytest.mark.parametrize("model", [{}, {"film": True}], ids=["shift", "film"])
 def test_fifty_steps_on_one_fixed_batch_bring_the_loss_well_down(model):
     trainer = tiny.trainer(tiny.dataset(8), model, steps=50, decay="constant", learning_rate=5e-3)

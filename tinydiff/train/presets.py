@@ -22,8 +22,9 @@ PRESETS = {
     "laptop": Preset(
         TrainConfig(
             model=UNetConfig(channels=(16, 64, 128), blocks=1, groups=8, film=True),
+            label_dropout=0.05,
             batch=32,
-            steps=2800,
+            steps=3200,
             learning_rate=1.5e-3,
             warmup_steps=100,
         ),
