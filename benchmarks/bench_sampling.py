@@ -21,6 +21,7 @@ from tinydiff.samplers import ddim, finish
 
 BATCHES = (1, 16, 64)
 STEPS, GUIDANCE, IMAGES = 25, 2.0, 16
+TRAJECTORY_REPEATS = 3  # each is many evaluations
 TRAJECTORY = f"DDIM, {STEPS} steps, guidance {GUIDANCE:g}"
 SCHEDULE = schedules.cosine(200)
 
@@ -85,7 +86,8 @@ def main():
                 model = models[args.backend[0]]
                 peers = torch_unet.peers(config, model.parameters)
                 functions |= {variant: theirs(peer, model, N) for variant, peer in peers.items()}
-            for variant, columns in measure.compare(functions, args.repeats, flops, peers).items():
+            repeats = min(args.repeats, TRAJECTORY_REPEATS) if what == TRAJECTORY else args.repeats
+            for variant, columns in measure.compare(functions, repeats, flops, peers).items():
                 rows.append({"sampling": what, "network": name, "batch": N, "with": variant, **columns})
                 print(rows[-1])
     measure.save("sampling", rows, dry_run=args.dry_run, **versions)

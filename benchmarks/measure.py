@@ -26,6 +26,7 @@ README = HERE.parent / "README.md"
 # spinning, OpenMP's for a few: without a rest they do so on the cores of whatever is measured next, which on two cores
 # was seen to take up to a hundred times as long.
 REST = 0.1
+WHILE = 0.1  # seconds
 
 
 def arguments(doc, *, repeats=10, cases=None):
@@ -51,17 +52,27 @@ def interleaved(functions, repeats):
     """Time functions in turn, A B C A B C ..., so that a machine that slows down slows all of them.
 
     {name: function} -> {name: seconds of each repeat}. The first round is not counted. After its rest each function
-    runs twice and the second time counts: threads are awake and caches filled, as in a run of many steps.
+    runs for a while, at least once, before its time counts: threads are awake and caches filled, as in a run of many
+    steps. What counts is the mean of as many calls in a row as fill the same while.
     """
     seconds = {name: [] for name in functions}
     for _ in range(1 + repeats):
         for name, function in functions.items():
             time.sleep(REST)
-            function()
-            start = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - start)
+            _calls(function)
+            seconds[name].append(_calls(function))
     return {name: each[1:] for name, each in seconds.items()}
+
+
+def _calls(function):
+    """Seconds a call, of one call or as many as fill ``WHILE``."""
+    count, start = 0, time.perf_counter()
+    while True:
+        function()
+        count += 1
+        passed = time.perf_counter() - start
+        if passed >= WHILE:
+            return passed / count
 
 
 def summary(seconds):

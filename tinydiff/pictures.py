@@ -56,7 +56,7 @@ def save_loss_curve(metrics, path):
     step = np.array([entry["step"] for entry in metrics])
     loss = np.array([entry["loss"] for entry in metrics])
     window = max(1, min(51, len(loss) // 10 * 2 + 1))
-    padded = np.pad(loss, window // 2, mode="edge")
+    padded = np.pad(loss, window // 2, mode="reflect")  # not "edge": the last loss would count for half a window
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
