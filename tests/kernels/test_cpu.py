@@ -52,7 +52,9 @@ def test_the_environment_chooses(cpu, monkeypatch):
     assert cpu.CpuBackend().describe().startswith("C++ kernels for baseline") and cpu.threads() == 3
     for bad in ("0", "two", "-1", ""):
         monkeypatch.setenv("TINYDIFF_THREADS", bad)
-        with pytest.raises(ValueError, match=f"TINYDIFF_THREADS must be a number of threads of at least 1, got '{bad}'"):
+        with pytest.raises(
+            ValueError, match=f"TINYDIFF_THREADS must be a number of threads of at least 1, got '{bad}'"
+        ):
             cpu.CpuBackend()
     monkeypatch.setenv("TINYDIFF_THREADS", "1")
     monkeypatch.setenv("TINYDIFF_INSTRUCTION_SET", "mmx")
