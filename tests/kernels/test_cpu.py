@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.checks import backend_or_skip, normal
+from tests.kernels.conftest import KERNELS
 from tests.kernels.rows import ROWS
 from tests.kernels.test_against_reference import check
 
@@ -79,10 +80,11 @@ def test_memory_is_used_again(cpu):
 
 
 @pytest.mark.parametrize("version", ["direct", "winograd_2", "winograd_4"])
-def test_every_version_of_conv2d(kernels, cpu, version):
+def test_every_version_of_conv2d(cpu, version):
     """Where ``fastest`` would not choose it too."""
     assert version in cpu.CONV2D_VERSIONS
     cpu.use_conv2d_version(version)
+    kernels = KERNELS["cpu"](backend_or_skip("cpu"))
     for seed, sizes in enumerate(ROWS["conv2d"].always):
         check(kernels, "conv2d", sizes, seed, (1, 3))
     for H, W in itertools.product(range(1, 10), range(1, 6)):  # every way a tile can be cut off
