@@ -24,7 +24,7 @@ extern "C" __global__ void attention_forward_v1_naive(const Real* q, const Real*
     float* scratch = shared.take<float>(int(blockDim.x) / WARP);
     const int64 row = token(n, l, a, L, A, D);
 
-    float largest = -INFINITY;
+    float largest = -infinity();
     for (int m = threadIdx.x; m < M; m += blockDim.x) {
         p[m] = dot(q + row, k + token(n, m, a, M, A, D), D) * scale;
         largest = fmaxf(largest, p[m]);

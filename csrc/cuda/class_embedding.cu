@@ -12,7 +12,7 @@ extern "C" __global__ void class_embedding_forward_v1_naive(const Real* table, c
     const int64 i = global_thread();
     if (i >= int64(N) * E) return;
     const int64 label = labels[i / E];
-    y[i] = label >= 0 && label < K ? float(table[label * E + i % E]) : __uint_as_float(0x7FC00000);
+    y[i] = label >= 0 && label < K ? float(table[label * E + i % E]) : not_a_number();
 }
 
 // One thread does one value of dtable (K, E): it looks through all labels for its row.

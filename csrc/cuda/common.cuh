@@ -93,6 +93,10 @@ __device__ inline float block_max(float v, float* scratch) {
     return largest;
 }
 
+// NVRTC has no header that names these.
+__device__ inline float infinity() { return __uint_as_float(0x7F800000); }
+__device__ inline float not_a_number() { return __uint_as_float(0x7FC00000); }
+
 __device__ inline float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 
 // The derivative of x sigmoid(x).

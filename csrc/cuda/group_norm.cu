@@ -1,7 +1,10 @@
-// group_norm, optionally with FiLM and with SiLU. Derivation: tinydiff/ops/group_norm.py. width = C / G.
+// group_norm: optionally with FiLM and with SiLU. Derivation: tinydiff/ops/group_norm.py. width = C / G.
 //
 // v1_three_readings   one block a group of a sample: mean, variance, result, each from memory
 // v2_one_reading      the group waits in shared memory between the three
+//
+// v1_two_readings     the backward: sums for each channel, then dx
+// v1_naive            the parameters' gradients: one channel a thread
 #include "common.cuh"
 
 // All of gamma, beta, scale and shift of one channel of one sample: u = slope xhat + offset. scale and shift may be

@@ -1,6 +1,7 @@
 // mse_loss: the mean squared error, each sample weighted. Derivation: tinydiff/ops/mse_loss.py.
 //
 // v1_two_stages   partial sums of squares, as many as the shape says; then one block adds them up
+// v1_naive        the backward: one value a thread
 #include "common.cuh"
 
 // One block sums the squared errors of one stretch of one sample (N, M).
