@@ -1,11 +1,13 @@
-"""Builds csrc/cpu: the kernels once for each instruction set, the rest once, in parallel.
+"""Builds csrc/cpu: the kernels once for each instruction set, the rest once; and csrc/emulator with csrc/cuda in it.
 
-Without a working C++ compiler the package installs all the same, without the cpu backend; ``tinydiff info`` then
-says how to get it. CC, CXX, CXXFLAGS and LDFLAGS are obeyed as usual; CXXFLAGS come last, so that they win.
+csrc/cuda also goes into the package as text, to be compiled for the GPU where there is one. Without a working C++
+compiler the package installs all the same, without the cpu and emulator backends; ``tinydiff info`` then says how to
+get them. CC, CXX, CXXFLAGS and LDFLAGS are obeyed as usual; CXXFLAGS come last, so that they win.
 """
 
 import os
 import platform
+import runpy
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +15,10 @@ from pathlib import Path
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 SOURCES = Path("csrc/cpu")
+EMULATOR, CUDA = Path("csrc/emulator"), Path("csrc/cuda")
 ONCE = ("bindings.cpp", "memory.cpp", "parallel.cpp")
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
 # name: floats a vector, flags; the baseline is SSE2 on x86-64 and NEON on 64-bit Arm
@@ -25,16 +29,14 @@ INSTRUCTION_SETS = {
 }
 
 
+EMULATOR_FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", f"-I{EMULATOR}", f"-I{CUDA}"]
+
+
 class BuildKernels(build_ext):
-    """Compile each kernel file with the flags of each instruction set, then link all into one module."""
+    """Compile in parallel, then link each extension into one module."""
 
     def build_extension(self, ext):
-        x86 = platform.machine().lower() in ("x86_64", "amd64")
-        kernels = [str(path) for path in sorted(SOURCES.glob("*.cpp")) if path.name not in ONCE]
-        work = [("once", [], [str(SOURCES / name) for name in ONCE])]
-        for name, (width, flags) in INSTRUCTION_SETS.items():
-            if name == "baseline" or x86:
-                work.append((name, [f"-DTINYDIFF_ISA={name}", f"-DTINYDIFF_W={width}", *flags], kernels))
+        jobs = self.emulator_jobs() if ext.name.endswith("_emulator") else self.cpu_jobs()
 
         def compile_one(job):
             name, flags, source = job
@@ -42,10 +44,9 @@ class BuildKernels(build_ext):
                 [source],
                 output_dir=str(Path(self.build_temp) / name),
                 include_dirs=ext.include_dirs,
-                extra_postargs=[*FLAGS, *flags, *shlex.split(os.environ.get("CXXFLAGS", ""))],
+                extra_postargs=[*flags, *shlex.split(os.environ.get("CXXFLAGS", ""))],
             )
 
-        jobs = [(name, flags, source) for name, flags, sources in work for source in sources]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = [path for paths in pool.map(compile_one, jobs) for path in paths]
         target = self.get_ext_fullpath(ext.name)
@@ -54,9 +55,56 @@ class BuildKernels(build_ext):
             objects, target, target_lang="c++", extra_postargs=["-pthread"], build_temp=self.build_temp
         )
 
+    def cpu_jobs(self):
+        """(name, flags, source): each kernel file with the flags of each instruction set."""
+        x86 = platform.machine().lower() in ("x86_64", "amd64")
+        kernels = [str(path) for path in sorted(SOURCES.glob("*.cpp")) if path.name not in ONCE]
+        work = [("once", [], [str(SOURCES / name) for name in ONCE])]
+        for name, (width, flags) in INSTRUCTION_SETS.items():
+            if name == "baseline" or x86:
+                work.append((name, [f"-DTINYDIFF_ISA={name}", f"-DTINYDIFF_W={width}", *flags], kernels))
+        return [(name, [*FLAGS, *flags], source) for name, flags, sources in work for source in sources]
+
+    def emulator_jobs(self):
+        """(name, flags, source): the emulator, and each .cu file inside a C++ file that is written here."""
+        wrap = runpy.run_path(str(EMULATOR / "wrap.py"))["wrap"]
+        written = Path(self.build_temp) / "wrapped"
+        written.mkdir(parents=True, exist_ok=True)
+        sources = sorted(EMULATOR.glob("*.cpp"))
+        for path in sorted(CUDA.glob("*.cu")):
+            source = written / f"{path.stem}.cpp"
+            source.write_text(wrap(path))
+            sources.append(source)
+        return [("emulator", EMULATOR_FLAGS, str(source)) for source in sources]
+
+
+class CopyCuda(build_py):
+    """The package's Python and, in tinydiff/csrc_cuda, the CUDA sources."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:  # there they are found in the checkout
+            folder = Path(self.build_lib) / "tinydiff" / "csrc_cuda"
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in CUDA.iterdir():
+                self.copy_file(str(path), str(folder / path.name))
+
 
 # every source is listed, headers too, so that a source distribution holds all and a change rebuilds all
-sources = [str(path) for path in sorted(SOURCES.glob("*.cpp"))]
-headers = [str(path) for path in sorted(SOURCES.glob("*.h"))]
-extension = Pybind11Extension("tinydiff.backends._cpu", sources, depends=headers, optional=True)
-setup(ext_modules=[extension], cmdclass={"build_ext": BuildKernels})
+def listed(*paths):
+    return sorted(str(path) for path in paths)
+
+
+cpu = Pybind11Extension(
+    "tinydiff.backends._cpu",
+    listed(*SOURCES.glob("*.cpp")),
+    depends=listed(*SOURCES.glob("*.h")),
+    optional=True,
+)
+emulator = Pybind11Extension(
+    "tinydiff.backends._emulator",
+    listed(*EMULATOR.glob("*.cpp")),
+    depends=listed(*EMULATOR.glob("*.h"), *EMULATOR.glob("*.py"), *CUDA.iterdir()),
+    optional=True,
+)
+setup(ext_modules=[cpu, emulator], cmdclass={"build_ext": BuildKernels, "build_py": CopyCuda})

@@ -11,7 +11,7 @@ from tinydiff import backends
 from tinydiff.gradcheck import GradientMismatch, check_adjoint
 
 seeds = st.integers(0, 2**32 - 1)
-COMPILED = ("cpu",)  # the backends of hand-written kernels: what holds for the reference must hold for them
+COMPILED = ("cpu", "emulator")  # the backends of hand-written kernels: what holds for the reference must hold for them
 EPS32 = float(np.finfo(np.float32).eps)
 
 

@@ -30,7 +30,7 @@ def test_unknown():
         backends.get("tpu")
 
 
-@pytest.mark.parametrize("name", [name for name in ("numpy", "cpu") if name not in MISSING])
+@pytest.mark.parametrize("name", [name for name in ("numpy", "cpu", "emulator") if name not in MISSING])
 def test_services(name):
     backend = backends.get(name)
     assert backend.name == name

@@ -1,17 +1,20 @@
 """One op, one name, everywhere; and nothing below imports anything above."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 import tinydiff
 from tinydiff import backends
+from tinydiff.backends import launch_table
 from tinydiff.ops import OPS, WITHOUT_GRADIENT
 
 TESTS = Path(__file__).parent
 PACKAGE = Path(tinydiff.__file__).parent
-KERNELS = TESTS.parent / "csrc" / "cpu"
+SOURCES = TESTS.parent / "csrc"
+CUDA_KERNEL = re.compile(r"((?://.*\n)+)extern \"C\" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(")
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -20,13 +23,33 @@ def test_every_op_has_its_homes(op):
     assert Path(module.__file__) == PACKAGE / "ops" / f"{op}.py"
     assert module.__doc__.startswith(f"{op}: ") and "Forward" in module.__doc__ or op in ("philox", "adamw")
     assert hasattr(backends.get("numpy"), op)
-    assert (KERNELS / f"{op}.cpp").read_text().startswith(f"// {op}: ")
+    assert (SOURCES / "cpu" / f"{op}.cpp").read_text().startswith(f"// {op}: ")
+    assert (SOURCES / "cuda" / f"{op}.cu").read_text().startswith(f"// {op}: ")
     tests = (TESTS / "ops" / f"test_{op}.py").read_text()
     if op in WITHOUT_GRADIENT:
         assert not hasattr(module, "backward")
     else:
         assert "Backward" in module.__doc__ and hasattr(module, "Cache")
         assert "check_op(" in tests and "assert_caught(" in tests
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_cuda_kernel_can_be_chosen_and_says_what_it_does(op):
+    text = (SOURCES / "cuda" / f"{op}.cu").read_text()
+    head = text[: text.index("#include")]
+    kernels = {name: contract for contract, name in CUDA_KERNEL.findall(text)}
+    assert len(kernels) == text.count("__global__")
+    verbs = launch_table.TABLE[op].items()
+    assert set(kernels) == {f"{op}_{verb}_{version}" for verb, versions in verbs for version in versions}
+    for verb, versions in verbs:
+        assert list(versions) == sorted(versions), "simplest first"
+        for version in versions:
+            assert f"// {version} " in head, f"{version} is not in the list at the top of {op}.cu"
+            contract = kernels[f"{op}_{verb}_{version}"]
+            for word in (
+                ("launch", "writes", "reproducible") if op != "adamw" else ("launch", "updates", "reproducible")
+            ):
+                assert word in contract, f"{op}_{verb}_{version} does not say: {word}"
 
 
 def test_every_file_in_ops_is_an_op():
@@ -69,5 +92,5 @@ def test_nothing_below_imports_anything_above(path):
 
 
 def test_files_stay_short():
-    for path in [*PACKAGE.rglob("*.py"), *KERNELS.iterdir()]:
+    for path in [*PACKAGE.rglob("*.py"), *SOURCES.glob("*/*.[ch]*")]:
         assert len(path.read_text().splitlines()) <= 500, path

@@ -47,6 +47,8 @@ def test_a_source_distribution_holds_every_source(source_distribution):
     sources = [
         *ROOT.glob("csrc/**/*.cpp"),
         *ROOT.glob("csrc/**/*.h"),
+        *ROOT.glob("csrc/**/*.cu*"),
+        *ROOT.glob("csrc/emulator/*.py"),
         *ROOT.glob("tinydiff/**/*.py"),
         *map(ROOT.joinpath, NEEDED[3:]),
     ]
@@ -68,6 +70,13 @@ def without_a_compiler(source_distribution, tmp_path_factory):
 def test_without_a_compiler_info_says_how_to_get_one(without_a_compiler):
     printed = python("-m", "tinydiff", "info", cwd=without_a_compiler)
     assert "\nbackend cpu: not available: needs its C++ kernels" in printed and "install GCC or Clang" in printed
+    assert "\nbackend emulator: not available: needs its C++ part" in printed
+
+
+def test_the_cuda_sources_are_installed(without_a_compiler):
+    program = "from tinydiff.backends import launchers; print(launchers.sources(), len(launchers.kernel_files()))"
+    folder, count = python("-c", program, cwd=without_a_compiler).split()
+    assert folder == f"{without_a_compiler}/tinydiff/csrc_cuda" and int(count) > 40
 
 
 def test_without_a_compiler_numpy_computes(without_a_compiler):

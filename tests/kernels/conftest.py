@@ -7,17 +7,20 @@ import pytest
 
 from tests.checks import COMPILED, backend_or_skip
 
-THREADS = (1, 2, 3, 5)
-
 
 @dataclasses.dataclass
 class Kernels:
-    """A backend and its switches. ``use(way, threads)`` decides how it computes from then on."""
+    """A backend and its switches. ``use(way, threads)`` decides how it computes from then on.
+
+    In the emulator, the order in which threads run takes the place of their number: it too must not change a bit.
+    """
 
     backend: Any
     ways: list  # names; for a CPU its instruction sets
     use: Any
     before: tuple  # the way and the threads that were in use
+    threads: tuple  # numbers of threads worth trying, 1 first
+    examples: int  # how many problems of drawn sizes it has time for
 
     def each(self, threads=(1,)):
         """(way, n) with that way and number of threads in use, one after the other."""
@@ -34,10 +37,23 @@ def _cpu(backend):
         cpu.use_instruction_set(way)
         cpu.use_threads(threads)
 
-    return Kernels(backend, cpu.instruction_sets(), use, (cpu.instruction_set(), cpu.threads()))
+    before = cpu.instruction_set(), cpu.threads()
+    return Kernels(backend, cpu.instruction_sets(), use, before, threads=(1, 2, 3, 5), examples=100)
 
 
-KERNELS = {"cpu": _cpu}
+def _emulator(backend):
+    from tinydiff.backends import launch_table
+
+    def use(way, threads):
+        backend.launcher.use_seed(threads)
+        for op in launch_table.TABLE:
+            launch_table.use_version(op, way if way in launch_table.versions(op) else None)
+
+    ways = sorted({version for op in launch_table.TABLE for version in launch_table.versions(op)})
+    return Kernels(backend, ways, use, (None, 0), threads=(1, 2), examples=25)
+
+
+KERNELS = {"cpu": _cpu, "emulator": _emulator}
 
 
 @pytest.fixture(scope="module", params=COMPILED)

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from tests.checks import assert_as_good, seeds
 from tests.kernels.comparison import assert_same, moved
-from tests.kernels.conftest import THREADS
 from tests.kernels.rows import NANS, between_nans, floats
 from tinydiff.ops import adamw
 
@@ -48,8 +47,8 @@ def check(kernels, P, averaged, decayed, weight_decay, seed, threads):
 @given(P=st.integers(1, 100), averaged=st.booleans(), data=st.data(), seed=seeds)
 def test_three_steps(kernels, P, averaged, data, seed):
     decayed, weight_decay = data.draw(st.integers(0, P)), data.draw(st.sampled_from([0.0, 0.1]))
-    check(kernels, P, averaged, decayed, weight_decay, seed, (1, data.draw(st.sampled_from(THREADS[1:]))))
+    check(kernels, P, averaged, decayed, weight_decay, seed, (1, data.draw(st.sampled_from(kernels.threads[1:]))))
 
 
 def test_a_large_buffer(kernels):
-    check(kernels, 200_003, True, 100_001, 0.1, 0, THREADS)
+    check(kernels, 200_003, True, 100_001, 0.1, 0, kernels.threads)

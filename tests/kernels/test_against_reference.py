@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from tests.checks import seeds
 from tests.kernels.comparison import assert_same, compare, expect, outputs
-from tests.kernels.conftest import THREADS
 from tests.kernels.rows import ROWS, WITHOUT_A_ROW
 from tinydiff.ops import OPS
 
@@ -29,10 +28,13 @@ def check(kernels, op, sizes, seed, threads):
 
 
 @pytest.mark.parametrize("op", ROWS)
-@settings(max_examples=100)
-@given(data=st.data(), threads=st.sampled_from(THREADS[1:]), seed=seeds)
-def test_at_drawn_sizes(kernels, op, data, threads, seed):
-    check(kernels, op, data.draw(ROWS[op].sizes), seed, (1, threads))
+def test_at_drawn_sizes(kernels, op):
+    @settings(max_examples=kernels.examples)
+    @given(sizes=ROWS[op].sizes, threads=st.sampled_from(kernels.threads[1:]), seed=seeds)
+    def at(sizes, threads, seed):
+        check(kernels, op, sizes, seed, (1, threads))
+
+    at()
 
 
 @pytest.mark.parametrize(
@@ -44,4 +46,4 @@ def test_at_drawn_sizes(kernels, op, data, threads, seed):
     ],
 )
 def test_at_these_sizes(kernels, op, sizes):
-    check(kernels, op, sizes, 0, THREADS)
+    check(kernels, op, sizes, 0, kernels.threads)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.checks import backend_or_skip, normal
+from tests.kernels.conftest import KERNELS
 from tests.kernels.rows import ROWS
 from tests.kernels.test_against_reference import check
 
@@ -52,7 +53,9 @@ def test_the_environment_chooses(cpu, monkeypatch):
     assert cpu.CpuBackend().describe().startswith("C++ kernels for baseline") and cpu.threads() == 3
     for bad in ("0", "two", "-1", ""):
         monkeypatch.setenv("TINYDIFF_THREADS", bad)
-        with pytest.raises(ValueError, match=f"TINYDIFF_THREADS must be a number of threads of at least 1, got '{bad}'"):
+        with pytest.raises(
+            ValueError, match=f"TINYDIFF_THREADS must be a number of threads of at least 1, got '{bad}'"
+        ):
             cpu.CpuBackend()
     monkeypatch.setenv("TINYDIFF_THREADS", "1")
     monkeypatch.setenv("TINYDIFF_INSTRUCTION_SET", "mmx")
@@ -77,10 +80,11 @@ def test_memory_is_used_again(cpu):
 
 
 @pytest.mark.parametrize("version", ["direct", "winograd_2", "winograd_4"])
-def test_every_version_of_conv2d(kernels, cpu, version):
+def test_every_version_of_conv2d(cpu, version):
     """Where ``fastest`` would not choose it too."""
     assert version in cpu.CONV2D_VERSIONS
     cpu.use_conv2d_version(version)
+    kernels = KERNELS["cpu"](backend_or_skip("cpu"))
     for seed, sizes in enumerate(ROWS["conv2d"].always):
         check(kernels, "conv2d", sizes, seed, (1, 3))
     for H, W in itertools.product(range(1, 10), range(1, 6)):  # every way a tile can be cut off

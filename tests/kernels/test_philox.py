@@ -5,7 +5,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.kernels.conftest import THREADS
 from tinydiff.ops import philox
 
 ULPS = 4
@@ -27,11 +26,11 @@ ULPS = 4
 def test_the_numbers(kernels, samples, shape, kind, purpose, seed, draw):
     sample = np.array(samples)
     expected = philox.forward(seed, purpose, sample, draw, shape, kind=kind)
-    for way, n in kernels.each(THREADS):
+    for way, n in kernels.each(kernels.threads):
         actual = kernels.backend.philox.forward(seed, purpose, sample, draw, shape, kind=kind)
         what = f"{kind} {way}, {n} threads"
         assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape), what
-        if n == THREADS[0]:
+        if n == kernels.threads[0]:
             first = actual
         assert np.array_equal(actual, first), what
         if kind == "normal":

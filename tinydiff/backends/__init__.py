@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tinydiff.backends import launchers
+from tinydiff.backends.cuda import CudaBackend
 from tinydiff.backends.numpy import NumpyBackend
 
 try:
@@ -21,6 +23,8 @@ def get(name="auto"):
         raise ValueError(f"backend must be one of {', '.join(NAMES)}, got {name!r}")
     if name in (missing := _missing()):
         raise ValueError(f"backend {name!r} needs {missing[name]}; use 'numpy' or 'auto'")
+    if name in ("cuda", "emulator"):
+        return CudaBackend(name)
     if name == "numpy" or CpuBackend is None:
         return NumpyBackend()
     return CpuBackend()
@@ -37,10 +41,8 @@ def describe():
 
 def _missing():
     """What each backend that is not there needs, in words that end "backend X needs ..."."""
-    missing = {
-        "cuda": "the CUDA kernels, which this version does not have yet",
-        "emulator": "the CUDA kernels and their emulator, which this version does not have yet",
-    }
+    missing = {name: launchers.what_is_missing(name) for name in ("cuda", "emulator")}
+    missing = {name: what for name, what in missing.items() if what}
     if CpuBackend is None:
         missing["cpu"] = (
             "its C++ kernels, which could not be compiled when tinydiff was installed: install GCC or Clang (Debian "

@@ -43,7 +43,7 @@ class Cache(NamedTuple):
 
 def forward(q, k, v):
     """q (N,L,A,D), k (N,M,A,D), v (N,M,A,D) -> y (N,L,A,D), cache."""
-    contract.bind("attention", q=(q, "N L A D"), k=(k, "N M A D"), v=(v, "N M A D"))
+    check(q, k, v)
     s = _scores(q, k)
     largest = s.max(axis=-1, keepdims=True)  # so that no exponential overflows
     p = np.exp(s - largest)
@@ -73,6 +73,11 @@ def backward(dy, cache):
     dq = ds @ _heads_outside(k)
     dk = ds.swapaxes(2, 3) @ _heads_outside(q)
     return _heads_inside(dq), _heads_inside(dk), _heads_inside(dv)
+
+
+def check(q, k, v):
+    """Check the arguments of ``forward``."""
+    contract.bind("attention", q=(q, "N L A D"), k=(k, "N M A D"), v=(v, "N M A D"))
 
 
 def _scores(q, k):

@@ -35,10 +35,8 @@ def forward(table, labels):
 
     Raises ``ValueError`` for a label outside the table (a negative one would silently count from the end).
     """
-    K = contract.bind("class_embedding", table=(table, "K E"))["K"]
-    contract.expect_integers("class_embedding", "labels", labels)
-    if labels.min() < 0 or labels.max() >= K:
-        raise ValueError(f"class_embedding: labels must lie in [0, {K}), got {labels.min()} .. {labels.max()}")
+    check(table, labels)
+    check_labels(labels, len(table))
     return table[labels], Cache(labels, table.shape, table.dtype)
 
 
@@ -52,3 +50,15 @@ def backward(dy, cache, into=(None,)):
     onehot = (labels[:, None] == np.arange(K)).astype(dtype)
     dtable = onehot.T @ dy
     return contract.place("class_embedding", "dtable", dtable, into[0]), None
+
+
+def check(table, labels):
+    """Check the arguments of ``forward``, but for the labels' values."""
+    contract.bind("class_embedding", table=(table, "K E"))
+    contract.expect_integers("class_embedding", "labels", labels)
+
+
+def check_labels(labels, K):
+    """Check that every label is a row of the table."""
+    if labels.min() < 0 or labels.max() >= K:
+        raise ValueError(f"class_embedding: labels must lie in [0, {K}), got {labels.min()} .. {labels.max()}")

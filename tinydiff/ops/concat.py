@@ -26,7 +26,7 @@ class Cache(NamedTuple):
 
 def forward(a, b):
     """a (N,H,W,C), b (N,H,W,B) -> y (N,H,W,C+B), cache."""
-    contract.bind("concat", a=(a, "N H W C"), b=(b, "N H W B"))
+    check(a, b)
     return np.concatenate([a, b], axis=-1), Cache(a.shape, b.shape, a.dtype)
 
 
@@ -38,3 +38,8 @@ def backward(dy, cache):
     da = dy[..., :C].copy()
     db = dy[..., C:].copy()
     return da, db
+
+
+def check(a, b):
+    """Check the arguments of ``forward``."""
+    contract.bind("concat", a=(a, "N H W C"), b=(b, "N H W B"))

@@ -19,5 +19,10 @@ from tinydiff.ops import contract
 
 def forward(grads):
     """grads (P,) -> norm (1,)."""
-    contract.bind("global_norm", grads=(grads, "P"))
+    check(grads)
     return np.sqrt(grads @ grads).reshape(1)
+
+
+def check(grads):
+    """Check the arguments of ``forward``."""
+    contract.bind("global_norm", grads=(grads, "P"))

@@ -64,21 +64,7 @@ def forward(x, gamma, beta, scale=None, shift=None, *, groups, eps=1e-5, silu=Fa
     Raises ``ValueError`` for shapes or dtypes that do not fit, groups that do not divide C, eps <= 0, or a scale
     without a shift.
     """
-    sizes = contract.bind(
-        "group_norm",
-        x=(x, "N H W C"),
-        gamma=(gamma, "C"),
-        beta=(beta, "C"),
-        scale=(scale, "N C"),
-        shift=(shift, "N C"),
-    )
-    if (scale is None) != (shift is None):
-        raise ValueError("group_norm: scale and shift must be given together")
-    if not isinstance(groups, int) or groups < 1 or sizes["C"] % groups:
-        raise ValueError(f"group_norm: groups must divide the {sizes['C']} channels of x, got {groups!r}")
-    if not eps > 0:
-        raise ValueError(f"group_norm: eps must be positive, got {eps!r}")
-
+    check(x, gamma, beta, scale, shift, groups, eps)
     mean = _group_mean(np.einsum("nhwc->nc", x), x, groups)
     xhat = x - _per_channel(mean, x)
     var = _group_mean(np.einsum("nhwc,nhwc->nc", xhat, xhat), x, groups)
@@ -139,6 +125,24 @@ def backward(dy, cache, add=None, into=(None, None)):
     dgamma = contract.place("group_norm", "dgamma", dgamma, into[0])
     dbeta = contract.place("group_norm", "dbeta", dbeta, into[1])
     return dx, dgamma, dbeta, dscale, dshift
+
+
+def check(x, gamma, beta, scale, shift, groups, eps):
+    """Check the arguments of ``forward``."""
+    sizes = contract.bind(
+        "group_norm",
+        x=(x, "N H W C"),
+        gamma=(gamma, "C"),
+        beta=(beta, "C"),
+        scale=(scale, "N C"),
+        shift=(shift, "N C"),
+    )
+    if (scale is None) != (shift is None):
+        raise ValueError("group_norm: scale and shift must be given together")
+    if not isinstance(groups, int) or groups < 1 or sizes["C"] % groups:
+        raise ValueError(f"group_norm: groups must divide the {sizes['C']} channels of x, got {groups!r}")
+    if not eps > 0:
+        raise ValueError(f"group_norm: eps must be positive, got {eps!r}")
 
 
 def _affine(xhat, cache):

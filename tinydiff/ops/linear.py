@@ -33,7 +33,7 @@ def forward(x, w, b=None):
 
     Raises ``ValueError`` for shapes or dtypes that do not fit together.
     """
-    contract.bind("linear", x=(x, "... C"), w=(w, "C O"), b=(b, "O"))
+    check(x, w, b)
     y = x @ w
     if b is not None:
         y += b
@@ -51,3 +51,8 @@ def backward(dy, cache, into=(None, None)):
     dw = x_MC.T @ dy_MO
     db = dy_MO.sum(axis=0) if has_b else None
     return dx, contract.place("linear", "dw", dw, into[0]), contract.place("linear", "db", db, into[1])
+
+
+def check(x, w, b):
+    """Check the arguments of ``forward``."""
+    contract.bind("linear", x=(x, "... C"), w=(w, "C O"), b=(b, "O"))

@@ -30,10 +30,7 @@ class Cache(NamedTuple):
 
 def forward(prediction, target, weight=None):
     """prediction (N, ...), target (N, ...), weight (N,) or None for ones -> loss (), cache."""
-    sizes = contract.bind("mse_loss", prediction=(prediction, "..."), weight=(weight, "N"))
-    contract.expect("mse_loss", "target", target, prediction.shape, prediction.dtype)
-    if weight is not None and sizes["N"] != prediction.shape[0]:
-        raise ValueError(f"mse_loss: weight must have shape ({prediction.shape[0]},), got {weight.shape}")
+    check(prediction, target, weight)
     squares = _sum_of_squares(prediction - target)
     if weight is not None:
         squares *= weight
@@ -53,6 +50,14 @@ def backward(dloss, cache):
     dprediction = error
     dprediction *= 2 * mean
     return dprediction, -dprediction, dweight
+
+
+def check(prediction, target, weight):
+    """Check the arguments of ``forward``."""
+    sizes = contract.bind("mse_loss", prediction=(prediction, "..."), weight=(weight, "N"))
+    contract.expect("mse_loss", "target", target, prediction.shape, prediction.dtype)
+    if weight is not None and sizes["N"] != prediction.shape[0]:
+        raise ValueError(f"mse_loss: weight must have shape ({prediction.shape[0]},), got {weight.shape}")
 
 
 def _sum_of_squares(error):

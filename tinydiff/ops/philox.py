@@ -85,14 +85,19 @@ def forward(seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
 
 def check(seed, purpose, sample, draw, kind):
     """Check the arguments of ``forward``; return seed and draw as integers."""
+    check_kinds(purpose, sample, kind)
+    if sample.min() < 0 or sample.max() >= 2**32:
+        raise ValueError(f"philox: sample must lie in [0, 2^32), got {sample.min()} .. {sample.max()}")
+    return _integer("seed", seed, 64), _integer("draw", draw, 32)
+
+
+def check_kinds(purpose, sample, kind):
+    """Check what can be checked of the arguments without their values."""
     if purpose not in PURPOSES:
         raise ValueError(f"philox: purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
     if kind not in KINDS:
         raise ValueError(f"philox: kind must be one of {', '.join(KINDS)}, got {kind!r}")
     contract.expect_integers("philox", "sample", sample)
-    if sample.min() < 0 or sample.max() >= 2**32:
-        raise ValueError(f"philox: sample must lie in [0, 2^32), got {sample.min()} .. {sample.max()}")
-    return _integer("seed", seed, 64), _integer("draw", draw, 32)
 
 
 def philox4x32(counter, key):

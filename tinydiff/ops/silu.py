@@ -28,7 +28,7 @@ class Cache(NamedTuple):
 
 def forward(x):
     """x of any shape -> y of the same shape, cache."""
-    contract.bind("silu", x=(x, "..."))
+    check(x)
     y = sigmoid(x)
     y *= x
     return y, Cache(x)
@@ -41,6 +41,11 @@ def backward(dy, cache):
     dx = slope(x)
     dx *= dy
     return dx
+
+
+def check(x):
+    """Check the arguments of ``forward``."""
+    contract.bind("silu", x=(x, "..."))
 
 
 def sigmoid(x):

@@ -28,11 +28,16 @@ def forward(step, *, width):
 
     Raises ``ValueError`` for a width that is odd or below 2.
     """
-    contract.bind("timestep_embedding", step=(step, "N"))
-    if not isinstance(width, int) or width < 2 or width % 2:
-        raise ValueError(f"timestep_embedding: width must be an even integer of at least 2, got {width!r}")
+    check(step, width)
     half = width // 2
     frequency = MAX_PERIOD ** (-np.arange(half, dtype=np.float64) / half)
     # float64 until after the sine: a float32 angle of 999 radians is already off by 3e-5
     angle = step.astype(np.float64)[:, None] * frequency
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(step.dtype)
+
+
+def check(step, width):
+    """Check the arguments of ``forward``."""
+    contract.bind("timestep_embedding", step=(step, "N"))
+    if not isinstance(width, int) or width < 2 or width % 2:
+        raise ValueError(f"timestep_embedding: width must be an even integer of at least 2, got {width!r}")

@@ -25,7 +25,7 @@ class Cache(NamedTuple):
 
 def forward(x):
     """x (N,H,W,C) -> y (N,2H,2W,C), cache."""
-    contract.bind("upsample2x", x=(x, "N H W C"))
+    check(x)
     y = x.repeat(2, axis=1).repeat(2, axis=2)
     return y, Cache(x.shape, x.dtype)
 
@@ -39,3 +39,8 @@ def backward(dy, cache):
     dx += bottom[:, :, ::2]
     dx += bottom[:, :, 1::2]
     return dx
+
+
+def check(x):
+    """Check the arguments of ``forward``."""
+    contract.bind("upsample2x", x=(x, "N H W C"))

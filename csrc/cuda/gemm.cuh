@@ -1,0 +1,109 @@
+// One matrix product for linear, conv2d and their gradients: c[m, n] = sum_k a[m, k] b[k, n] in float, one tile of c a
+// block. What the operands are is theirs to say, so a convolution needs no matrix of copied pixels in memory.
+//
+// An operand is a class with
+//   ALONG_K        whether its neighbours in memory lie along k (else along m or n): loads follow them
+//   outer(i)       what there is to know about row m = i (column n = i for b), worked out once a tile
+//   inner(k)       what there is to know about place k, worked out once a step
+//   at(outer, inner)   the value, 0 outside the matrix
+#pragma once
+
+#include "common.cuh"
+
+constexpr int TILE = 64;    // rows and columns of c a block does
+constexpr int TILE_K = 16;  // of k a step
+constexpr int GEMM_THREADS = 256;
+constexpr int EACH = 4;          // rows and columns of c a thread does
+constexpr int PITCH = TILE + 4;  // of a row in shared memory: 16-byte rows, loads along k in different banks
+constexpr int GEMM_SHARED_BYTES = 2 * TILE_K * PITCH * int(sizeof(float));
+
+// A matrix in memory: value (i, k) at data[i outer_stride + k inner_stride], one of the strides 1.
+template <bool ALONG>
+struct Dense {
+    static constexpr bool ALONG_K = ALONG;
+    const Real* data;
+    int64 outer_size, inner_size, stride;  // stride of the other axis
+
+    __device__ int64 outer(int64 i) const { return i < outer_size ? i : -1; }
+    __device__ int64 inner(int64 k) const { return k < inner_size ? k : -1; }
+    __device__ float at(int64 i, int64 k) const {
+        if (i < 0 || k < 0) return 0;
+        return data[ALONG ? i * stride + k : k * stride + i];
+    }
+};
+
+// A tile's loads of one operand by this thread: TILE x TILE_K values by 256 threads, four each, along memory.
+template <class Operand>
+struct Loader {
+    static constexpr int COUNT = TILE * TILE_K / GEMM_THREADS;
+    const Operand& operand;
+    decltype(operand.outer(0)) outer[COUNT];
+
+    __device__ static int outer_of(int i) {
+        const int at = int(threadIdx.x) + i * GEMM_THREADS;
+        return Operand::ALONG_K ? at / TILE_K : at % TILE;
+    }
+    __device__ static int inner_of(int i) {
+        const int at = int(threadIdx.x) + i * GEMM_THREADS;
+        return Operand::ALONG_K ? at % TILE_K : at / TILE;
+    }
+
+    __device__ Loader(const Operand& given, int64 first) : operand(given) {
+        for (int i = 0; i < COUNT; ++i) outer[i] = operand.outer(first + outer_of(i));
+    }
+    // to (TILE_K, PITCH): the values of k in [first, last), zeros beyond
+    __device__ void load(float* to, int64 first, int64 last) const {
+        for (int i = 0; i < COUNT; ++i) {
+            const int64 k = first + inner_of(i);
+            to[inner_of(i) * PITCH + outer_of(i)] = k < last ? operand.at(outer[i], operand.inner(k)) : 0.0f;
+        }
+    }
+};
+
+// The block's tile of c, summed over k in [first, last), is given to write(m, n, value), four by four from each thread,
+// in whichever rows and columns: write looks whether they exist.
+template <class A, class B, class Write>
+__device__ inline void multiply_tile(const A& a, const B& b, int64 first, int64 last, const Write& write) {
+    Shared shared;
+    float* a_tile = shared.take<float>(TILE_K * PITCH);
+    float* b_tile = shared.take<float>(TILE_K * PITCH);
+    const int64 first_m = int64(blockIdx.x) * TILE, first_n = int64(blockIdx.y) * TILE;
+    const Loader<A> a_loader(a, first_m);
+    const Loader<B> b_loader(b, first_n);
+    const int row = int(threadIdx.x) / (TILE / EACH) * EACH, column = int(threadIdx.x) % (TILE / EACH) * EACH;
+
+    float sums[EACH][EACH] = {};
+    for (int64 k = first; k < last; k += TILE_K) {
+        a_loader.load(a_tile, k, last);
+        b_loader.load(b_tile, k, last);
+        __syncthreads();
+        for (int step = 0; step < TILE_K; ++step) {
+            const float4 u = *reinterpret_cast<const float4*>(a_tile + step * PITCH + row);
+            const float4 v = *reinterpret_cast<const float4*>(b_tile + step * PITCH + column);
+            const float a_each[EACH] = {u.x, u.y, u.z, u.w}, b_each[EACH] = {v.x, v.y, v.z, v.w};
+            for (int i = 0; i < EACH; ++i)
+                for (int j = 0; j < EACH; ++j) sums[i][j] += a_each[i] * b_each[j];
+        }
+        __syncthreads();
+    }
+    for (int i = 0; i < EACH; ++i)
+        for (int j = 0; j < EACH; ++j) write(first_m + row + i, first_n + column + j, sums[i][j]);
+}
+
+// sums[part, o] = sum over the part's rows of dy (rows, O), each part `stretch` rows. A block does 32 columns of one
+// part: eight warps take the rows in turn, the first adds what they have.
+// launch: grid (ceil(O / 32), parts), block 256, shared: 256 floats
+__device__ inline void column_sums(const Real* dy, float* sums, int64 rows, int O, int64 stretch) {
+    float* warps = Shared().take<float>(GEMM_THREADS);
+    const int lane = int(threadIdx.x) % WARP, warp = int(threadIdx.x) / WARP;
+    const int64 o = int64(blockIdx.x) * WARP + lane;
+    const int64 first = blockIdx.y * stretch, last = min(rows, first + stretch);
+    float total = 0;
+    if (o < O)
+        for (int64 row = first + warp; row < last; row += GEMM_THREADS / WARP) total += dy[row * O + o];
+    warps[threadIdx.x] = total;
+    __syncthreads();
+    if (warp > 0 || o >= O) return;
+    for (int other = 1; other < GEMM_THREADS / WARP; ++other) total += warps[other * WARP + lane];
+    sums[blockIdx.y * int64(O) + o] = total;
+}

@@ -1,0 +1,148 @@
+// The instructions CUDA C++ has no words for: asynchronous copies and tensor cores. Each has a portable body for
+// csrc/emulator that does what the PTX manual says it does, lane by lane.
+#pragma once
+
+#include "common.cuh"
+
+// 16 bytes from global to shared memory, both aligned to 16, without passing through registers. Of them `valid` are
+// copied (0 for none: then `from` is not touched) and the others are zeros. They have arrived for this thread after a
+// wait, and for the block after a barrier that follows it.
+__device__ inline void copy_async_16(void* to_shared, const void* from, int valid = 16) {
+#ifdef TINYDIFF_EMULATOR
+    tinydiff::emulator::copy_async(to_shared, from, valid);
+#else
+    const unsigned to = unsigned(__cvta_generic_to_shared(to_shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
+#endif
+}
+
+// The copies of this thread since the last commit become one group.
+__device__ inline void commit_copies() {
+#ifdef TINYDIFF_EMULATOR
+    tinydiff::emulator::commit_copies();
+#else
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Wait for all groups of this thread but the latest few.
+template <int ALL_BUT_LATEST>
+__device__ inline void wait_copies() {
+#ifdef TINYDIFF_EMULATOR
+    tinydiff::emulator::wait_copies(ALL_BUT_LATEST);
+#else
+    asm volatile("cp.async.wait_group %0;" ::"n"(ALL_BUT_LATEST) : "memory");
+#endif
+}
+
+// Two floats as a pair of bfloat16, each rounded to nearest, ties to even; `low` in the lower half.
+__device__ inline unsigned pack_bf16(float low, float high) {
+#ifdef TINYDIFF_EMULATOR
+    auto round = [](float x) {
+        const unsigned bits = __float_as_uint(x);
+        if (x != x) return 0x7FFFu;
+        return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+    };
+    return round(high) << 16 | round(low);
+#else
+    unsigned pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#endif
+}
+__device__ inline float low_bf16(unsigned pair) { return __uint_as_float(pair << 16); }
+__device__ inline float high_bf16(unsigned pair) { return __uint_as_float(pair & 0xFFFF0000); }
+
+// Four 8x8 matrices of 16-bit values from shared memory into the registers of a warp. Lane l gives the address,
+// aligned to 16, of row l % 8 of matrix l / 8, and receives in r[i] the values 2 (l % 4) and 2 (l % 4) + 1 of row
+// l / 4 of matrix i; transposed: of column l / 4.
+#ifdef TINYDIFF_EMULATOR
+struct LoadedMatrices {
+    const void* row;
+    unsigned* r;
+};
+
+template <bool TRANSPOSED>
+void load_by_warp(void* const brought[WARP], unsigned) {
+    for (int lane = 0; lane < WARP; ++lane)
+        for (int i = 0; i < 4; ++i) {
+            unsigned pair = 0;
+            for (int j = 0; j < 2; ++j) {
+                const int first = lane / 4, second = 2 * (lane % 4) + j;
+                const auto& from = *static_cast<LoadedMatrices*>(brought[8 * i + (TRANSPOSED ? second : first)]);
+                const auto value = static_cast<const unsigned short*>(from.row)[TRANSPOSED ? first : second];
+                pair |= unsigned{value} << (16 * j);
+            }
+            static_cast<LoadedMatrices*>(brought[lane])->r[i] = pair;
+        }
+}
+#define TINYDIFF_CALLED_FROM , const char *file = __builtin_FILE(), int line = __builtin_LINE()
+#else
+#define TINYDIFF_CALLED_FROM
+#endif
+
+__device__ inline void load_matrices(const void* row, unsigned (&r)[4] TINYDIFF_CALLED_FROM) {
+#ifdef TINYDIFF_EMULATOR
+    tinydiff::emulator::require_aligned(row, 16);
+    LoadedMatrices mine{row, r};
+    tinydiff::emulator::meet(ALL_LANES, "ldmatrix", {file, line}, &mine, load_by_warp<false>);
+#else
+    const unsigned from = unsigned(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(from)
+                 : "memory");
+#endif
+}
+
+__device__ inline void load_matrices_transposed(const void* row, unsigned (&r)[4] TINYDIFF_CALLED_FROM) {
+#ifdef TINYDIFF_EMULATOR
+    tinydiff::emulator::require_aligned(row, 16);
+    LoadedMatrices mine{row, r};
+    tinydiff::emulator::meet(ALL_LANES, "ldmatrix.trans", {file, line}, &mine, load_by_warp<true>);
+#else
+    const unsigned from = unsigned(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(from)
+                 : "memory");
+#endif
+}
+
+// d (16 x 8, float) += a (16 x 16, bfloat16) b (16 x 8, bfloat16) by one warp. With g = lane / 4 and t = lane % 4,
+// a lane holds
+//   a[0] (g, 2t..2t+1)   a[1] (g+8, 2t..2t+1)   a[2] (g, 2t+8..2t+9)   a[3] (g+8, 2t+8..2t+9)
+//   b[0] (2t..2t+1, g)   b[1] (2t+8..2t+9, g)
+//   d[0], d[1] (g, 2t..2t+1)   d[2], d[3] (g+8, 2t..2t+1)
+#ifdef TINYDIFF_EMULATOR
+struct Product {
+    float* d;
+    const unsigned *a, *b;
+};
+
+inline void multiply_warp(void* const brought[WARP], unsigned) {
+    auto half = [](unsigned pair, int which) { return which ? high_bf16(pair) : low_bf16(pair); };
+    auto of = [&](int lane) -> const Product& { return *static_cast<Product*>(brought[lane]); };
+    auto a = [&](int row, int k) { return half(of(row % 8 * 4 + k % 8 / 2).a[row / 8 + 2 * (k / 8)], k % 2); };
+    auto b = [&](int k, int column) { return half(of(column * 4 + k % 8 / 2).b[k / 8], k % 2); };
+    for (int row = 0; row < 16; ++row)
+        for (int column = 0; column < 8; ++column) {
+            float& d = of(row % 8 * 4 + column / 2).d[row / 8 * 2 + column % 2];
+            for (int k = 0; k < 16; ++k) d += a(row, k) * b(k, column);
+        }
+}
+#endif
+
+__device__ inline void multiply_bf16(float (&d)[4], const unsigned (&a)[4],
+                                     const unsigned (&b)[2] TINYDIFF_CALLED_FROM) {
+#ifdef TINYDIFF_EMULATOR
+    Product mine{d, a, b};
+    tinydiff::emulator::meet(ALL_LANES, "mma.m16n8k16", {file, line}, &mine, multiply_warp);
+#else
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}

@@ -1,0 +1,386 @@
+#include "machine.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "fiber.h"
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace tinydiff::emulator {
+namespace {
+
+constexpr unsigned MOST_THREADS = 1024, MOST_Z = 64, MOST_GRID_YZ = 65535, MOST_GRID_X = 2147483647;
+constexpr size_t MOST_SHARED_BYTES = 163 * 1024, SHARED_ALIGNMENT = 16;
+
+struct Copy {
+    void* to;
+    const void* from;
+    int valid;
+};
+
+struct Thread {
+    uint3 index;
+    int id;  // in the block
+    Context context;
+    char* stack = nullptr;
+    bool ended = false;
+    const char* waits_in = nullptr;  // null: it does not wait
+    Site site{};
+    size_t arrays = 0;           // of shared memory, that it has asked for
+    std::vector<Copy> copies;    // not yet arrived, oldest first
+    std::vector<size_t> groups;  // how many of them each committed group has
+
+    unsigned lane() const { return static_cast<unsigned>(id % WARP); }
+};
+
+// Lanes of one warp on their way to one collective.
+struct Meeting {
+    unsigned mask, arrived;
+    const char* what;
+    Site site;
+    void* brought[WARP];
+};
+
+struct SharedArray {
+    void* data;
+    size_t bytes;
+};
+
+bool same(Site a, Site b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+
+std::string text(Site site) {
+    const char* slash = std::strrchr(site.file, '/');
+    return std::string(slash ? slash + 1 : site.file) + ":" + std::to_string(site.line);
+}
+
+// 0-31, 64 and the like
+std::string text(const std::vector<int>& ids) {
+    std::string out;
+    for (size_t i = 0; i < ids.size();) {
+        size_t last = i;
+        while (last + 1 < ids.size() && ids[last + 1] == ids[last] + 1) ++last;
+        out += (out.empty() ? "" : ", ") + std::to_string(ids[i]);
+        if (last > i) out += "-" + std::to_string(ids[last]);
+        i = last + 1;
+    }
+    return (ids.size() == 1 ? "thread " : "threads ") + out;
+}
+
+void thread_entry();
+
+// The one block that runs, and the seed's stream.
+class Machine {
+   public:
+    Thread* current = nullptr;
+    const Launch* launch = nullptr;
+    const std::function<void()>* body = nullptr;
+
+    void run_grid(const Launch& given, const std::function<void()>& thread) {
+        launch = &given;
+        body = &thread;
+        state_ = given.seed;
+        blockDim = given.block;
+        gridDim = given.grid;
+        const uint64_t blocks = uint64_t{given.grid.x} * given.grid.y * given.grid.z;
+        const uint64_t first = random(blocks);
+        const bool forwards = random(2) == 0;
+        for (uint64_t i = 0; i < blocks; ++i) {
+            const uint64_t at = (first + (forwards ? i : blocks - i)) % blocks;
+            blockIdx = {static_cast<unsigned>(at % given.grid.x),
+                        static_cast<unsigned>(at / given.grid.x % given.grid.y),
+                        static_cast<unsigned>(at / given.grid.x / given.grid.y)};
+            run_block();
+        }
+    }
+
+    // Of the current thread: let others run until it is ready again.
+    void wait(const char* what, Site site) {
+        current->waits_in = what;
+        current->site = site;
+        switch_context(current->context, scheduler_);
+    }
+
+    void make_ready(Thread& thread) {
+        thread.waits_in = nullptr;
+        ready_.push_back(&thread);
+    }
+
+    void sync_threads(Site site) {
+        int here = 1;
+        for (const auto& count : at_barrier_)
+            if (same(count.site, site)) here += count.threads;
+        if (here < static_cast<int>(threads_.size())) {
+            arrive(site);
+            wait("__syncthreads()", site);
+            return;
+        }
+        at_barrier_.clear();
+        for (auto& thread : threads_)
+            if (&thread != current) make_ready(thread);
+        // the last to come has no privilege
+        ready_.push_back(current);
+        switch_context(current->context, scheduler_);
+    }
+
+    void meet(unsigned mask, const char* what, Site site, void* mine, Work work) {
+        const unsigned bit = 1u << current->lane();
+        if (!(mask & bit)) fail(std::string(what) + " at " + text(site) + ": the mask does not name its own lane");
+        auto& meetings = meetings_[static_cast<size_t>(current->id / WARP)];
+        size_t at = 0;
+        while (at < meetings.size() && !(meetings[at].mask == mask && same(meetings[at].site, site) &&
+                                         meetings[at].what == what && !(meetings[at].arrived & bit)))
+            ++at;
+        if (at == meetings.size()) meetings.push_back({mask, 0, what, site, {}});
+        meetings[at].arrived |= bit;
+        meetings[at].brought[current->lane()] = mine;
+        if (meetings[at].arrived != mask) {
+            wait(what, site);
+            return;
+        }
+        const Meeting meeting = meetings[at];
+        meetings.erase(meetings.begin() + static_cast<std::ptrdiff_t>(at));
+        if (work) work(meeting.brought, mask);
+        const int first = current->id / WARP * WARP;
+        for (int lane = 0; lane < WARP; ++lane)
+            if ((mask >> lane & 1) && first + lane != current->id)
+                make_ready(threads_[static_cast<size_t>(first + lane)]);
+    }
+
+    void* shared_array(size_t bytes) {
+        const size_t at = current->arrays++;
+        if (at == arrays_.size()) {
+            carved_ += (bytes + SHARED_ALIGNMENT - 1) / SHARED_ALIGNMENT * SHARED_ALIGNMENT;
+            if (carved_ > launch->shared_bytes)
+                fail("uses " + std::to_string(carved_) + " bytes of shared memory, was launched with " +
+                     std::to_string(launch->shared_bytes));
+            void* data = std::malloc(bytes);
+            std::memset(data, POISON, bytes);
+            arrays_.push_back({data, bytes});
+        }
+        if (arrays_[at].bytes != bytes) fail("the threads of a block divide shared memory differently");
+        return arrays_[at].data;
+    }
+
+    [[noreturn]] void fail(const std::string& message) {
+        error_ = message + " (" + text(std::vector<int>{current->id}) + ")";
+        switch_context(current->context, scheduler_);
+        std::abort();  // a thread that failed is never run again
+    }
+
+    void end_thread() {
+        current->ended = true;
+        stacks_.push_back(current->stack);
+        switch_context(current->context, scheduler_);
+    }
+
+   private:
+    struct Count {
+        Site site;
+        int threads;
+    };
+
+    void arrive(Site site) {
+        for (auto& count : at_barrier_)
+            if (same(count.site, site)) {
+                ++count.threads;
+                return;
+            }
+        at_barrier_.push_back({site, 1});
+    }
+
+    void run_block() {
+        const dim3 block = launch->block;
+        const size_t count = size_t{block.x} * block.y * block.z;
+        if (threads_.size() != count) {
+            threads_.clear();
+            threads_.resize(count);
+        }
+        meetings_.assign((count + WARP - 1) / WARP, {});
+        at_barrier_.clear();
+        ready_.clear();
+        for (size_t id = 0; id < count; ++id) {
+            Thread& thread = threads_[id];
+            const auto i = static_cast<unsigned>(id);
+            thread.index = {i % block.x, i / block.x % block.y, i / block.x / block.y};
+            thread.id = static_cast<int>(id);
+            thread.stack = nullptr;
+            thread.ended = false;
+            thread.waits_in = nullptr;
+            thread.arrays = 0;
+            thread.copies.clear();
+            thread.groups.clear();
+            ready_.push_back(&thread);
+        }
+        carved_ = 0;
+        error_.clear();
+
+        while (!ready_.empty() && error_.empty()) {
+            const size_t at = random(ready_.size());
+            current = ready_[at];
+            ready_[at] = ready_.back();
+            ready_.pop_back();
+            if (!current->stack) start(*current);
+            threadIdx = current->index;
+            switch_context(scheduler_, current->context);
+        }
+        for (const auto& array : arrays_) std::free(array.data);
+        arrays_.clear();
+        if (error_.empty()) error_ = who_still_waits();
+        if (!error_.empty()) {
+            take_back_stacks();
+            throw std::runtime_error(launch->kernel + ", block (" + std::to_string(blockIdx.x) + ", " +
+                                     std::to_string(blockIdx.y) + ", " + std::to_string(blockIdx.z) + "): " + error_);
+        }
+    }
+
+    // Empty if nobody does.
+    std::string who_still_waits() const {
+        std::vector<int> ended;
+        struct Group {
+            const char* what;
+            Site site;
+            std::vector<int> ids;
+        };
+        std::vector<Group> groups;
+        for (const auto& thread : threads_) {
+            if (thread.ended) {
+                ended.push_back(thread.id);
+                continue;
+            }
+            size_t at = 0;
+            while (at < groups.size() && !(groups[at].what == thread.waits_in && same(groups[at].site, thread.site)))
+                ++at;
+            if (at == groups.size()) groups.push_back({thread.waits_in, thread.site, {}});
+            groups[at].ids.push_back(thread.id);
+        }
+        std::string out;
+        for (const auto& group : groups)
+            out += (out.empty() ? "not all come to " : "; ") + std::string(group.what) + " at " + text(group.site) +
+                   ": " + text(group.ids) + (group.ids.size() == 1 ? " waits" : " wait");
+        if (!out.empty() && !ended.empty())
+            out += "; " + text(ended) + (ended.size() == 1 ? " has" : " have") + " ended";
+        return out;
+    }
+
+    // A thread that never waits gives its stack, warm, to the next.
+    void start(Thread& thread) {
+        if (stacks_.empty()) {
+            all_stacks_.push_back(std::make_unique<char[]>(STACK_BYTES));
+            stacks_.push_back(all_stacks_.back().get());
+        }
+        thread.stack = stacks_.back();
+        stacks_.pop_back();
+#ifdef __SANITIZE_ADDRESS__
+        __asan_unpoison_memory_region(thread.stack, STACK_BYTES);  // a thread that failed left its variables behind
+#endif
+        begin(thread.context, thread.stack, thread_entry);
+    }
+
+    void take_back_stacks() {
+        stacks_.clear();
+        for (const auto& stack : all_stacks_) stacks_.push_back(stack.get());
+    }
+
+    // splitmix64
+    uint64_t random(uint64_t below) {
+        uint64_t z = state_ += 0x9E3779B97F4A7C15;
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+        return (z ^ (z >> 31)) % below;
+    }
+
+    std::vector<Thread> threads_;
+    std::vector<Thread*> ready_;
+    std::vector<Count> at_barrier_;
+    std::vector<std::vector<Meeting>> meetings_;  // of each warp
+    std::vector<SharedArray> arrays_;
+    size_t carved_ = 0;
+    std::string error_;
+    std::vector<std::unique_ptr<char[]>> all_stacks_;
+    std::vector<char*> stacks_;  // those free
+    Context scheduler_;
+    uint64_t state_ = 0;
+};
+
+Machine machine;
+
+void thread_entry() {
+    (*machine.body)();
+    machine.end_thread();
+}
+
+}  // namespace
+
+void run(const Launch& launch, const std::function<void()>& thread) {
+    auto require = [&](bool condition, const std::string& message) {
+        if (!condition) throw std::runtime_error(launch.kernel + ": " + message);
+    };
+    auto text = [](dim3 d) {
+        return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")";
+    };
+    const dim3 grid = launch.grid, block = launch.block;
+    const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+    require(threads >= 1 && threads <= MOST_THREADS && block.z <= MOST_Z,
+            "a block has 1 to 1024 threads, 64 at most in z, got " + text(block));
+    require(grid.x >= 1 && grid.y >= 1 && grid.z >= 1 && grid.x <= MOST_GRID_X && grid.y <= MOST_GRID_YZ &&
+                grid.z <= MOST_GRID_YZ,
+            "a grid has 1 to 2147483647 blocks in x and 1 to 65535 in y and z, got " + text(grid));
+    require(launch.shared_bytes <= MOST_SHARED_BYTES,
+            "a block has 166912 bytes of shared memory at most, got " + std::to_string(launch.shared_bytes));
+    machine.run_grid(launch, thread);
+}
+
+void sync_threads(Site site) { machine.sync_threads(site); }
+
+void meet(unsigned mask, const char* what, Site site, void* mine, Work work) {
+    machine.meet(mask, what, site, mine, work);
+}
+
+void* shared_array(size_t bytes) { return machine.shared_array(bytes); }
+
+void copy_async(void* to, const void* from, int valid) {
+    require_aligned(to, 16);
+    require_aligned(from, 16);
+    std::memset(to, POISON, 16);
+    machine.current->copies.push_back({to, from, valid});
+}
+
+void commit_copies() {
+    Thread& thread = *machine.current;
+    size_t earlier = 0;
+    for (const size_t size : thread.groups) earlier += size;
+    thread.groups.push_back(thread.copies.size() - earlier);
+}
+
+void wait_copies(int all_but_latest) {
+    Thread& thread = *machine.current;
+    const size_t latest = static_cast<size_t>(all_but_latest);
+    const size_t arriving = thread.groups.size() > latest ? thread.groups.size() - latest : 0;
+    size_t copies = 0;
+    for (size_t i = 0; i < arriving; ++i) copies += thread.groups[i];
+    for (size_t i = 0; i < copies; ++i) {
+        const Copy& copy = thread.copies[i];
+        std::memset(copy.to, 0, 16);
+        if (copy.valid) std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.valid));
+    }
+    thread.copies.erase(thread.copies.begin(), thread.copies.begin() + static_cast<std::ptrdiff_t>(copies));
+    thread.groups.erase(thread.groups.begin(), thread.groups.begin() + static_cast<std::ptrdiff_t>(arriving));
+}
+
+void require_aligned(const void* address, size_t bytes) {
+    if (reinterpret_cast<uintptr_t>(address) % bytes)
+        fail("an access of " + std::to_string(bytes) + " bytes at an address that is not aligned to them");
+}
+
+void fail(const std::string& message) { machine.fail(message); }
+
+}  // namespace tinydiff::emulator

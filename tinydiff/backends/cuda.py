@@ -1,0 +1,474 @@
+"""The cuda and the emulator backend: kernels of ``csrc/cuda``, float32, launched on a GPU or on their emulator.
+
+An op here is what its reference in ``tinydiff.ops`` is, with the arithmetic elsewhere: the same arguments, the same
+errors, the same gradients to within round-off. Derivations are not repeated. Results have the same bits on every
+run. What would take looking into an array's values is checked where that costs nothing (in the emulator).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinydiff import ops
+from tinydiff.backends import launchers
+from tinydiff.backends.launch_table import STRETCH, TILE, ceil_div, kernel, split, use_version
+from tinydiff.ops import contract
+
+__all__ = ["OPS", "CudaBackend", "use_version"]
+i32, i64, f32 = np.int32, np.int64, np.float32  # the sizes that kernels declare
+
+
+class CudaBackend:
+    """One attribute per op and the array services a model needs, on the arrays of its launcher."""
+
+    def __init__(self, name, launcher=None):
+        self.name = name
+        self.launcher = launcher or launchers.get(name)
+        self.synchronize = self.launcher.synchronize
+        self.empty = self.launcher.empty
+        self.describe = self.launcher.describe
+        for op in OPS:
+            setattr(self, op.__name__, op(self.launcher))
+
+    def asarray(self, values, dtype=None):
+        """``values`` as a contiguous array of this backend, copied only if it is not one yet."""
+        return self.launcher.xp.ascontiguousarray(self.launcher.xp.asarray(values), dtype)
+
+    def to_numpy(self, array):
+        """A NumPy array of the same values; in the emulator it may share memory."""
+        return array.get() if hasattr(array, "get") else np.asarray(array)
+
+    def zeros(self, shape, dtype=np.float32):
+        return self.launcher.xp.zeros(shape, dtype)
+
+    def capture(self, step_fn):
+        """A function that repeats ``step_fn``."""
+        return step_fn
+
+
+class Op:
+    """What the ops share: their launcher, and arrays as kernels need them."""
+
+    def __init__(self, launcher):
+        self.launcher = launcher
+        self.empty = launcher.empty
+
+    @property
+    def name(self):
+        return type(self).__name__
+
+    def launch(self, verb, sizes, *arguments):
+        """Run the version in use of this op's kernel; ``sizes`` decide the launch, ``arguments`` are the kernel's."""
+        self.launcher.launch(*kernel(self.name, verb, **sizes), arguments)
+
+    def dense(self, **arrays):
+        """Raise ``ValueError`` for an array that kernels cannot read: of another kind, dtype or layout."""
+        for name, array in arrays.items():
+            if array is None:
+                continue
+            if not isinstance(array, self.launcher.xp.ndarray):
+                kind, given = self.launcher.kind, type(array).__name__
+                raise ValueError(f"{self.name}: {name} must be an array of {kind}, got {given}")
+            if array.dtype != np.float32:
+                raise ValueError(f"{self.name}: {name} must be float32, got {array.dtype}")
+            if not array.flags.c_contiguous:
+                raise ValueError(f"{self.name}: {name} must be C-contiguous")
+
+    def writeable(self, **arrays):
+        """Raise ``ValueError`` for an array that kernels cannot write."""
+        self.dense(**arrays)
+        for name, array in arrays.items():
+            if array is not None and not getattr(array.flags, "writeable", True):
+                raise ValueError(f"{self.name}: {name} must be writeable")
+
+    def upstream(self, dy, shape):
+        """Check the gradient of an output of that shape."""
+        contract.expect(self.name, "dy", dy, shape, np.float32)
+        self.dense(dy=dy)
+
+    def output(self, name, into, shape):
+        """The array given for an output, which must fit, or where that is None a new one."""
+        if into is None:
+            return self.empty(shape)
+        contract.expect(self.name, name, into, shape, np.float32)
+        self.writeable(**{name: into})
+        return into
+
+    def integers(self, array):
+        """An integer array as int64 and contiguous, whatever its width and stride."""
+        return self.launcher.xp.ascontiguousarray(array, np.int64)
+
+    def add_parts(self, parts, out):
+        """out = the sum of the parts (parts, *out.shape), in their order."""
+        self.launch("merge", dict(count=out.size), parts, out, i32(len(parts)), i64(out.size))
+
+
+class linear(Op):
+    Cache = ops.linear.Cache
+
+    def forward(self, x, w, b=None):
+        ops.linear.check(x, w, b)
+        self.dense(x=x, w=w, b=b)
+        C, O = w.shape
+        M = x.size // C
+        y = self.empty((*x.shape[:-1], O))
+        self.launch("forward", dict(rows=M, columns=O), x, w, b, y, i64(M), i32(C), i32(O))
+        return y, self.Cache(x, w, b is not None)
+
+    def backward(self, dy, cache, into=(None, None)):
+        x, w, has_b = cache
+        C, O = w.shape
+        M = x.size // C
+        self.upstream(dy, (*x.shape[:-1], O))
+        dw = self.output("dw", into[0], w.shape)
+        db = self.output("db", into[1], (O,)) if has_b else None
+        dx = self.empty(x.shape)
+        self.launch("input_gradient", dict(rows=M, columns=C), dy, w, dx, i64(M), i32(C), i32(O))
+        sum_rows_in_parts(self, "weight_gradient", (x, dy), dw, (C, O), M, (i64(M), i32(C), i32(O)))
+        if has_b:
+            parts, stretch = split(M, ceil_div(O, 32))
+            sums = db if parts == 1 else self.empty((parts, O))
+            self.launch("column_sums", dict(O=O, parts=parts), dy, sums, i64(M), i32(O), i64(stretch))
+            if parts > 1:
+                self.add_parts(sums, db)
+        return dx, dw, db
+
+
+def sum_rows_in_parts(op, verb, arrays, dw, matrix, rows, sizes, after_stretch=()):
+    """dw as the sum over rows of products, each part by blocks of its own, then the parts in their order."""
+    tiles = ceil_div(matrix[0], TILE) * ceil_div(matrix[1], TILE)
+    parts, stretch = split(rows, tiles)
+    into = dw if parts == 1 else op.empty((parts, *dw.shape))
+    launch = dict(rows=matrix[0], columns=matrix[1], parts=parts)
+    op.launch(verb, launch, *arrays, into, *sizes, i64(stretch), *after_stretch)
+    if parts > 1:
+        op.add_parts(into, dw)
+
+
+class conv2d(Op):
+    Cache = ops.conv2d.Cache
+
+    def forward(self, x, w, b=None, add=None, *, stride=1, padding=0):
+        padding, y_shape = ops.conv2d.check(x, w, b, add, stride, padding)
+        self.dense(x=x, w=w, b=b, add=add)
+        N, H_out, W_out, O = y_shape
+        add_shape = None if add is None else tuple(add.shape)
+        cache = self.Cache(x, w, stride, padding, y_shape, b is not None, add_shape)
+        y = self.empty(y_shape)
+        add_pixels = 1 if add_shape == y_shape else H_out * W_out
+        launch = dict(rows=N * H_out * W_out, columns=O)
+        self.launch("forward", launch, x, w, b, add, y, i32(add_pixels), *self._sizes(cache))
+        return y, cache
+
+    def backward(self, dy, cache, into=(None, None)):
+        x, w, _, _, y_shape, has_b, add_shape = cache
+        self.upstream(dy, y_shape)
+        N, H_out, W_out, O = y_shape
+        R, S, C, _ = w.shape
+        dw = self.output("dw", into[0], w.shape)
+        db = self.output("db", into[1], (O,)) if has_b else None
+        sizes = self._sizes(cache)
+        dx = self.empty(x.shape)
+        self.launch("input_gradient", dict(rows=x.size // C, columns=C), dy, w, dx, *sizes)
+        sum_rows_in_parts(self, "weight_gradient", (x, dy), dw, (R * S * C, O), N * H_out * W_out, (), sizes)
+
+        dadd = None
+        if has_b or (add_shape is not None and add_shape != y_shape):
+            pixels = H_out * W_out
+            sums = self.empty((N, O))
+            self.launch("column_sums", dict(O=O, parts=N), dy, sums, i64(N * pixels), i32(O), i64(pixels))
+            dadd = sums.reshape(N, 1, 1, O)
+        if has_b:
+            self.add_parts(sums, db)
+        if add_shape is None:
+            dadd = None
+        elif add_shape == y_shape:
+            dadd = dy.view()
+            if self.launcher.values_at_hand:
+                dadd.flags.writeable = False
+        return dx, dw, db, dadd
+
+    def _sizes(self, cache):
+        """The geometry as kernels take it."""
+        N, H, W, C = cache.x.shape
+        R, S, _, O = cache.w.shape
+        _, H_out, W_out, _ = cache.y_shape
+        return tuple(map(i32, (N, H, W, C, R, S, O, cache.stride, cache.padding[0], H_out, W_out)))
+
+
+class group_norm(Op):
+    Cache = ops.group_norm.Cache
+
+    def forward(self, x, gamma, beta, scale=None, shift=None, *, groups, eps=1e-5, silu=False):
+        ops.group_norm.check(x, gamma, beta, scale, shift, groups, eps)
+        self.dense(x=x, gamma=gamma, beta=beta, scale=scale, shift=shift)
+        N, H, W, C = x.shape
+        y, mean, rstd = self.empty(x.shape), self.empty((N, groups)), self.empty((N, groups))
+        launch = dict(N=N, G=groups, values=H * W * C // groups)
+        sizes = i32(H * W), i32(C), i32(groups), f32(eps), i32(silu)
+        self.launch("forward", launch, x, gamma, beta, scale, shift, y, mean, rstd, *sizes)
+        return y, self.Cache(x, gamma, beta, scale, shift, mean, rstd, silu)
+
+    def backward(self, dy, cache, add=None, into=(None, None)):
+        x, gamma, beta, scale, shift, mean, rstd, silu = cache
+        self.upstream(dy, x.shape)
+        if add is not None:
+            contract.expect("group_norm", "add", add, x.shape, np.float32)
+            self.dense(add=add)
+        N, H, W, C = x.shape
+        G = mean.shape[1]
+        dgamma, dbeta = self.output("dgamma", into[0], (C,)), self.output("dbeta", into[1], (C,))
+        dx, du_sum, du_xhat = self.empty(x.shape), self.empty((N, C)), self.empty((N, C))
+        dscale = dshift = None
+        if scale is not None:
+            dscale, dshift = self.empty((N, C)), self.empty((N, C))
+        arrays = dy, x, gamma, beta, scale, shift, mean, rstd, add, dx, du_sum, du_xhat
+        sizes = i32(H * W), i32(C), i32(G), i32(silu)
+        self.launch("backward", dict(N=N, G=G, width=C // G), *arrays, *sizes)
+        arrays = gamma, beta, scale, du_sum, du_xhat, dgamma, dbeta, dscale, dshift
+        self.launch("parameter_gradients", dict(count=C), *arrays, i32(N), i32(C))
+        return dx, dgamma, dbeta, dscale, dshift
+
+
+class silu(Op):
+    Cache = ops.silu.Cache
+
+    def forward(self, x):
+        ops.silu.check(x)
+        self.dense(x=x)
+        y = self.empty(x.shape)
+        self.launch("forward", dict(count=x.size), x, y, i64(x.size))
+        return y, self.Cache(x)
+
+    def backward(self, dy, cache):
+        (x,) = cache
+        self.upstream(dy, x.shape)
+        dx = self.empty(x.shape)
+        self.launch("backward", dict(count=x.size), dy, x, dx, i64(x.size))
+        return dx
+
+
+class attention(Op):
+    Cache = ops.attention.Cache  # with lse (N, A, L)
+
+    def forward(self, q, k, v):
+        ops.attention.check(q, k, v)
+        self.dense(q=q, k=k, v=v)
+        N, L, A, D = q.shape
+        M = k.shape[1]
+        y, lse = self.empty(q.shape), self.empty((N, A, L))
+        self.launch("forward", dict(N=N, A=A, L=L, M=M), q, k, v, y, lse, *self._sizes(q, k))
+        return y, self.Cache(q, k, v, y, lse)
+
+    def backward(self, dy, cache):
+        q, k, v, y, lse = cache
+        self.upstream(dy, q.shape)
+        N, L, A, D = q.shape
+        launch = dict(N=N, A=A, L=L, M=k.shape[1])
+        row_dot = self.empty((N, A, L))
+        dq, dk, dv = self.empty(q.shape), self.empty(k.shape), self.empty(v.shape)
+        self.launch("row_dot", dict(count=N * A * L), dy, y, row_dot, i32(N), i32(L), i32(A), i32(D))
+        self.launch("query_gradient", launch, dy, q, k, v, lse, row_dot, dq, *self._sizes(q, k))
+        self.launch("key_gradient", launch, dy, q, k, v, lse, row_dot, dk, dv, *self._sizes(q, k))
+        return dq, dk, dv
+
+    def _sizes(self, q, k):
+        _, L, A, D = q.shape
+        return i32(L), i32(k.shape[1]), i32(A), i32(D), f32(D**-0.5)
+
+
+class upsample2x(Op):
+    class Cache(NamedTuple):
+        x_shape: tuple[int, ...]
+
+    def forward(self, x):
+        ops.upsample2x.check(x)
+        self.dense(x=x)
+        N, H, W, C = x.shape
+        y = self.empty((N, 2 * H, 2 * W, C))
+        self.launch("forward", dict(count=y.size), x, y, i32(N), i32(H), i32(W), i32(C))
+        return y, self.Cache(x.shape)
+
+    def backward(self, dy, cache):
+        N, H, W, C = cache.x_shape
+        self.upstream(dy, (N, 2 * H, 2 * W, C))
+        dx = self.empty(cache.x_shape)
+        self.launch("backward", dict(count=dx.size), dy, dx, i32(N), i32(H), i32(W), i32(C))
+        return dx
+
+
+class concat(Op):
+    class Cache(NamedTuple):
+        a_shape: tuple[int, ...]
+        b_shape: tuple[int, ...]
+
+    def forward(self, a, b):
+        ops.concat.check(a, b)
+        self.dense(a=a, b=b)
+        A, B = a.shape[-1], b.shape[-1]
+        y = self.empty((*a.shape[:-1], A + B))
+        self.launch("forward", dict(count=y.size), a, b, y, i64(a.size // A), i32(A), i32(B))
+        return y, self.Cache(a.shape, b.shape)
+
+    def backward(self, dy, cache):
+        a_shape, b_shape = cache
+        A, B = a_shape[-1], b_shape[-1]
+        self.upstream(dy, (*a_shape[:-1], A + B))
+        da, db = self.empty(a_shape), self.empty(b_shape)
+        self.launch("backward", dict(count=dy.size), dy, da, db, i64(da.size // A), i32(A), i32(B))
+        return da, db
+
+
+class class_embedding(Op):
+    class Cache(NamedTuple):
+        labels: Any  # (N,) int64
+        table_shape: tuple[int, int]
+
+    def forward(self, table, labels):
+        ops.class_embedding.check(table, labels)
+        self.dense(table=table)
+        N, (K, E) = len(labels), table.shape
+        if self.launcher.values_at_hand:
+            ops.class_embedding.check_labels(labels, K)
+        labels = self.integers(labels)
+        y = self.empty((N, E))
+        self.launch("forward", dict(count=y.size), table, labels, y, i32(N), i32(K), i32(E))
+        return y, self.Cache(labels, table.shape)
+
+    def backward(self, dy, cache, into=(None,)):
+        labels, (K, E) = cache
+        N = len(labels)
+        self.upstream(dy, (N, E))
+        dtable = self.output("dtable", into[0], (K, E))
+        self.launch("backward", dict(count=dtable.size), dy, labels, dtable, i32(N), i32(K), i32(E))
+        return dtable, None
+
+
+class timestep_embedding(Op):
+    def forward(self, step, *, width):
+        ops.timestep_embedding.check(step, width)
+        self.dense(step=step)
+        N, half = len(step), width // 2
+        y = self.empty((N, width))
+        self.launch("forward", dict(count=N * half), step, y, i32(N), i32(half))
+        return y
+
+
+class mse_loss(Op):
+    class Cache(NamedTuple):
+        prediction: Any
+        target: Any
+        weight: Any
+        squares: Any  # (N,), the sum of squares of each sample: dweight needs it and little else
+
+    def forward(self, prediction, target, weight=None):
+        ops.mse_loss.check(prediction, target, weight)
+        self.dense(prediction=prediction, target=target, weight=weight)
+        N = len(prediction)
+        M = prediction.size // N
+        parts = ceil_div(M, STRETCH)
+        squares_NP, squares, loss = self.empty((N, parts)), self.empty(N), self.empty(())
+        sizes = i64(M), i64(STRETCH)
+        self.launch("squares", dict(parts=parts, N=N), prediction, target, squares_NP, *sizes)
+        self.launch("forward", {}, squares_NP, weight, loss, squares, i32(N), i32(parts), i64(M))
+        return loss, self.Cache(prediction, target, weight, squares)
+
+    def backward(self, dloss, cache):
+        """dloss is a number, or an array of one that only the device need know."""
+        prediction, target, weight, squares = cache
+        N = len(prediction)
+        dprediction, dtarget = self.empty(prediction.shape), self.empty(prediction.shape)
+        dweight = None if weight is None else self.empty(N)
+        if isinstance(dloss, self.launcher.xp.ndarray):
+            dloss = dloss, f32(0)
+        else:
+            dloss = None, f32(dloss)
+        outputs = dprediction, dtarget, dweight
+        sizes = i32(N), i64(prediction.size // N)
+        launch = dict(count=prediction.size)
+        self.launch("backward", launch, *dloss, prediction, target, weight, squares, *outputs, *sizes)
+        return outputs
+
+
+class philox(Op):
+    def forward(self, seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
+        ops.philox.check_kinds(purpose, sample, kind)
+        if self.launcher.values_at_hand:
+            ops.philox.check(seed, purpose, sample, draw, kind)
+        if kind != "bits" and dtype != np.float32:
+            raise ValueError(f"philox: dtype must be float32, got {np.dtype(dtype)}")
+        N, M = len(sample), math.prod(shape)
+        y = self.empty((N, *shape), np.uint32 if kind == "bits" else np.float32)
+        if M:
+            who = *self._number(seed), np.uint32(ops.philox.PURPOSES[purpose]), self.integers(sample)
+            launch = dict(count=N * ceil_div(M, 4))
+            self.launch(kind, launch, *who, *self._number(draw), y, i64(N), i64(M))
+        return y
+
+    def _number(self, value):
+        """(array or None, number) of a number, or of an array of one that only the device need know."""
+        if isinstance(value, self.launcher.xp.ndarray):
+            return self.integers(value), i64(0)
+        return None, np.uint64(value).astype(np.int64)
+
+
+class global_norm(Op):
+    def forward(self, grads):
+        ops.global_norm.check(grads)
+        self.dense(grads=grads)
+        P = grads.size
+        parts = ceil_div(P, STRETCH)
+        squares, norm = self.empty(parts), self.empty(1)
+        self.launch("squares", dict(parts=parts), grads, squares, i64(P), i64(STRETCH))
+        self.launch("forward", {}, squares, norm, i32(parts))
+        return norm
+
+
+class adamw(Op):
+    def forward(
+        self,
+        params,
+        grads,
+        mean,
+        mean_square,
+        average=None,
+        *,
+        learning_rate,
+        step_number,
+        clip,
+        average_decay=None,
+        decayed=0,
+        weight_decay=0.0,
+        beta1=0.9,
+        beta2=0.999,
+        eps=1e-8,
+    ):
+        each_step = learning_rate, step_number, clip, average_decay
+        ops.adamw.check(params, grads, mean, mean_square, average, *each_step, decayed)
+        self.dense(grads=grads, learning_rate=learning_rate, clip=clip, average_decay=average_decay)
+        self.writeable(params=params, mean=mean, mean_square=mean_square, average=average)
+        each_step = learning_rate, self.integers(step_number), clip, average_decay
+        options = i64(decayed), f32(weight_decay), np.float64(beta1), np.float64(beta2), f32(eps)
+        P = params.size
+        launch = dict(count=P)
+        self.launch("forward", launch, params, grads, mean, mean_square, average, *each_step, i64(P), *options)
+
+
+OPS = (
+    linear,
+    conv2d,
+    group_norm,
+    silu,
+    attention,
+    upsample2x,
+    concat,
+    class_embedding,
+    timestep_embedding,
+    mse_loss,
+    philox,
+    global_norm,
+    adamw,
+)
