@@ -11,9 +11,9 @@
 //     dw       dw[tap] = sum_m x[under the tap at m]^T dy[m]                                in slices of pixels,
 //              added in order
 //
-// 3x3 filters with stride 1 go to winograd.cpp where that is faster. The ladder, as shares of what NumPy's matrix product
-// reaches, forward at (16,28,28,64) to 64 channels and (32,7,7,128) to 128, AMD EPYC with AVX-512, 2 cores, 2026-11
-// (benchmarks/bench_ops.py):
+// 3x3 filters with stride 1 go to winograd.cpp where that is faster. The ladder, as shares of what NumPy's matrix
+// product reaches, forward at (16,28,28,64) to 64 channels and (32,7,7,128) to 128, AMD EPYC with AVX-512, 2 cores,
+// 2026-11 (benchmarks/bench_ops.py):
 //     im2col and NumPy    55 %    85 %
 //     direct              96 %   101 %
 //     winograd_2         185 %   153 %

@@ -109,16 +109,16 @@ int64_t point_stride(int64_t tiles, int64_t width) { return tiles * width + 16; 
 struct Input {
     template <class Tile>
     static constexpr int extent = Tile::size + 2;
-    template <class Tile, class In, class Out>
-    static void transform(const In& in, Out& out) {
+    template <class Tile>
+    static void transform(const Vec (&in)[Tile::size + 2], Vec (&out)[Tile::size + 2]) {
         Tile::input(in, out);
     }
 };
 struct Upstream {
     template <class Tile>
     static constexpr int extent = Tile::size;
-    template <class Tile, class In, class Out>
-    static void transform(const In& in, Out& out) {
+    template <class Tile>
+    static void transform(const Vec (&in)[Tile::size], Vec (&out)[Tile::size + 2]) {
         Tile::output_adjoint(in, out);
     }
 };
@@ -137,8 +137,8 @@ void rectangle_to_points(const Corner& corner, float* to, int64_t stride) {
     const float* first = corner.image + h0 * row + w0 * C;
     auto transform = [&](int64_t c, const auto& read) {
         along_both_axes<HEIGHT, WIDTH, Rows::size + 2, Columns::size + 2>(
-            [](const auto& in, auto& out) { What::template transform<Columns>(in, out); },
-            [](const auto& in, auto& out) { What::template transform<Rows>(in, out); }, read,
+            [](const Vec(&in)[WIDTH], Vec(&out)[Columns::size + 2]) { What::template transform<Columns>(in, out); },
+            [](const Vec(&in)[HEIGHT], Vec(&out)[Rows::size + 2]) { What::template transform<Rows>(in, out); }, read,
             [&](int i, int j, Vec v) { store(to + (Rows::points[i] * n + Columns::points[j]) * stride + c, v); });
     };
     int64_t c = 0;
@@ -194,8 +194,8 @@ void points_to_output(const Tiles<m>& tiles, int64_t tile, const float* from, in
         using Columns = decltype(columns);
         for (int64_t o = first; o < last; o += W)
             along_both_axes<Rows::size + 2, Columns::size + 2, Rows::size, Columns::size>(
-                [](const auto& in, auto& out) { Columns::output(in, out); },
-                [](const auto& in, auto& out) { Rows::output(in, out); },
+                [](const Vec(&in)[Columns::size + 2], Vec(&out)[Columns::size]) { Columns::output(in, out); },
+                [](const Vec(&in)[Rows::size + 2], Vec(&out)[Rows::size]) { Rows::output(in, out); },
                 [&](int i, int j) {
                     return load(from + (Rows::points[i] * (m + 2) + Columns::points[j]) * stride + o - first);
                 },
@@ -315,10 +315,11 @@ template <int m>
 void points_to_filters(const float* sums, const Block& block, int64_t slices, int64_t slice_stride, const Conv& conv,
                        float* dw) {
     constexpr int n = m + 2;
+    auto adjoint = [](const Vec(&du)[n], Vec(&dg)[3]) { Filter<m>::adjoint(du, dg); };
     for (int64_t c = block.first_c; c < block.last_c; ++c)
         for (int64_t o = block.first_o; o < block.last_o; o += W)
             along_both_axes<n, n, 3, 3>(
-                Filter<m>::adjoint, Filter<m>::adjoint,
+                adjoint, adjoint,
                 [&](int i, int j) {
                     const float* at =
                         sums + (i * n + j) * block.points + (c - block.first_c) * block.width + o - block.first_o;

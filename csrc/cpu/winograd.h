@@ -167,6 +167,7 @@ struct Tile<4, 3> : Points4 {
 };
 
 // Transform every row of a rectangle, then every column of the result: OUT_H x OUT_W from IN_H x IN_W.
+// The transforms name their types: a type that a template works out for itself forgets that Vec is aligned to a float.
 template <int IN_H, int IN_W, int OUT_H, int OUT_W, class Rows, class Columns, class Read, class Write>
 inline void along_both_axes(const Rows& rows, const Columns& columns, const Read& read, const Write& write) {
     Vec half[IN_H][OUT_W];
