@@ -225,7 +225,7 @@ class group_norm(Op):
             dscale, dshift = self.empty((N, C)), self.empty((N, C))
         arrays = dy, x, gamma, beta, scale, shift, mean, rstd, add, dx, du_sum, du_xhat
         sizes = i32(H * W), i32(C), i32(G), i32(silu)
-        self.launch("backward", dict(N=N, G=G, width=C // G), *arrays, *sizes)
+        self.launch("backward", dict(N=N, G=G, values=H * W * C // G, width=C // G), *arrays, *sizes)
         arrays = gamma, beta, scale, du_sum, du_xhat, dgamma, dbeta, dscale, dshift
         self.launch("parameter_gradients", dict(count=C), *arrays, i32(N), i32(C))
         return dx, dgamma, dbeta, dscale, dshift

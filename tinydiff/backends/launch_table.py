@@ -62,18 +62,27 @@ def tiles(rows, columns, parts=1):
     return (ceil_div(rows, TILE), ceil_div(columns, TILE), parts), (THREADS, 1, 1), 2 * TILE_K * (TILE + 4) * FLOAT
 
 
-def one_reading(N, G, values, **_):
+def group_threads(values):
+    """(block, bytes of a float for each warp) for groups of so many values: at least four a thread."""
+    threads = min(THREADS, WARP * ceil_div(values, 4 * WARP))
+    return (threads, 1, 1), padded(threads // WARP)
+
+
+def one_reading(N, G, values):
     """One block a group, which waits in shared memory; where that is too small, not at all."""
-    shared_bytes = PER_WARP + padded(values)
-    return ((N * G, 1, 1), (THREADS, 1, 1), shared_bytes) if shared_bytes <= SHARED_BYTES else None
+    block, per_warp = group_threads(values)
+    shared_bytes = per_warp + padded(values)
+    return ((N * G, 1, 1), block, shared_bytes) if shared_bytes <= SHARED_BYTES else None
 
 
-def three_readings(N, G, **_):
-    return (N * G, 1, 1), (THREADS, 1, 1), PER_WARP
+def three_readings(N, G, values):
+    block, per_warp = group_threads(values)
+    return (N * G, 1, 1), block, per_warp
 
 
-def two_readings(N, G, width):
-    return (N * G, 1, 1), (THREADS, 1, 1), 2 * FLOAT * THREADS + 2 * padded(width) + PER_WARP
+def two_readings(N, G, values, width):
+    block, per_warp = group_threads(values)
+    return (N * G, 1, 1), block, 2 * padded(block[0]) + 2 * padded(width) + per_warp
 
 
 def attention_rows(N, A, L, M, **_):
