@@ -71,7 +71,7 @@ COMPILE = {"nvcc": compile_with_nvcc, "nvrtc": compile_with_nvrtc}
 ENTRY = re.compile(
     r"Compiling entry function '(?P<kernel>\w+)' for .*\n"
     r"(?:.*Function properties.*\n)?"
-    r"\s*(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads\n"
+    r".*?(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads\n"
     r".*Used (?P<registers>\d+) registers(?P<rest>.*)"
 )
 

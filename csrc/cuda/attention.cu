@@ -2,6 +2,11 @@
 //
 // v1_naive     one block a row of the L x M matrix (or a column, for dk and dv), which lives in shared memory and
 //              nowhere else: the backward makes it again from q, k and lse
+// v2_one_pass  one block 16 tokens, past which the others come in tiles of 32: keys and values are read once for 16
+//              queries, and shared memory holds one tile of the L x M matrix whatever L and M. The forward does not
+//              know a row's maximum before it has seen all of it: it goes on with the largest so far and scales what
+//              it has when a larger one comes (Milakov and Gimelshein, "Online normalizer calculation for softmax",
+//              2018)
 #include "common.cuh"
 
 // Where token t of head a of sample n begins, in (N, T, A, D).
@@ -104,5 +109,197 @@ extern "C" __global__ void attention_key_gradient_v1_naive(const Real* dy, const
         }
         dk[key + d] = of_k * scale;
         dv[key + d] = of_v;
+    }
+}
+
+constexpr int HERE = 16;     // tokens that stay
+constexpr int PASSING = 32;  // tokens of a tile that comes by: one a lane
+constexpr int PASS_THREADS = 128;
+
+// Tokens first .. first + count - 1 of one head, to rows of `pitch` floats; zeros beyond the last.
+__device__ inline void load_tokens(const Real* x, float* rows, int count, int pitch, int first, int n, int a, int T,
+                                   int A, int D) {
+    for (int i = threadIdx.x; i < count * D; i += PASS_THREADS) {
+        const int t = first + i / D;
+        rows[i / D * pitch + i % D] = t < T ? float(x[token(n, t, a, T, A, D) + i % D]) : 0.0f;
+    }
+}
+
+__device__ inline float dot_rows(const float* u, const float* v, int D) {
+    float sum = 0;
+    for (int d = 0; d < D; ++d) sum += u[d] * v[d];
+    return sum;
+}
+
+// Block (16 queries, a, n); keys and values pass.
+// launch: grid (ceil(L / 16), A, N), block 128, shared: 2 x 16 D, 32 (D + 1), 32 D, 16 x 33 and 3 x 16 floats
+// writes: y (N, L, A, D) and lse (N, A, L), all of them. reproducible: yes, keys in their order.
+extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Real* k, const Real* v, Real* y,
+                                                         float* lse, int L, int M, int A, int D, float scale) {
+    const int first = blockIdx.x * HERE, a = blockIdx.y, n = blockIdx.z;
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    Shared shared;
+    float* q_rows = shared.take<float>(HERE * D);
+    float* sums = shared.take<float>(HERE * D);
+    float* k_rows = shared.take<float>(PASSING * (D + 1));
+    float* v_rows = shared.take<float>(PASSING * D);
+    float* p = shared.take<float>(HERE * (PASSING + 1));
+    float* largest = shared.take<float>(HERE);
+    float* total = shared.take<float>(HERE);
+    float* rescale = shared.take<float>(HERE);
+
+    load_tokens(q, q_rows, HERE, D, first, n, a, L, A, D);
+    for (int i = threadIdx.x; i < HERE * D; i += PASS_THREADS) sums[i] = 0;
+    if (threadIdx.x < HERE) {
+        largest[threadIdx.x] = -infinity();
+        total[threadIdx.x] = 0;
+    }
+    for (int m = 0; m < M; m += PASSING) {
+        __syncthreads();  // the tile before has been used
+        load_tokens(k, k_rows, PASSING, D + 1, m, n, a, M, A, D);
+        load_tokens(v, v_rows, PASSING, D, m, n, a, M, A, D);
+        __syncthreads();
+        // a warp does a row at a time, a lane one key of it
+        for (int i = warp; i < HERE; i += PASS_THREADS / WARP) {
+            const bool exists = m + lane < M;
+            const float s = exists ? dot_rows(q_rows + i * D, k_rows + lane * (D + 1), D) * scale : -infinity();
+            const float before = largest[i], now = fmaxf(before, warp_max(s));
+            const float e = exists ? expf(s - now) : 0.0f;
+            const float added = warp_sum(e);
+            p[i * (PASSING + 1) + lane] = e;
+            if (lane == 0) {
+                largest[i] = now;
+                rescale[i] = expf(before - now);
+                total[i] = total[i] * rescale[i] + added;
+            }
+            __syncwarp();
+        }
+        __syncthreads();
+        for (int at = threadIdx.x; at < HERE * D; at += PASS_THREADS) {
+            const int i = at / D, d = at % D;
+            float sum = sums[at] * rescale[i];
+            for (int j = 0; j < PASSING; ++j) sum += p[i * (PASSING + 1) + j] * v_rows[j * D + d];
+            sums[at] = sum;
+        }
+    }
+    // each thread ends with the sums it made; the totals are from before the last barrier
+    for (int at = threadIdx.x; at < HERE * D; at += PASS_THREADS) {
+        const int l = first + at / D;
+        if (l < L) y[token(n, l, a, L, A, D) + at % D] = sums[at] / total[at / D];
+    }
+    const int l = first + int(threadIdx.x);
+    if (threadIdx.x < HERE && l < L) lse[(int64(n) * A + a) * L + l] = largest[threadIdx.x] + logf(total[threadIdx.x]);
+}
+
+// p and ds of query l and key m, from their rows in shared memory; both 0 where either does not exist.
+struct Softmaxed {
+    float p, ds;
+};
+
+__device__ inline Softmaxed softmax_again(const float* q_row, const float* k_row, const float* dy_row,
+                                          const float* v_row, const float* lse, const float* row_dot, int l, int m,
+                                          int L, int M, int D, float scale) {
+    if (l >= L || m >= M) return {0, 0};
+    const float p = expf(dot_rows(q_row, k_row, D) * scale - lse[l]);
+    return {p, p * (dot_rows(dy_row, v_row, D) - row_dot[l])};
+}
+
+// Block (16 queries, a, n); keys and values pass.
+// launch: grid (ceil(L / 16), A, N), block 128, shared: 3 x 16 D, 2 x 32 (D + 1) and 16 x 33 floats
+// writes: dq (N, L, A, D), all of it. reproducible: yes, keys in their order.
+extern "C" __global__ void attention_query_gradient_v2_one_pass(const Real* dy, const Real* q, const Real* k,
+                                                                const Real* v, const float* lse, const float* row_dot,
+                                                                Real* dq, int L, int M, int A, int D, float scale) {
+    const int first = blockIdx.x * HERE, a = blockIdx.y, n = blockIdx.z;
+    Shared shared;
+    float* q_rows = shared.take<float>(HERE * D);
+    float* dy_rows = shared.take<float>(HERE * D);
+    float* sums = shared.take<float>(HERE * D);
+    float* k_rows = shared.take<float>(PASSING * (D + 1));
+    float* v_rows = shared.take<float>(PASSING * (D + 1));
+    float* ds = shared.take<float>(HERE * (PASSING + 1));
+    const int64 of_head = (int64(n) * A + a) * L;
+
+    load_tokens(q, q_rows, HERE, D, first, n, a, L, A, D);
+    load_tokens(dy, dy_rows, HERE, D, first, n, a, L, A, D);
+    for (int i = threadIdx.x; i < HERE * D; i += PASS_THREADS) sums[i] = 0;
+    for (int m = 0; m < M; m += PASSING) {
+        __syncthreads();
+        load_tokens(k, k_rows, PASSING, D + 1, m, n, a, M, A, D);
+        load_tokens(v, v_rows, PASSING, D + 1, m, n, a, M, A, D);
+        __syncthreads();
+        for (int at = threadIdx.x; at < HERE * PASSING; at += PASS_THREADS) {
+            const int i = at / PASSING, j = at % PASSING;
+            ds[i * (PASSING + 1) + j] =
+                softmax_again(q_rows + i * D, k_rows + j * (D + 1), dy_rows + i * D, v_rows + j * (D + 1),
+                              lse + of_head, row_dot + of_head, first + i, m + j, L, M, D, scale)
+                    .ds;
+        }
+        __syncthreads();
+        for (int at = threadIdx.x; at < HERE * D; at += PASS_THREADS) {
+            const int i = at / D, d = at % D;
+            float sum = sums[at];
+            for (int j = 0; j < PASSING; ++j) sum += ds[i * (PASSING + 1) + j] * k_rows[j * (D + 1) + d];
+            sums[at] = sum;
+        }
+    }
+    for (int at = threadIdx.x; at < HERE * D; at += PASS_THREADS) {
+        const int l = first + at / D;
+        if (l < L) dq[token(n, l, a, L, A, D) + at % D] = sums[at] * scale;
+    }
+}
+
+// Block (16 keys, a, n); queries and the gradients of their outputs pass.
+// launch: grid (ceil(M / 16), A, N), block 128, shared: 4 x 16 D, 2 x 32 (D + 1) and 2 x 16 x 33 floats
+// writes: dk and dv (N, M, A, D), all of them. reproducible: yes, queries in their order.
+extern "C" __global__ void attention_key_gradient_v2_one_pass(const Real* dy, const Real* q, const Real* k,
+                                                              const Real* v, const float* lse, const float* row_dot,
+                                                              Real* dk, Real* dv, int L, int M, int A, int D,
+                                                              float scale) {
+    const int first = blockIdx.x * HERE, a = blockIdx.y, n = blockIdx.z;
+    Shared shared;
+    float* k_rows = shared.take<float>(HERE * D);
+    float* v_rows = shared.take<float>(HERE * D);
+    float* dk_sums = shared.take<float>(HERE * D);
+    float* dv_sums = shared.take<float>(HERE * D);
+    float* q_rows = shared.take<float>(PASSING * (D + 1));
+    float* dy_rows = shared.take<float>(PASSING * (D + 1));
+    float* p = shared.take<float>(HERE * (PASSING + 1));
+    float* ds = shared.take<float>(HERE * (PASSING + 1));
+    const int64 of_head = (int64(n) * A + a) * L;
+
+    load_tokens(k, k_rows, HERE, D, first, n, a, M, A, D);
+    load_tokens(v, v_rows, HERE, D, first, n, a, M, A, D);
+    for (int i = threadIdx.x; i < HERE * D; i += PASS_THREADS) dk_sums[i] = dv_sums[i] = 0;
+    for (int l = 0; l < L; l += PASSING) {
+        __syncthreads();
+        load_tokens(q, q_rows, PASSING, D + 1, l, n, a, L, A, D);
+        load_tokens(dy, dy_rows, PASSING, D + 1, l, n, a, L, A, D);
+        __syncthreads();
+        for (int at = threadIdx.x; at < HERE * PASSING; at += PASS_THREADS) {
+            const int i = at / PASSING, j = at % PASSING, to = i * (PASSING + 1) + j;
+            const Softmaxed both =
+                softmax_again(q_rows + j * (D + 1), k_rows + i * D, dy_rows + j * (D + 1), v_rows + i * D,
+                              lse + of_head, row_dot + of_head, l + j, first + i, L, M, D, scale);
+            p[to] = both.p;
+            ds[to] = both.ds;
+        }
+        __syncthreads();
+        for (int at = threadIdx.x; at < HERE * D; at += PASS_THREADS) {
+            const int i = at / D, d = at % D;
+            float of_k = dk_sums[at], of_v = dv_sums[at];
+            for (int j = 0; j < PASSING; ++j) {
+                of_k += ds[i * (PASSING + 1) + j] * q_rows[j * (D + 1) + d];
+                of_v += p[i * (PASSING + 1) + j] * dy_rows[j * (D + 1) + d];
+            }
+            dk_sums[at] = of_k;
+            dv_sums[at] = of_v;
+        }
+    }
+    for (int at = threadIdx.x; at < HERE * D; at += PASS_THREADS) {
+        const int m = first + at / D;
+        if (m >= M) continue;
+        dk[token(n, m, a, M, A, D) + at % D] = dk_sums[at] * scale;
+        dv[token(n, m, a, M, A, D) + at % D] = dv_sums[at];
     }
 }

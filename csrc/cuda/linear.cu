@@ -55,8 +55,8 @@ extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
 // One thread does one value of one part of dw.
 // launch: grid (ceil(C O / block), parts). needs: parts x stretch >= M
 // writes: dw_parts (parts, C, O), all of it. reproducible: yes.
-extern "C" __global__ void linear_weight_gradient_v1_naive(const Real* x, const Real* dy, float* dw_parts, int64 M,
-                                                           int C, int O, int64 stretch) {
+extern "C" __global__ void linear_weight_gradient_v1_naive(const Real* x, const Real* dy, float* dw_parts,
+                                                           int64 stretch, int64 M, int C, int O) {
     const int64 i = global_thread(), size = int64(C) * O;
     if (i >= size) return;
     const int64 c = i / O, o = i % O, first = blockIdx.y * stretch;
@@ -69,8 +69,8 @@ extern "C" __global__ void linear_weight_gradient_v1_naive(const Real* x, const 
 // launch: grid (ceil(C / 64), ceil(O / 64), parts), block 256, shared: GEMM_SHARED_BYTES. needs: parts x stretch >= M
 // writes: dw_parts (parts, C, O), all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
-    linear_weight_gradient_v2_tile(const Real* x, const Real* dy, float* dw_parts, int64 M, int C, int O,
-                                   int64 stretch) {
+    linear_weight_gradient_v2_tile(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M, int C,
+                                   int O) {
     const int64 first = blockIdx.z * stretch, last = min(M, first + stretch);
     multiply_tile(Dense<false>{x, C, M, C}, Dense<false>{dy, O, M, O}, first, last, [&](int64 c, int64 o, float sum) {
         if (c < C && o < O) dw_parts[(int64(blockIdx.z) * C + c) * O + o] = sum;

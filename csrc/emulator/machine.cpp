@@ -21,6 +21,8 @@ namespace {
 constexpr unsigned MOST_THREADS = 1024, MOST_Z = 64, MOST_GRID_YZ = 65535, MOST_GRID_X = 2147483647;
 constexpr size_t MOST_SHARED_BYTES = 163 * 1024, SHARED_ALIGNMENT = 16;
 
+constexpr size_t PAGE = 4096, STEP = 5 * 64;
+
 struct Copy {
     void* to;
     const void* from;
@@ -55,7 +57,7 @@ struct SharedArray {
     size_t bytes;
 };
 
-bool same(Site a, Site b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
 
 std::string text(Site site) {
     const char* slash = std::strrchr(site.file, '/');
@@ -274,8 +276,8 @@ class Machine {
     // A thread that never waits gives its stack, warm, to the next.
     void start(Thread& thread) {
         if (stacks_.empty()) {
-            all_stacks_.push_back(std::make_unique<char[]>(STACK_BYTES));
-            stacks_.push_back(all_stacks_.back().get());
+            all_stacks_.push_back(std::make_unique<char[]>(STACK_BYTES + PAGE));
+            stacks_.push_back(inside_page(all_stacks_.size() - 1));
         }
         thread.stack = stacks_.back();
         stacks_.pop_back();
@@ -287,15 +289,19 @@ class Machine {
 
     void take_back_stacks() {
         stacks_.clear();
-        for (const auto& stack : all_stacks_) stacks_.push_back(stack.get());
+        for (size_t i = 0; i < all_stacks_.size(); ++i) stacks_.push_back(inside_page(i));
     }
+
+    // Stacks that all began at the same place of a page would share a few lines of the cache.
+    char* inside_page(size_t i) const { return all_stacks_[i].get() + i * STEP % PAGE; }
 
     // splitmix64
     uint64_t random(uint64_t below) {
         uint64_t z = state_ += 0x9E3779B97F4A7C15;
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return (z ^ (z >> 31)) % below;
+        z ^= z >> 31;
+        return below >> 32 ? z % below : ((z >> 32) * below) >> 32;
     }
 
     std::vector<Thread> threads_;

@@ -1,4 +1,4 @@
-"""csrc/cpu under AddressSanitizer and UndefinedBehaviorSanitizer: no kernel touches what is not its own.
+"""csrc/cpu and csrc/cuda under AddressSanitizer and UndefinedBehaviorSanitizer: no kernel touches what is not its own.
 
 A copy of the package is built with both, and without the recycling of memory. There this file, run as a program,
 computes every op in every way, on arrays of which the first byte beyond the last value is an error to touch.
@@ -31,7 +31,7 @@ def sanitized(tmp_path_factory):
     folder = copy_to_build(tmp_path_factory.mktemp("sanitized"))
     compiler = {"CC": "gcc", "CXX": "g++", "CXXFLAGS": CXXFLAGS, "LDFLAGS": SANITIZE}
     said = python("setup.py", "build_ext", "--inplace", cwd=folder, **compiler)
-    assert any(folder.glob("tinydiff/backends/_cpu.*")), said
+    assert any(folder.glob("tinydiff/backends/_cpu.*")) and any(folder.glob("tinydiff/backends/_emulator.*")), said
     return folder, {
         "LD_PRELOAD": " ".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
@@ -50,9 +50,10 @@ def library(name):
     return path
 
 
-def test_every_op_in_every_way(sanitized):
+@pytest.mark.parametrize("what", ["every op", "every CUDA kernel"])
+def test_every_op_in_every_way(sanitized, what):
     folder, environment = sanitized
-    python("-m", __name__, "every op", cwd=folder, **environment)
+    python("-m", __name__, what, cwd=folder, **environment)
 
 
 def test_every_promise(sanitized):
@@ -66,6 +67,7 @@ def test_every_promise(sanitized):
     [
         ("read beyond an input", "located 0 bytes .* 124-byte region"),
         ("read beyond an output", "located 0 bytes .* 124-byte region"),
+        ("read beyond a CUDA kernel's input", "silu_forward_v(.|\n)*located 0 bytes .* 124-byte region"),
         ("read an output that is gone", "heap-use-after-free"),
         ("overflow", "signed integer overflow"),
     ],
@@ -80,11 +82,16 @@ def test_an_error_would_be_seen(sanitized, error, report):
 
 
 def main(what):
+    from tinydiff import backends
     from tinydiff.backends import _cpu, cpu
 
     silu = cpu.silu.forward
     if what == "every op":
         every_op()
+    elif what == "every CUDA kernel":
+        every_cuda_kernel()
+    elif what == "read beyond a CUDA kernel's input":
+        backends.get("emulator").silu.forward(longer(at_the_end(np.ones(31, np.float32))))
     elif what == "read beyond an input":
         silu(longer(at_the_end(np.ones(31, np.float32))))
     elif what == "read beyond an output":
@@ -148,6 +155,30 @@ def every_op():
             test_adamw.train(backend.adamw, start[:3], start[:2], options, at_the_end)
         for model in ({}, {"film": True}):
             Trainer(tiny.trainer(model=model).config, tiny.dataset(), backend).train_step()
+
+
+def every_cuda_kernel():
+    """At sizes that an emulator has time for."""
+    from tests.kernels import rows, test_adamw
+    from tests.kernels.conftest import KERNELS
+    from tinydiff import backends
+    from tinydiff.ops.philox import KINDS
+
+    rows.between_nans = at_the_end
+    backend = backends.get("emulator")
+    kernels = KERNELS["emulator"](backend)
+    rng = np.random.default_rng(0)
+    for _ in kernels.each():
+        for op, row in rows.ROWS.items():
+            for sizes in drawn(row.sizes):
+                forward_and_backward(getattr(backend, op), rng, *row.inputs(rng, **sizes))
+        for kind, shape in itertools.product(KINDS, [(), (0,), (3,), (41, 13)]):
+            backend.philox.forward(5, "noise", np.array([3, 1, 2]), 7, shape, kind=kind)
+        for P in (1, 7, 33, 1003):
+            start = [np.ones(P, np.float32) for _ in test_adamw.BUFFERS]
+            options = {"decayed": P // 2, "weight_decay": 0.1}
+            test_adamw.train(backend.adamw, start, start[:2], options, at_the_end)
+            test_adamw.train(backend.adamw, start[:3], start[:2], options, at_the_end)
 
 
 def forward_and_backward(op, rng, inputs, options):

@@ -101,6 +101,15 @@ class Op:
         """An integer array as int64 and contiguous, whatever its width and stride."""
         return self.launcher.xp.ascontiguousarray(array, np.int64)
 
+    def sum_rows(self, verb, matrix, rows, arrays, dw, sizes):
+        """dw, a product that sums over rows, in parts, and their sum."""
+        tiles = ceil_div(matrix[0], TILE) * ceil_div(matrix[1], TILE)
+        parts, stretch = split(rows, tiles)
+        into = dw if parts == 1 else self.empty((parts, *dw.shape))
+        self.launch(verb, dict(rows=matrix[0], columns=matrix[1], parts=parts), *arrays, into, i64(stretch), *sizes)
+        if parts > 1:
+            self.add_parts(into, dw)
+
     def add_parts(self, parts, out):
         """out = the sum of the parts (parts, *out.shape), in their order."""
         self.launch("merge", dict(count=out.size), parts, out, i32(len(parts)), i64(out.size))
@@ -127,7 +136,7 @@ class linear(Op):
         db = self.output("db", into[1], (O,)) if has_b else None
         dx = self.empty(x.shape)
         self.launch("input_gradient", dict(rows=M, columns=C), dy, w, dx, i64(M), i32(C), i32(O))
-        sum_rows_in_parts(self, "weight_gradient", (x, dy), dw, (C, O), M, (i64(M), i32(C), i32(O)))
+        self.sum_rows("weight_gradient", (C, O), M, (x, dy), dw, (i64(M), i32(C), i32(O)))
         if has_b:
             parts, stretch = split(M, ceil_div(O, 32))
             sums = db if parts == 1 else self.empty((parts, O))
@@ -135,17 +144,6 @@ class linear(Op):
             if parts > 1:
                 self.add_parts(sums, db)
         return dx, dw, db
-
-
-def sum_rows_in_parts(op, verb, arrays, dw, matrix, rows, sizes, after_stretch=()):
-    """dw as the sum over rows of products, each part by blocks of its own, then the parts in their order."""
-    tiles = ceil_div(matrix[0], TILE) * ceil_div(matrix[1], TILE)
-    parts, stretch = split(rows, tiles)
-    into = dw if parts == 1 else op.empty((parts, *dw.shape))
-    launch = dict(rows=matrix[0], columns=matrix[1], parts=parts)
-    op.launch(verb, launch, *arrays, into, *sizes, i64(stretch), *after_stretch)
-    if parts > 1:
-        op.add_parts(into, dw)
 
 
 class conv2d(Op):
@@ -173,7 +171,7 @@ class conv2d(Op):
         sizes = self._sizes(cache)
         dx = self.empty(x.shape)
         self.launch("input_gradient", dict(rows=x.size // C, columns=C), dy, w, dx, *sizes)
-        sum_rows_in_parts(self, "weight_gradient", (x, dy), dw, (R * S * C, O), N * H_out * W_out, (), sizes)
+        self.sum_rows("weight_gradient", (R * S * C, O), N * H_out * W_out, (x, dy), dw, sizes)
 
         dadd = None
         if has_b or (add_shape is not None and add_shape != y_shape):
@@ -227,7 +225,7 @@ class group_norm(Op):
             dscale, dshift = self.empty((N, C)), self.empty((N, C))
         arrays = dy, x, gamma, beta, scale, shift, mean, rstd, add, dx, du_sum, du_xhat
         sizes = i32(H * W), i32(C), i32(G), i32(silu)
-        self.launch("backward", dict(N=N, G=G, width=C // G), *arrays, *sizes)
+        self.launch("backward", dict(N=N, G=G, values=H * W * C // G, width=C // G), *arrays, *sizes)
         arrays = gamma, beta, scale, du_sum, du_xhat, dgamma, dbeta, dscale, dshift
         self.launch("parameter_gradients", dict(count=C), *arrays, i32(N), i32(C))
         return dx, dgamma, dbeta, dscale, dshift
@@ -260,14 +258,14 @@ class attention(Op):
         N, L, A, D = q.shape
         M = k.shape[1]
         y, lse = self.empty(q.shape), self.empty((N, A, L))
-        self.launch("forward", dict(N=N, A=A, L=L, M=M), q, k, v, y, lse, *self._sizes(q, k))
+        self.launch("forward", dict(N=N, A=A, L=L, M=M, D=D), q, k, v, y, lse, *self._sizes(q, k))
         return y, self.Cache(q, k, v, y, lse)
 
     def backward(self, dy, cache):
         q, k, v, y, lse = cache
         self.upstream(dy, q.shape)
         N, L, A, D = q.shape
-        launch = dict(N=N, A=A, L=L, M=k.shape[1])
+        launch = dict(N=N, A=A, L=L, M=k.shape[1], D=D)
         row_dot = self.empty((N, A, L))
         dq, dk, dv = self.empty(q.shape), self.empty(k.shape), self.empty(v.shape)
         self.launch("row_dot", dict(count=N * A * L), dy, y, row_dot, i32(N), i32(L), i32(A), i32(D))

@@ -15,6 +15,7 @@ FLOAT = 4  # bytes
 PER_WARP = THREADS // WARP * FLOAT  # bytes of a float for each warp
 TILE, TILE_K = 64, 16  # as in gemm.cuh
 ATTENTION_THREADS = 64
+HERE, PASSING, PASS_THREADS = 16, 32, 128  # as in attention.cu
 STRETCH = 4096  # values a block adds up where everything becomes one number
 BLOCKS = 264  # two for each multiprocessor of a large GPU
 SHARED_BYTES = 48 * 1024  # of a block, without asking for more
@@ -61,28 +62,53 @@ def tiles(rows, columns, parts=1):
     return (ceil_div(rows, TILE), ceil_div(columns, TILE), parts), (THREADS, 1, 1), 2 * TILE_K * (TILE + 4) * FLOAT
 
 
-def one_reading(N, G, values, **_):
+def group_threads(values):
+    """(block, bytes of a float for each warp) for groups of so many values: at least four a thread."""
+    threads = min(THREADS, WARP * ceil_div(values, 4 * WARP))
+    return (threads, 1, 1), padded(threads // WARP)
+
+
+def one_reading(N, G, values):
     """One block a group, which waits in shared memory; where that is too small, not at all."""
-    shared_bytes = PER_WARP + padded(values)
-    return ((N * G, 1, 1), (THREADS, 1, 1), shared_bytes) if shared_bytes <= SHARED_BYTES else None
+    block, per_warp = group_threads(values)
+    shared_bytes = per_warp + padded(values)
+    return ((N * G, 1, 1), block, shared_bytes) if shared_bytes <= SHARED_BYTES else None
 
 
-def three_readings(N, G, **_):
-    return (N * G, 1, 1), (THREADS, 1, 1), PER_WARP
+def three_readings(N, G, values):
+    block, per_warp = group_threads(values)
+    return (N * G, 1, 1), block, per_warp
 
 
-def two_readings(N, G, width):
-    return (N * G, 1, 1), (THREADS, 1, 1), 2 * FLOAT * THREADS + 2 * padded(width) + PER_WARP
+def two_readings(N, G, values, width):
+    block, per_warp = group_threads(values)
+    return (N * G, 1, 1), block, 2 * padded(block[0]) + 2 * padded(width) + per_warp
 
 
-def attention_rows(N, A, L, M):
+def attention_rows(N, A, L, M, **_):
     """One block a query, with a float for each key and each warp."""
     return (L, A, N), (ATTENTION_THREADS, 1, 1), padded(M) + padded(ATTENTION_THREADS // WARP)
 
 
-def attention_columns(N, A, L, M):
+def attention_columns(N, A, L, M, **_):
     """One block a key, with two floats for each query."""
     return (M, A, N), (ATTENTION_THREADS, 1, 1), 2 * padded(L)
+
+
+def one_pass(tokens, *, here, padded_tiles, tiles=0, matrices, per_token=0):
+    """One block HERE of the queries ("L") or keys ("M"), which others pass; see attention.cu for what it holds.
+
+    That is so many arrays of tokens that stay, of tiles that pass with and without padding, of (HERE, PASSING)
+    matrices, and of floats for each token. None where a head is too wide for it.
+    """
+
+    def geometry(N, A, L, M, D):
+        arrays = here * padded(HERE * D) + padded_tiles * padded(PASSING * (D + 1)) + tiles * padded(PASSING * D)
+        shared_bytes = arrays + matrices * padded(HERE * (PASSING + 1)) + per_token * padded(HERE)
+        grid = ceil_div({"L": L, "M": M}[tokens], HERE), A, N
+        return (grid, (PASS_THREADS, 1, 1), shared_bytes) if shared_bytes <= SHARED_BYTES else None
+
+    return geometry
 
 
 def padded(floats):
@@ -116,10 +142,19 @@ TABLE = {
         "backward": {"v1_naive": per_thread(), "v2_vectors": per_thread(4)},
     },
     "attention": {
-        "forward": {"v1_naive": attention_rows},
+        "forward": {
+            "v1_naive": attention_rows,
+            "v2_one_pass": one_pass("L", here=2, padded_tiles=1, tiles=1, matrices=1, per_token=3),
+        },
         "row_dot": {"v1_naive": per_thread()},
-        "query_gradient": {"v1_naive": attention_rows},
-        "key_gradient": {"v1_naive": attention_columns},
+        "query_gradient": {
+            "v1_naive": attention_rows,
+            "v2_one_pass": one_pass("L", here=3, padded_tiles=2, matrices=1),
+        },
+        "key_gradient": {
+            "v1_naive": attention_columns,
+            "v2_one_pass": one_pass("M", here=4, padded_tiles=2, matrices=2),
+        },
     },
     "upsample2x": {"forward": {"v1_naive": per_thread()}, "backward": {"v1_naive": per_thread()}},
     "concat": {"forward": {"v1_naive": per_thread()}, "backward": {"v1_naive": per_thread()}},

@@ -145,7 +145,6 @@ def what_is_missing(name):
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"an NVIDIA GPU, and CuPy finds none ({error})"
     if int(capability) < OLDEST:
-        return (
-            f"a GPU of compute capability 8.0 or newer (Ampere, Ada, Hopper, Blackwell), and this one is {capability}"
-        )
+        newer = "8.0 or newer (Ampere, Ada, Hopper, Blackwell)"
+        return f"a GPU of compute capability {newer}, and this one is {capability[:-1]}.{capability[-1]}"
     return None

@@ -146,9 +146,8 @@ def check(x, w, b, add, stride, padding):
     y_shape = (sizes["N"], H_out, W_out, sizes["O"])
     if add is not None:
         time_shift = (sizes["N"], 1, 1, sizes["O"])
-        contract.expect(
-            "conv2d", "add", add, time_shift if tuple(getattr(add, "shape", ())) == time_shift else y_shape, x.dtype
-        )
+        is_time_shift = tuple(getattr(add, "shape", ())) == time_shift
+        contract.expect("conv2d", "add", add, time_shift if is_time_shift else y_shape, x.dtype)
     return (before, after), y_shape
 
 

@@ -1,0 +1,175 @@
+"""The cuda backend as far as it can be seen without a GPU: versions, launches, what is missing, stale kernels."""
+
+import shutil
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from tests.checks import backend_or_skip, normal
+from tinydiff import backends
+from tinydiff.backends import launch_table, launchers
+from tinydiff.backends.cuda import CudaBackend
+
+
+@pytest.fixture(autouse=True)
+def defaults():
+    yield
+    for op in launch_table.TABLE:
+        launch_table.use_version(op)
+
+
+def test_versions_are_chosen_by_number():
+    sizes = dict(rows=100, columns=10)
+    assert launch_table.kernel("linear", "forward", **sizes)[0] == "linear_forward_v2_tile"
+    launch_table.use_version("linear", "v1")
+    assert launch_table.kernel("linear", "forward", **sizes)[0] == "linear_forward_v1_naive"
+    launch_table.use_version("linear", "v2")
+    assert launch_table.kernel("linear", "forward", **sizes)[0] == "linear_forward_v2_tile"
+    assert launch_table.kernel("linear", "merge", count=3)[0] == "linear_merge_v1_naive"  # there is no other
+    with pytest.raises(ValueError, match="the version of linear must be one of v1, v2, got 'v9'"):
+        launch_table.use_version("linear", "v9")
+
+
+@pytest.mark.parametrize("values, version", [(1000, "v2_one_reading"), (20_000, "v1_three_readings")])
+def test_a_version_that_cannot_gives_way(values, version):
+    assert launch_table.kernel("group_norm", "forward", N=1, G=1, values=values)[0] == f"group_norm_forward_{version}"
+
+
+def test_a_group_too_large_for_shared_memory():
+    backend = backend_or_skip("emulator")
+    arrays = normal(0, 1, 80, 80, 2, dtype=np.float32), np.ones(2, np.float32), np.zeros(2, np.float32)
+    y, _ = backend.group_norm.forward(*arrays, groups=1)
+    assert np.allclose(y, backends.get("numpy").group_norm.forward(*arrays, groups=1)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 255, 256, 257, 5000, 100_352, 10_000_000])
+@pytest.mark.parametrize("tiles", [1, 9, 300])
+def test_parts_of_a_sum_cover_it(rows, tiles):
+    parts, stretch = launch_table.split(rows, tiles)
+    assert (parts - 1) * stretch < rows <= parts * stretch and parts <= max(1, launch_table.BLOCKS // tiles)
+
+
+def test_an_edited_header_is_a_different_kernel(tmp_path, monkeypatch):
+    shutil.copytree(launchers.sources(), tmp_path / "cuda")
+    monkeypatch.setattr(launchers, "sources", lambda: tmp_path / "cuda")
+    before = launchers.compile_options()
+    assert before == launchers.compile_options()
+    header = tmp_path / "cuda" / "common.cuh"
+    header.write_text(header.read_text() + "\n")
+    assert before != launchers.compile_options()
+
+
+class FakeCupy(types.ModuleType):
+    """CuPy as the launcher uses it, on NumPy arrays; notes what is launched."""
+
+    ndarray, empty, zeros = np.ndarray, staticmethod(np.empty), staticmethod(np.zeros)
+    asarray, ascontiguousarray = staticmethod(np.asarray), staticmethod(np.ascontiguousarray)
+
+    def __init__(self, capability="90", error=None):
+        super().__init__("cupy")
+        self.launched, self.compiled = [], []
+
+        class CUDARuntimeError(RuntimeError):
+            pass
+
+        class OutOfMemoryError(MemoryError):
+            pass
+
+        class Device:
+            def __init__(self):
+                if error:
+                    raise CUDARuntimeError(error)
+                self.compute_capability = capability
+
+        class Function:
+            def __init__(function, name):
+                function.name, function.max_dynamic_shared_size_bytes = name, 48 * 1024
+
+            def __call__(function, grid, block, arguments, shared_mem):
+                allowed = function.max_dynamic_shared_size_bytes
+                assert shared_mem <= allowed
+                self.launched.append((function.name, grid, block, arguments, shared_mem))
+
+        class RawModule:
+            def __init__(module, code, options):
+                self.compiled.append((code, options))
+
+            def get_function(module, name):
+                return Function(name)
+
+        self.RawModule = RawModule
+        self.cuda = types.SimpleNamespace(
+            Device=Device,
+            runtime=types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
+            memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        )
+
+
+def test_a_launch_through_cupy():
+    cupy = FakeCupy()
+    backend = CudaBackend("cuda", launchers.CupyLauncher(cupy))
+    x, w = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
+    y, _ = backend.linear.forward(x, w)
+    backend.linear.forward(x, w)
+    [(code, options)] = cupy.compiled  # once
+    assert "linear_forward_v2_tile(" in code and f"-I{launchers.sources()}" in options
+    name, grid, block, arguments, shared_bytes = cupy.launched[0]
+    assert (name, grid, block) == ("linear_forward_v2_tile", (1, 1, 1), (256, 1, 1)) and shared_bytes > 0
+    assert arguments[0] is x and arguments[3] is y
+    assert arguments[2] == 0 and arguments[2].dtype == np.uint64  # no bias: a null pointer
+    assert [each.dtype for each in arguments[4:]] == [np.int64, np.int32, np.int32]
+
+
+def test_more_shared_memory_is_asked_for():
+    cupy = FakeCupy()
+    launchers.CupyLauncher(cupy).launch("silu_forward_v1_naive", (1, 1, 1), (32, 1, 1), 100_000, ())
+    assert cupy.launched[0][-1] == 100_000
+
+
+def test_no_memory_is_said(monkeypatch):
+    cupy = FakeCupy()
+
+    def empty(shape, dtype):
+        raise cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 1,024 bytes")
+
+    monkeypatch.setattr(cupy, "empty", empty)
+    with pytest.raises(MemoryError, match="the GPU's memory is full .*1,024 bytes.*; a smaller batch needs less"):
+        launchers.CupyLauncher(cupy).empty((16, 16))
+
+
+@pytest.mark.parametrize(
+    "cupy, message",
+    [
+        (None, r"needs CuPy: pip install 'tinydiff\[cuda\]'"),
+        (FakeCupy(error="cudaErrorNoDevice"), r"needs an NVIDIA GPU, and CuPy finds none \(cudaErrorNoDevice\)"),
+        (FakeCupy(capability="75"), "needs a GPU of compute capability 8.0 or newer .*, and this one is 7.5"),
+    ],
+    ids=["no CuPy", "no GPU", "an old GPU"],
+)
+def test_what_is_missing_is_said_in_a_line(cupy, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    launchers.what_is_missing.cache_clear()
+    with pytest.raises(ValueError, match=f"^backend 'cuda' {message}.*; use 'numpy' or 'auto'$"):
+        backends.get("cuda")
+    launchers.what_is_missing.cache_clear()
+
+
+def test_a_gpu_that_will_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", FakeCupy(capability="120"))
+    launchers.what_is_missing.cache_clear()
+    assert backends.get("cuda").name == "cuda"
+    launchers.what_is_missing.cache_clear()
+
+
+def test_labels_that_only_the_device_knows_become_nan():
+    backend = backend_or_skip("emulator")
+    table, labels = normal(0, 3, 4, dtype=np.float32), np.array([2, 3, -1, 0])
+    with pytest.raises(ValueError, match="labels must lie in"):
+        backend.class_embedding.forward(table, labels)
+    y = backend.empty((4, 4))
+    sizes = np.int32(4), np.int32(3), np.int32(4)
+    launch = launch_table.kernel("class_embedding", "forward", count=16)
+    backend.launcher.launch(*launch, (table, labels, y, *sizes))
+    assert np.array_equal(y[[0, 3]], table[[2, 0]]) and np.isnan(y[1:3]).all()
