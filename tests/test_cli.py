@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from tests.data import idx
 from tests.train import tiny
-from tinydiff import cli
+from tinydiff import backends, cli
 from tinydiff.model.unet import UNetConfig
 from tinydiff.train import TrainConfig
 from tinydiff.train import checkpoint as checkpoints
@@ -206,15 +206,17 @@ def failure(arguments, capsys):
         (["--steps", "-5"], "steps must lie in [1, inf], got -5"),
         (["--learning-rate", "nan"], "learning_rate must be positive and finite, got nan"),
         (["--minutes", "0"], "minutes must be positive, got 0"),
-        (
-            ["--backend", "cuda"],
-            "backend 'cuda' needs the CUDA kernels, which this version does not have yet; use 'numpy' or 'auto'",
-        ),
     ],
 )
 def test_bad_training_arguments(tmp_path, data_dir, capsys, change, message):
     assert failure(train_arguments(data_dir, tmp_path / "run", "--steps", "2", *change), capsys) == message
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_backend_that_is_missing(tmp_path, data_dir, capsys, monkeypatch):
+    monkeypatch.setattr(backends, "CpuBackend", None)
+    said = failure(train_arguments(data_dir, tmp_path / "run", "--backend", "cpu"), capsys)
+    assert said.startswith("backend 'cpu' needs its C++ kernels")
 
 
 def test_every_knob_of_a_run_is_a_flag(tmp_path, data_dir):
