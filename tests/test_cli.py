@@ -19,6 +19,7 @@ from tqdm import tqdm
 from tests.data import idx
 from tests.train import tiny
 from tinydiff import cli
+from tinydiff.backends import launchers
 from tinydiff.model.unet import UNetConfig
 from tinydiff.train import TrainConfig
 from tinydiff.train import checkpoint as checkpoints
@@ -206,13 +207,11 @@ def failure(arguments, capsys):
         (["--steps", "-5"], "steps must lie in [1, inf], got -5"),
         (["--learning-rate", "nan"], "learning_rate must be positive and finite, got nan"),
         (["--minutes", "0"], "minutes must be positive, got 0"),
-        (
-            ["--backend", "cuda"],
-            "backend 'cuda' needs the CUDA kernels, which this version does not have yet; use 'numpy' or 'auto'",
-        ),
+        (["--backend", "cuda"], "backend 'cuda' needs a GPU; use 'numpy' or 'auto'"),
     ],
 )
-def test_bad_training_arguments(tmp_path, data_dir, capsys, change, message):
+def test_bad_training_arguments(tmp_path, data_dir, capsys, monkeypatch, change, message):
+    monkeypatch.setattr(launchers, "what_is_missing", {"cuda": "a GPU"}.get)
     assert failure(train_arguments(data_dir, tmp_path / "run", "--steps", "2", *change), capsys) == message
     assert not (tmp_path / "run" / "checkpoints").exists()
 
