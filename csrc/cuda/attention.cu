@@ -172,7 +172,6 @@ extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Re
                 rescale[i] = expf(before - now);
                 total[i] = total[i] * rescale[i] + added;
             }
-            __syncwarp();
         }
         __syncthreads();
         for (int at = threadIdx.x; at < HERE * D; at += PASS_THREADS) {

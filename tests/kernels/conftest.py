@@ -50,7 +50,7 @@ def _emulator(backend):
             launch_table.use_version(op, way if way in launch_table.versions(op) else None)
 
     ways = sorted({version for op in launch_table.TABLE for version in launch_table.versions(op)})
-    return Kernels(backend, ways, use, (None, 0), threads=(1, 2), examples=25)
+    return Kernels(backend, ways, use, (None, 0), threads=(1, 2), examples=50)
 
 
 KERNELS = {"cpu": _cpu, "emulator": _emulator}
