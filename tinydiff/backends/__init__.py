@@ -21,8 +21,8 @@ def get(name="auto"):
     """
     if name not in NAMES:
         raise ValueError(f"backend must be one of {', '.join(NAMES)}, got {name!r}")
-    if name in (missing := _missing()):
-        raise ValueError(f"backend {name!r} needs {missing[name]}; use 'numpy' or 'auto'")
+    if missing := _missing(name):
+        raise ValueError(f"backend {name!r} needs {missing}; use 'numpy' or 'auto'")
     if name in ("cuda", "emulator"):
         return CudaBackend(name)
     if name == "numpy" or CpuBackend is None:
@@ -32,20 +32,20 @@ def get(name="auto"):
 
 def describe():
     """(name, state) of every backend, for ``tinydiff info``."""
-    missing = _missing()
+    missing = {name: _missing(name) for name in NAMES[1:]}
     return [
-        (name, f"not available: needs {missing[name]}" if name in missing else f"ready: {get(name).describe()}")
-        for name in NAMES[1:]
+        (name, f"not available: needs {what}" if what else f"ready: {get(name).describe()}")
+        for name, what in missing.items()
     ]
 
 
-def _missing():
-    """What each backend that is not there needs, in words that end "backend X needs ..."."""
-    missing = {name: launchers.what_is_missing(name) for name in ("cuda", "emulator")}
-    missing = {name: what for name, what in missing.items() if what}
-    if CpuBackend is None:
-        missing["cpu"] = (
+def _missing(name):
+    """What the backend needs and does not find, in words that end "backend X needs ..."; None if nothing."""
+    if name in ("cuda", "emulator"):
+        return launchers.what_is_missing(name)
+    if name == "cpu" and CpuBackend is None:
+        return (
             "its C++ kernels, which could not be compiled when tinydiff was installed: install GCC or Clang (Debian "
             "and Ubuntu: apt install g++ python3-dev; macOS: xcode-select --install), then install tinydiff again"
         )
-    return missing
+    return None
