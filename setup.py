@@ -21,15 +21,13 @@ SOURCES = Path("csrc/cpu")
 EMULATOR, CUDA = Path("csrc/emulator"), Path("csrc/cuda")
 ONCE = ("bindings.cpp", "memory.cpp", "parallel.cpp")
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
+EMULATOR_FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", f"-I{EMULATOR}", f"-I{CUDA}"]
 # name: floats a vector, flags; the baseline is SSE2 on x86-64 and NEON on 64-bit Arm
 INSTRUCTION_SETS = {
     "baseline": (4, []),
     "avx2": (8, ["-mavx2", "-mfma"]),
     "avx512": (16, ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]),
 }
-
-
-EMULATOR_FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", f"-I{EMULATOR}", f"-I{CUDA}"]
 
 
 class BuildKernels(build_ext):
@@ -90,8 +88,8 @@ class CopyCuda(build_py):
                 self.copy_file(str(path), str(folder / path.name))
 
 
-# every source is listed, headers too, so that a source distribution holds all and a change rebuilds all
 def listed(*paths):
+    """Every source is listed, headers too, so that a source distribution holds all and a change rebuilds all."""
     return sorted(str(path) for path in paths)
 
 

@@ -12,7 +12,9 @@
 // Where token t of head a of sample n begins, in (N, T, A, D).
 __device__ inline int64 token(int n, int t, int a, int T, int A, int D) { return ((int64(n) * T + t) * A + a) * D; }
 
-__device__ inline float dot(const Real* u, const Real* v, int D) {
+// Of two rows in memory, or in shared memory.
+template <class T>
+__device__ inline float dot(const T* u, const T* v, int D) {
     float sum = 0;
     for (int d = 0; d < D; ++d) sum += u[d] * v[d];
     return sum;
@@ -125,12 +127,6 @@ __device__ inline void load_tokens(const Real* x, float* rows, int count, int pi
     }
 }
 
-__device__ inline float dot_rows(const float* u, const float* v, int D) {
-    float sum = 0;
-    for (int d = 0; d < D; ++d) sum += u[d] * v[d];
-    return sum;
-}
-
 // Block (16 queries, a, n); keys and values pass.
 // launch: grid (ceil(L / 16), A, N), block 128, shared: 2 x 16 D, 32 (D + 1), 32 D, 16 x 33 and 3 x 16 floats
 // writes: y (N, L, A, D) and lse (N, A, L), all of them. reproducible: yes, keys in their order.
@@ -162,7 +158,7 @@ extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Re
         // a warp does a row at a time, a lane one key of it
         for (int i = warp; i < HERE; i += PASS_THREADS / WARP) {
             const bool exists = m + lane < M;
-            const float s = exists ? dot_rows(q_rows + i * D, k_rows + lane * (D + 1), D) * scale : -infinity();
+            const float s = exists ? dot(q_rows + i * D, k_rows + lane * (D + 1), D) * scale : -infinity();
             const float before = largest[i], now = fmaxf(before, warp_max(s));
             const float e = exists ? expf(s - now) : 0.0f;
             const float added = warp_sum(e);
@@ -199,8 +195,8 @@ __device__ inline Softmaxed softmax_again(const float* q_row, const float* k_row
                                           const float* v_row, const float* lse, const float* row_dot, int l, int m,
                                           int L, int M, int D, float scale) {
     if (l >= L || m >= M) return {0, 0};
-    const float p = expf(dot_rows(q_row, k_row, D) * scale - lse[l]);
-    return {p, p * (dot_rows(dy_row, v_row, D) - row_dot[l])};
+    const float p = expf(dot(q_row, k_row, D) * scale - lse[l]);
+    return {p, p * (dot(dy_row, v_row, D) - row_dot[l])};
 }
 
 // Block (16 queries, a, n); keys and values pass.

@@ -118,12 +118,11 @@ def at_the_end(values, start=0):
 
 
 def every_op():
-    from tests.kernels import rows, test_adamw
+    from tests.kernels import rows
     from tests.kernels.conftest import KERNELS
     from tests.train import tiny
     from tinydiff import backends
     from tinydiff.backends import cpu
-    from tinydiff.ops.philox import KINDS
     from tinydiff.train import Trainer
 
     rows.between_nans = at_the_end
@@ -146,23 +145,16 @@ def every_op():
     cpu.use_conv2d_version("fastest")
 
     for _ in kernels.each(THREADS):
-        for kind, shape in itertools.product(KINDS, [(), (0,), (3,), (401, 13)]):
-            backend.philox.forward(5, "noise", np.array([3, 1, 2]), 7, shape, kind=kind)
-        for P in (1, 7, 33, 20_003):
-            start = [np.ones(P, np.float32) for _ in test_adamw.BUFFERS]
-            options = {"decayed": P // 2, "weight_decay": 0.1}
-            test_adamw.train(backend.adamw, start, start[:2], options, at_the_end)
-            test_adamw.train(backend.adamw, start[:3], start[:2], options, at_the_end)
+        philox_and_adamw(backend, (401, 13), 20_003)
         for model in ({}, {"film": True}):
             Trainer(tiny.trainer(model=model).config, tiny.dataset(), backend).train_step()
 
 
 def every_cuda_kernel():
     """At sizes that an emulator has time for."""
-    from tests.kernels import rows, test_adamw
+    from tests.kernels import rows
     from tests.kernels.conftest import KERNELS
     from tinydiff import backends
-    from tinydiff.ops.philox import KINDS
 
     rows.between_nans = at_the_end
     backend = backends.get("emulator")
@@ -172,13 +164,21 @@ def every_cuda_kernel():
         for op, row in rows.ROWS.items():
             for sizes in drawn(row.sizes, 8):
                 forward_and_backward(getattr(backend, op), rng, *row.inputs(rng, **sizes))
-        for kind, shape in itertools.product(KINDS, [(), (0,), (3,), (41, 13)]):
-            backend.philox.forward(5, "noise", np.array([3, 1, 2]), 7, shape, kind=kind)
-        for P in (1, 7, 33, 1003):
-            start = [np.ones(P, np.float32) for _ in test_adamw.BUFFERS]
-            options = {"decayed": P // 2, "weight_decay": 0.1}
-            test_adamw.train(backend.adamw, start, start[:2], options, at_the_end)
-            test_adamw.train(backend.adamw, start[:3], start[:2], options, at_the_end)
+        philox_and_adamw(backend, (41, 13), 1003)
+
+
+def philox_and_adamw(backend, largest, most):
+    """The two ops without a row, up to a largest shape and a largest number of parameters."""
+    from tests.kernels import test_adamw
+    from tinydiff.ops.philox import KINDS
+
+    for kind, shape in itertools.product(KINDS, [(), (0,), (3,), largest]):
+        backend.philox.forward(5, "noise", np.array([3, 1, 2]), 7, shape, kind=kind)
+    for P in (1, 7, 33, most):
+        start = [np.ones(P, np.float32) for _ in test_adamw.BUFFERS]
+        options = {"decayed": P // 2, "weight_decay": 0.1}
+        test_adamw.train(backend.adamw, start, start[:2], options, at_the_end)
+        test_adamw.train(backend.adamw, start[:3], start[:2], options, at_the_end)
 
 
 def forward_and_backward(op, rng, inputs, options):
