@@ -35,24 +35,6 @@ __device__ inline void wait_copies() {
 #endif
 }
 
-// Two floats as a pair of bfloat16, each rounded to nearest, ties to even; `low` in the lower half.
-__device__ inline unsigned pack_bf16(float low, float high) {
-#ifdef TINYDIFF_EMULATOR
-    auto round = [](float x) {
-        const unsigned bits = __float_as_uint(x);
-        if (x != x) return 0x7FFFu;
-        return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
-    };
-    return round(high) << 16 | round(low);
-#else
-    unsigned pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
-#endif
-}
-__device__ inline float low_bf16(unsigned pair) { return __uint_as_float(pair << 16); }
-__device__ inline float high_bf16(unsigned pair) { return __uint_as_float(pair & 0xFFFF0000); }
-
 // Four 8x8 matrices of 16-bit values from shared memory into the registers of a warp. Lane l gives the address,
 // aligned to 16, of row l % 8 of matrix l / 8, and receives in r[i] the values 2 (l % 4) and 2 (l % 4) + 1 of row
 // l / 4 of matrix i; transposed: of column l / 4.

@@ -58,6 +58,15 @@ KERNELS = {"cpu": _cpu, "emulator": _emulator}
 
 @pytest.fixture(scope="module", params=COMPILED)
 def kernels(request):
-    kernels = KERNELS[request.param](backend_or_skip(request.param))
+    yield from in_use(request.param, "fp32")
+
+
+@pytest.fixture(scope="module")
+def kernels_bf16():
+    yield from in_use("emulator", "bf16")
+
+
+def in_use(name, precision):
+    kernels = KERNELS[name](backend_or_skip(name, precision))
     yield kernels
     kernels.use(*kernels.before)

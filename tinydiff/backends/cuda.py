@@ -1,8 +1,11 @@
-"""The cuda and the emulator backend: kernels of ``csrc/cuda``, float32, launched on a GPU or on their emulator.
+"""The cuda and the emulator backend: kernels of ``csrc/cuda``, launched on a GPU or on their emulator.
 
 An op here is what its reference in ``tinydiff.ops`` is, with the arithmetic elsewhere: the same arguments, the same
 errors, the same gradients to within round-off. Derivations are not repeated. Results have the same bits on every
 run. What would take looking into an array's values is checked where that costs nothing (in the emulator).
+
+In the precision "fp32" every array is float32. In "bf16" activations, their gradients and the weights of ``linear`` and
+``conv2d`` are bfloat16; what an op names in ``float32`` is float32 all the same, and arithmetic is.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.backends import launchers
-from tinydiff.backends.launch_table import STRETCH, TILE, ceil_div, kernel, split, use_version
+from tinydiff.backends.launch_table import STRETCH, TENSOR_CORES, TILE, ceil_div, kernel, split, use_version
 from tinydiff.ops import contract
 
 __all__ = ["OPS", "CudaBackend", "use_version"]
@@ -24,14 +27,15 @@ i32, i64, f32 = np.int32, np.int64, np.float32  # the sizes that kernels declare
 class CudaBackend:
     """One attribute per op and the array services a model needs, on the arrays of its launcher."""
 
-    def __init__(self, name, launcher=None):
-        self.name = name
+    def __init__(self, name, precision="fp32", launcher=None):
+        self.name, self.precision = name, precision
+        self.activations = launchers.bfloat16() if precision == "bf16" else None  # None: as parameters are
         self.launcher = launcher or launchers.get(name)
         self.synchronize = self.launcher.synchronize
         self.empty = self.launcher.empty
         self.describe = self.launcher.describe
         for op in OPS:
-            setattr(self, op.__name__, op(self.launcher))
+            setattr(self, op.__name__, op(self.launcher, precision))
 
     def asarray(self, values, dtype=None):
         """``values`` as a contiguous array of this backend, copied only if it is not one yet."""
@@ -52,9 +56,12 @@ class CudaBackend:
 class Op:
     """What the ops share: their launcher, and arrays as kernels need them."""
 
-    def __init__(self, launcher):
-        self.launcher = launcher
-        self.empty = launcher.empty
+    float32 = ()  # the arguments and results that are float32 in every precision
+
+    def __init__(self, launcher, precision):
+        self.launcher, self.precision = launcher, precision
+        self.empty = launcher.empty  # of float32
+        self.real = launchers.bfloat16() if precision == "bf16" else np.dtype(np.float32)
 
     @property
     def name(self):
@@ -62,7 +69,16 @@ class Op:
 
     def launch(self, verb, sizes, *arguments):
         """Run the version in use of this op's kernel; ``sizes`` decide the launch, ``arguments`` are the kernel's."""
-        self.launcher.launch(*kernel(self.name, verb, **sizes), arguments)
+        launch = kernel(self.name, verb, self.precision, **sizes)
+        self.launcher.launch(*launch, arguments, self.precision)
+
+    def activation(self, shape):
+        """A new array for an activation or its gradient."""
+        return self.empty(shape, self.real)
+
+    def dtype(self, name):
+        """Of this argument or result."""
+        return np.dtype(np.float32) if name in self.float32 else self.real
 
     def dense(self, **arrays):
         """Raise ``ValueError`` for an array that kernels cannot read: of another kind, dtype or layout."""
@@ -72,8 +88,8 @@ class Op:
             if not isinstance(array, self.launcher.xp.ndarray):
                 kind, given = self.launcher.kind, type(array).__name__
                 raise ValueError(f"{self.name}: {name} must be an array of {kind}, got {given}")
-            if array.dtype != np.float32:
-                raise ValueError(f"{self.name}: {name} must be float32, got {array.dtype}")
+            if array.dtype != self.dtype(name):
+                raise ValueError(f"{self.name}: {name} must be {self.dtype(name)}, got {array.dtype}")
             if not array.flags.c_contiguous:
                 raise ValueError(f"{self.name}: {name} must be C-contiguous")
 
@@ -86,11 +102,11 @@ class Op:
 
     def upstream(self, dy, shape):
         """Check the gradient of an output of that shape."""
-        contract.expect(self.name, "dy", dy, shape, np.float32)
+        contract.expect(self.name, "dy", dy, shape, self.real)
         self.dense(dy=dy)
 
     def output(self, name, into, shape):
-        """The array given for an output, which must fit, or where that is None a new one."""
+        """The array given for a parameter's gradient, which must fit, or where that is None a new one."""
         if into is None:
             return self.empty(shape)
         contract.expect(self.name, name, into, shape, np.float32)
@@ -103,8 +119,8 @@ class Op:
 
     def sum_rows(self, verb, matrix, rows, arrays, dw, sizes):
         """dw, a product that sums over rows, in parts, and their sum."""
-        tiles = ceil_div(matrix[0], TILE) * ceil_div(matrix[1], TILE)
-        parts, stretch = split(rows, tiles)
+        tile = TILE if self.precision == "fp32" else max(TENSOR_CORES["v5_square_tiles"].tile)
+        parts, stretch = split(rows, ceil_div(matrix[0], tile) * ceil_div(matrix[1], tile))
         into = dw if parts == 1 else self.empty((parts, *dw.shape))
         self.launch(verb, dict(rows=matrix[0], columns=matrix[1], parts=parts), *arrays, into, i64(stretch), *sizes)
         if parts > 1:
@@ -115,15 +131,23 @@ class Op:
         self.launch("merge", dict(count=out.size), parts, out, i32(len(parts)), i64(out.size))
 
 
+class Float32(Op):
+    """An op on what is float32 in every precision: losses, random numbers, parameters."""
+
+    def __init__(self, launcher, precision):
+        super().__init__(launcher, "fp32")
+
+
 class linear(Op):
     Cache = ops.linear.Cache
+    float32 = ("b", "dw", "db")
 
     def forward(self, x, w, b=None):
         ops.linear.check(x, w, b)
         self.dense(x=x, w=w, b=b)
         C, O = w.shape
         M = x.size // C
-        y = self.empty((*x.shape[:-1], O))
+        y = self.activation((*x.shape[:-1], O))
         self.launch("forward", dict(rows=M, columns=O), x, w, b, y, i64(M), i32(C), i32(O))
         return y, self.Cache(x, w, b is not None)
 
@@ -134,7 +158,7 @@ class linear(Op):
         self.upstream(dy, (*x.shape[:-1], O))
         dw = self.output("dw", into[0], w.shape)
         db = self.output("db", into[1], (O,)) if has_b else None
-        dx = self.empty(x.shape)
+        dx = self.activation(x.shape)
         self.launch("input_gradient", dict(rows=M, columns=C), dy, w, dx, i64(M), i32(C), i32(O))
         self.sum_rows("weight_gradient", (C, O), M, (x, dy), dw, (i64(M), i32(C), i32(O)))
         if has_b:
@@ -148,6 +172,7 @@ class linear(Op):
 
 class conv2d(Op):
     Cache = ops.conv2d.Cache
+    float32 = ("b", "dw", "db")
 
     def forward(self, x, w, b=None, add=None, *, stride=1, padding=0):
         padding, y_shape = ops.conv2d.check(x, w, b, add, stride, padding)
@@ -155,7 +180,7 @@ class conv2d(Op):
         N, H_out, W_out, O = y_shape
         add_shape = None if add is None else tuple(add.shape)
         cache = self.Cache(x, w, stride, padding, y_shape, b is not None, add_shape)
-        y = self.empty(y_shape)
+        y = self.activation(y_shape)
         add_pixels = 1 if add_shape == y_shape else H_out * W_out
         launch = dict(rows=N * H_out * W_out, columns=O)
         self.launch("forward", launch, x, w, b, add, y, i32(add_pixels), *self._sizes(cache))
@@ -169,16 +194,17 @@ class conv2d(Op):
         dw = self.output("dw", into[0], w.shape)
         db = self.output("db", into[1], (O,)) if has_b else None
         sizes = self._sizes(cache)
-        dx = self.empty(x.shape)
+        dx = self.activation(x.shape)
         self.launch("input_gradient", dict(rows=x.size // C, columns=C), dy, w, dx, *sizes)
-        self.sum_rows("weight_gradient", (R * S * C, O), N * H_out * W_out, (x, dy), dw, sizes)
+        taps = R * S * (C if self.precision == "fp32" else ceil_div(C, 8) * 8)  # pieces of 16 bytes
+        self.sum_rows("weight_gradient", (taps, O), N * H_out * W_out, (x, dy), dw, sizes)
 
         dadd = None
         if has_b or (add_shape is not None and add_shape != y_shape):
             pixels = H_out * W_out
             sums = self.empty((N, O))
             self.launch("column_sums", dict(O=O, parts=N), dy, sums, i64(N * pixels), i32(O), i64(pixels))
-            dadd = sums.reshape(N, 1, 1, O)
+            dadd = sums.reshape(N, 1, 1, O).astype(self.real, copy=False)
         if has_b:
             self.add_parts(sums, db)
         if add_shape is None:
@@ -199,12 +225,13 @@ class conv2d(Op):
 
 class group_norm(Op):
     Cache = ops.group_norm.Cache
+    float32 = ("gamma", "beta", "dgamma", "dbeta")
 
     def forward(self, x, gamma, beta, scale=None, shift=None, *, groups, eps=1e-5, silu=False):
         ops.group_norm.check(x, gamma, beta, scale, shift, groups, eps)
         self.dense(x=x, gamma=gamma, beta=beta, scale=scale, shift=shift)
         N, H, W, C = x.shape
-        y, mean, rstd = self.empty(x.shape), self.empty((N, groups)), self.empty((N, groups))
+        y, mean, rstd = self.activation(x.shape), self.empty((N, groups)), self.empty((N, groups))
         launch = dict(N=N, G=groups, values=H * W * C // groups)
         sizes = i32(H * W), i32(C), i32(groups), f32(eps), i32(silu)
         self.launch("forward", launch, x, gamma, beta, scale, shift, y, mean, rstd, *sizes)
@@ -214,15 +241,15 @@ class group_norm(Op):
         x, gamma, beta, scale, shift, mean, rstd, silu = cache
         self.upstream(dy, x.shape)
         if add is not None:
-            contract.expect("group_norm", "add", add, x.shape, np.float32)
+            contract.expect("group_norm", "add", add, x.shape, self.real)
             self.dense(add=add)
         N, H, W, C = x.shape
         G = mean.shape[1]
         dgamma, dbeta = self.output("dgamma", into[0], (C,)), self.output("dbeta", into[1], (C,))
-        dx, du_sum, du_xhat = self.empty(x.shape), self.empty((N, C)), self.empty((N, C))
+        dx, du_sum, du_xhat = self.activation(x.shape), self.empty((N, C)), self.empty((N, C))
         dscale = dshift = None
         if scale is not None:
-            dscale, dshift = self.empty((N, C)), self.empty((N, C))
+            dscale, dshift = self.activation((N, C)), self.activation((N, C))
         arrays = dy, x, gamma, beta, scale, shift, mean, rstd, add, dx, du_sum, du_xhat
         sizes = i32(H * W), i32(C), i32(G), i32(silu)
         self.launch("backward", dict(N=N, G=G, values=H * W * C // G, width=C // G), *arrays, *sizes)
@@ -237,15 +264,15 @@ class silu(Op):
     def forward(self, x):
         ops.silu.check(x)
         self.dense(x=x)
-        y = self.empty(x.shape)
-        self.launch("forward", dict(count=x.size), x, y, i64(x.size))
+        y = self.activation(x.shape)
+        self.launch("forward", dict(count=x.size, bytes=x.nbytes), x, y, i64(x.size))
         return y, self.Cache(x)
 
     def backward(self, dy, cache):
         (x,) = cache
         self.upstream(dy, x.shape)
-        dx = self.empty(x.shape)
-        self.launch("backward", dict(count=x.size), dy, x, dx, i64(x.size))
+        dx = self.activation(x.shape)
+        self.launch("backward", dict(count=x.size, bytes=x.nbytes), dy, x, dx, i64(x.size))
         return dx
 
 
@@ -257,7 +284,7 @@ class attention(Op):
         self.dense(q=q, k=k, v=v)
         N, L, A, D = q.shape
         M = k.shape[1]
-        y, lse = self.empty(q.shape), self.empty((N, A, L))
+        y, lse = self.activation(q.shape), self.empty((N, A, L))
         self.launch("forward", dict(N=N, A=A, L=L, M=M, D=D), q, k, v, y, lse, *self._sizes(q, k))
         return y, self.Cache(q, k, v, y, lse)
 
@@ -267,7 +294,7 @@ class attention(Op):
         N, L, A, D = q.shape
         launch = dict(N=N, A=A, L=L, M=k.shape[1], D=D)
         row_dot = self.empty((N, A, L))
-        dq, dk, dv = self.empty(q.shape), self.empty(k.shape), self.empty(v.shape)
+        dq, dk, dv = self.activation(q.shape), self.activation(k.shape), self.activation(v.shape)
         self.launch("row_dot", dict(count=N * A * L), dy, y, row_dot, i32(N), i32(L), i32(A), i32(D))
         self.launch("query_gradient", launch, dy, q, k, v, lse, row_dot, dq, *self._sizes(q, k))
         self.launch("key_gradient", launch, dy, q, k, v, lse, row_dot, dk, dv, *self._sizes(q, k))
@@ -286,14 +313,14 @@ class upsample2x(Op):
         ops.upsample2x.check(x)
         self.dense(x=x)
         N, H, W, C = x.shape
-        y = self.empty((N, 2 * H, 2 * W, C))
+        y = self.activation((N, 2 * H, 2 * W, C))
         self.launch("forward", dict(count=y.size), x, y, i32(N), i32(H), i32(W), i32(C))
         return y, self.Cache(x.shape)
 
     def backward(self, dy, cache):
         N, H, W, C = cache.x_shape
         self.upstream(dy, (N, 2 * H, 2 * W, C))
-        dx = self.empty(cache.x_shape)
+        dx = self.activation(cache.x_shape)
         self.launch("backward", dict(count=dx.size), dy, dx, i32(N), i32(H), i32(W), i32(C))
         return dx
 
@@ -307,7 +334,7 @@ class concat(Op):
         ops.concat.check(a, b)
         self.dense(a=a, b=b)
         A, B = a.shape[-1], b.shape[-1]
-        y = self.empty((*a.shape[:-1], A + B))
+        y = self.activation((*a.shape[:-1], A + B))
         self.launch("forward", dict(count=y.size), a, b, y, i64(a.size // A), i32(A), i32(B))
         return y, self.Cache(a.shape, b.shape)
 
@@ -315,12 +342,14 @@ class concat(Op):
         a_shape, b_shape = cache
         A, B = a_shape[-1], b_shape[-1]
         self.upstream(dy, (*a_shape[:-1], A + B))
-        da, db = self.empty(a_shape), self.empty(b_shape)
+        da, db = self.activation(a_shape), self.activation(b_shape)
         self.launch("backward", dict(count=dy.size), dy, da, db, i64(da.size // A), i32(A), i32(B))
         return da, db
 
 
 class class_embedding(Op):
+    float32 = ("table", "dtable")
+
     class Cache(NamedTuple):
         labels: Any  # (N,) int64
         table_shape: tuple[int, int]
@@ -332,7 +361,7 @@ class class_embedding(Op):
         if self.launcher.values_at_hand:
             ops.class_embedding.check_labels(labels, K)
         labels = self.integers(labels)
-        y = self.empty((N, E))
+        y = self.activation((N, E))
         self.launch("forward", dict(count=y.size), table, labels, y, i32(N), i32(K), i32(E))
         return y, self.Cache(labels, table.shape)
 
@@ -346,16 +375,18 @@ class class_embedding(Op):
 
 
 class timestep_embedding(Op):
+    float32 = ("step",)
+
     def forward(self, step, *, width):
         ops.timestep_embedding.check(step, width)
         self.dense(step=step)
         N, half = len(step), width // 2
-        y = self.empty((N, width))
+        y = self.activation((N, width))
         self.launch("forward", dict(count=N * half), step, y, i32(N), i32(half))
         return y
 
 
-class mse_loss(Op):
+class mse_loss(Float32):
     class Cache(NamedTuple):
         prediction: Any
         target: Any
@@ -391,7 +422,7 @@ class mse_loss(Op):
         return outputs
 
 
-class philox(Op):
+class philox(Float32):
     def forward(self, seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
         ops.philox.check_kinds(purpose, sample, kind)
         if self.launcher.values_at_hand:
@@ -413,7 +444,7 @@ class philox(Op):
         return None, np.uint64(value).astype(np.int64)
 
 
-class global_norm(Op):
+class global_norm(Float32):
     def forward(self, grads):
         ops.global_norm.check(grads)
         self.dense(grads=grads)
@@ -425,7 +456,7 @@ class global_norm(Op):
         return norm
 
 
-class adamw(Op):
+class adamw(Float32):
     def forward(
         self,
         params,

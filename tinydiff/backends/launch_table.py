@@ -2,18 +2,23 @@
 
 ``TABLE[op][verb][version]`` says how ``<op>_<verb>_<version>`` is launched: a function of the sizes that its op
 passes, giving ``(grid, block, shared_bytes)``, or None where the version cannot do these sizes. Versions stand simplest
-first; the last that can is the default, and the first always can. All versions of a verb take the same arguments.
+first; the last that can is the default, and the first always can. In bfloat16, of the versions on tensor cores that one
+is the default that should be fastest at these sizes. All versions of a verb take the same arguments.
 
 Nothing here depends on the device: the order of every sum follows from the shapes alone.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 THREADS = 256
 WARP = 32
 FLOAT = 4  # bytes
 PER_WARP = THREADS // WARP * FLOAT  # bytes of a float for each warp
 TILE, TILE_K = 64, 16  # as in gemm.cuh
+STEP, STAGES = 32, 4  # as in tensor_cores.cuh
+BF16 = 2  # bytes
 ATTENTION_THREADS = 64
 HERE, PASSING, PASS_THREADS = 16, 32, 128  # as in attention.cu
 STRETCH = 4096  # values a block adds up where everything becomes one number
@@ -28,10 +33,15 @@ def ceil_div(a, b):
 def per_thread(values=1, shared_bytes=0):
     """Threads enough for ``count`` values, so many a thread."""
 
-    def geometry(count):
+    def geometry(count, **_):
         return (ceil_div(count, THREADS * values), 1, 1), (THREADS, 1, 1), shared_bytes
 
     return geometry
+
+
+def per_vector(bytes, **_):
+    """Threads enough for arrays of so many bytes, 16 a thread."""
+    return per_thread(16)(bytes)
 
 
 def one_block(**_):
@@ -60,6 +70,34 @@ def values_per_thread(rows, columns):
 def tiles(rows, columns, parts=1):
     """One block a tile of the product (of each part); see gemm.cuh."""
     return (ceil_div(rows, TILE), ceil_div(columns, TILE), parts), (THREADS, 1, 1), 2 * TILE_K * (TILE + 4) * FLOAT
+
+
+class TensorCores(NamedTuple):
+    """One block a tile of the product (of each part), in bfloat16 alone; see tensor_cores.cuh.
+
+    ``speed`` is what a multiprocessor makes of such tiles beside the largest: an expectation, from how often each value
+    in shared memory is used.
+    """
+
+    tile: tuple[int, int]
+    threads: int
+    speed: float
+
+    def __call__(self, rows, columns, parts=1):
+        grid = ceil_div(rows, self.tile[0]), ceil_div(columns, self.tile[1]), parts
+        return grid, (self.threads, 1, 1), sum(self.tile) * STEP * BF16 * STAGES
+
+    def cost(self, rows, columns, parts=1):
+        """How long it takes, in an arbitrary unit: the blocks share the multiprocessors as well as they divide."""
+        (*grid, parts), _, _ = self(rows, columns, parts)
+        return ceil_div(grid[0] * grid[1] * parts, BLOCKS // 2) * self.tile[0] * self.tile[1] / self.speed
+
+
+TENSOR_CORES = {
+    "v3_tensor_cores": TensorCores((64, 64), 128, 0.6),
+    "v4_tall_tiles": TensorCores((128, 64), 128, 0.8),
+    "v5_square_tiles": TensorCores((128, 128), 256, 1.0),
+}
 
 
 def group_threads(values):
@@ -119,16 +157,16 @@ def padded(floats):
 # {op: {verb: {version: geometry}}}
 TABLE = {
     "linear": {
-        "forward": {"v1_naive": values_per_thread, "v2_tile": tiles},
-        "input_gradient": {"v1_naive": values_per_thread, "v2_tile": tiles},
-        "weight_gradient": {"v1_naive": parts_per_thread, "v2_tile": tiles},
+        "forward": {"v1_naive": values_per_thread, "v2_tile": tiles, **TENSOR_CORES},
+        "input_gradient": {"v1_naive": values_per_thread, "v2_tile": tiles, **TENSOR_CORES},
+        "weight_gradient": {"v1_naive": parts_per_thread, "v2_tile": tiles, **TENSOR_CORES},
         "column_sums": {"v1_naive": column_sums},
         "merge": {"v1_naive": per_thread()},
     },
     "conv2d": {
-        "forward": {"v1_naive": values_per_thread, "v2_implicit_gemm": tiles},
-        "input_gradient": {"v1_naive": values_per_thread, "v2_implicit_gemm": tiles},
-        "weight_gradient": {"v1_naive": parts_per_thread, "v2_implicit_gemm": tiles},
+        "forward": {"v1_naive": values_per_thread, "v2_implicit_gemm": tiles, **TENSOR_CORES},
+        "input_gradient": {"v1_naive": values_per_thread, "v2_implicit_gemm": tiles, **TENSOR_CORES},
+        "weight_gradient": {"v1_naive": parts_per_thread, "v2_implicit_gemm": tiles, **TENSOR_CORES},
         "column_sums": {"v1_naive": column_sums},
         "merge": {"v1_naive": per_thread()},
     },
@@ -138,8 +176,8 @@ TABLE = {
         "parameter_gradients": {"v1_naive": per_thread()},
     },
     "silu": {
-        "forward": {"v1_naive": per_thread(), "v2_vectors": per_thread(4)},
-        "backward": {"v1_naive": per_thread(), "v2_vectors": per_thread(4)},
+        "forward": {"v1_naive": per_thread(), "v2_vectors": per_vector},
+        "backward": {"v1_naive": per_thread(), "v2_vectors": per_vector},
     },
     "attention": {
         "forward": {
@@ -193,11 +231,22 @@ def use_version(op, version=None):
     _chosen[op] = version
 
 
-def kernel(op, verb, **sizes):
+def latest_first(op, verb, precision):
+    """The versions there are in this precision."""
+    by_version = TABLE[op][verb]
+    return [v for v in reversed(by_version) if precision == "bf16" or not isinstance(by_version[v], TensorCores)]
+
+
+def kernel(op, verb, precision="fp32", **sizes):
     """(name, grid, block, shared_bytes) of the version in use."""
     by_version = TABLE[op][verb]
-    default_first = list(reversed(by_version))
-    for version in sorted(default_first, key=lambda version: number(version) != _chosen.get(op)):
+
+    def preference(version):
+        geometry = by_version[version]
+        on_tensor_cores = isinstance(geometry, TensorCores)
+        return number(version) != _chosen.get(op), not on_tensor_cores, geometry.cost(**sizes) if on_tensor_cores else 0
+
+    for version in sorted(latest_first(op, verb, precision), key=preference):
         geometry = by_version[version](**sizes)
         if geometry is not None:
             return f"{op}_{verb}_{version}", *geometry

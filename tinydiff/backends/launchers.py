@@ -1,7 +1,8 @@
 """Who runs the kernels of ``csrc/cuda``: a GPU, through CuPy, or this CPU, through their emulator.
 
-A launcher owns arrays and launches. ``launch(kernel, grid, block, shared_bytes, arguments)`` takes arrays of its own
-kind, ``None`` for a null pointer, and NumPy scalars of exactly the size that the kernel declares.
+A launcher owns arrays and launches. ``launch(kernel, grid, block, shared_bytes, arguments, precision)`` takes arrays of its
+own kind, ``None`` for a null pointer, and NumPy scalars of exactly the size that the kernel declares. Every kernel is
+compiled in two precisions, in which activations are stored as float32 or as bfloat16.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+PRECISIONS = ("fp32", "bf16")
 KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
+BF16_ALONE = re.compile(r"^#ifdef TINYDIFF_BF16\n.*?^#(?:else|endif)", re.MULTILINE | re.DOTALL)
 OLDEST = 80  # compute capability times ten: sm_80 brought bfloat16 on tensor cores and asynchronous copies
 
 
@@ -24,9 +27,21 @@ def sources():
     return installed if installed.is_dir() else package.parent / "csrc" / "cuda"
 
 
-def kernel_files():
-    """{kernel: the .cu file that holds it}."""
-    return {name: path for path in sorted(sources().glob("*.cu")) for name in KERNEL.findall(path.read_text())}
+def kernel_files(precision="fp32"):
+    """{kernel: the .cu file that holds it} in this precision; bf16 has every kernel."""
+    texts = {path: path.read_text() for path in sorted(sources().glob("*.cu"))}
+    if precision != "bf16":
+        texts = {path: BF16_ALONE.sub("", text) for path, text in texts.items()}
+    return {name: path for path, text in texts.items() for name in KERNEL.findall(text)}
+
+
+def bfloat16():
+    """The NumPy dtype of bfloat16, which comes with ml_dtypes. Raises ``ValueError`` where that is not installed."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ValueError("precision 'bf16' needs ml_dtypes: pip install ml_dtypes") from None
+    return np.dtype(ml_dtypes.bfloat16)
 
 
 def hash_of_sources():
@@ -37,10 +52,11 @@ def hash_of_sources():
     return digest.hexdigest()[:16]
 
 
-def compile_options():
+def compile_options(precision="fp32"):
     """What NVRTC is told. CuPy keeps compiled kernels by source and options and does not look into included files;
     the hash among the options makes a changed header a different kernel."""
-    return ("-std=c++17", f"-I{sources()}", f"-DTINYDIFF_SOURCES=0x{hash_of_sources()}")
+    options = ("-std=c++17", f"-I{sources()}", f"-DTINYDIFF_SOURCES=0x{hash_of_sources()}")
+    return (*options, "-DTINYDIFF_BF16") if precision == "bf16" else options
 
 
 class EmulatorLauncher:
@@ -54,9 +70,10 @@ class EmulatorLauncher:
         self._module = module
         self.use_seed = module.use_seed
 
-    def launch(self, kernel, grid, block, shared_bytes, arguments):
+    def launch(self, kernel, grid, block, shared_bytes, arguments, precision="fp32"):
         """Run to the end. Raises ``RuntimeError``, naming the kernel, for what the emulator finds wrong."""
-        self._module.launch(kernel, grid, block, shared_bytes, arguments)
+        name = f"{kernel}_bf16" if precision == "bf16" else kernel
+        self._module.launch(name, grid, block, shared_bytes, arguments)
 
     def empty(self, shape, dtype=np.float32):
         """An array of poison: NaN, or -1 in an integer."""
@@ -68,7 +85,7 @@ class EmulatorLauncher:
         """Nothing is ever outstanding."""
 
     def describe(self):
-        return f"{len(self._module.kernels())} CUDA kernels, emulated on this CPU: slow, for tests and debuggers"
+        return f"{len(kernel_files('bf16'))} CUDA kernels, emulated on this CPU: slow, for tests and debuggers"
 
 
 class CupyLauncher:
@@ -79,15 +96,14 @@ class CupyLauncher:
 
     def __init__(self, cupy):
         self.xp = cupy
-        self._files = kernel_files()
-        self._options = compile_options()
+        self._files = kernel_files("bf16")
         self._kernel = functools.cache(self._get_kernel)
         self._module = functools.cache(self._compile)
 
-    def launch(self, kernel, grid, block, shared_bytes, arguments):
+    def launch(self, kernel, grid, block, shared_bytes, arguments, precision="fp32"):
         """Start on the current stream; does not wait."""
         arguments = tuple(np.uint64(0) if each is None else each for each in arguments)
-        function = self._kernel(kernel)
+        function = self._kernel(kernel, precision)
         if shared_bytes > function.max_dynamic_shared_size_bytes:
             function.max_dynamic_shared_size_bytes = shared_bytes
         function(grid, block, arguments, shared_mem=shared_bytes)
@@ -106,11 +122,11 @@ class CupyLauncher:
         device = self.xp.cuda.runtime.getDeviceProperties(self.xp.cuda.Device().id)
         return f"{len(self._files)} CUDA kernels on {device['name'].decode()}, through CuPy {self.xp.__version__}"
 
-    def _get_kernel(self, name):
-        return self._module(self._files[name]).get_function(name)
+    def _get_kernel(self, name, precision):
+        return self._module(self._files[name], precision).get_function(name)
 
-    def _compile(self, path):
-        return self.xp.RawModule(code=path.read_text(), options=self._options)
+    def _compile(self, path, precision):
+        return self.xp.RawModule(code=path.read_text(), options=compile_options(precision))
 
 
 def get(name):
