@@ -36,6 +36,13 @@ struct Real {
 using Real = float;
 #endif
 
+// Before a loop whose index must be known to the compiler, because it chooses among registers.
+#ifdef TINYDIFF_EMULATOR
+#define UNROLL
+#else
+#define UNROLL _Pragma("unroll")
+#endif
+
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xFFFFFFFF;
 

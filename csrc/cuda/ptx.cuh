@@ -103,15 +103,23 @@ struct Product {
 };
 
 inline void multiply_warp(void* const brought[WARP], unsigned) {
-    auto half = [](unsigned pair, int which) { return which ? high_bf16(pair) : low_bf16(pair); };
-    auto of = [&](int lane) -> const Product& { return *static_cast<Product*>(brought[lane]); };
-    auto a = [&](int row, int k) { return half(of(row % 8 * 4 + k % 8 / 2).a[row / 8 + 2 * (k / 8)], k % 2); };
-    auto b = [&](int k, int column) { return half(of(column * 4 + k % 8 / 2).b[k / 8], k % 2); };
-    for (int row = 0; row < 16; ++row)
-        for (int column = 0; column < 8; ++column) {
-            float& d = of(row % 8 * 4 + column / 2).d[row / 8 * 2 + column % 2];
-            for (int k = 0; k < 16; ++k) d += a(row, k) * b(k, column);
+    float a[16][16], b[16][8];
+    for (int lane = 0; lane < WARP; ++lane) {
+        const Product& of = *static_cast<Product*>(brought[lane]);
+        const int g = lane / 4, t = lane % 4 * 2;
+        for (int i = 0; i < 4; ++i) {
+            float* to = &a[g + i % 2 * 8][t + i / 2 * 8];
+            to[0] = low_bf16(of.a[i]), to[1] = high_bf16(of.a[i]);
         }
+        for (int i = 0; i < 2; ++i) b[t + 8 * i][g] = low_bf16(of.b[i]), b[t + 8 * i + 1][g] = high_bf16(of.b[i]);
+    }
+    for (int row = 0; row < 16; ++row) {
+        float sums[8] = {};
+        for (int k = 0; k < 16; ++k)
+            for (int column = 0; column < 8; ++column) sums[column] += a[row][k] * b[k][column];
+        for (int column = 0; column < 8; ++column)
+            static_cast<Product*>(brought[row % 8 * 4 + column / 2])->d[row / 8 * 2 + column % 2] += sums[column];
+    }
 }
 #endif
 

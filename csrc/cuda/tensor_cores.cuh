@@ -75,6 +75,7 @@ __device__ inline void copy_piece(Real* to, Piece piece) {
         copy_async_16(to, piece.from, piece.valid * int(sizeof(Real)));
         return;
     }
+    UNROLL
     for (int i = 0; i < PIECE; ++i) to[i] = i < piece.valid ? piece.from[i] : Real(0);
 }
 
@@ -99,10 +100,12 @@ struct Bringer {
     }
     __device__ Bringer(const Operand& given, int64 first_outer, int64 first_k)
         : operand(given), inner(given.inner(first_k + (Operand::ALONG_K ? piece(0) * PIECE : row(0)))) {
+        UNROLL
         for (int i = 0; i < COUNT; ++i)
             outer[i] = operand.outer(first_outer + (Operand::ALONG_K ? row(i) : piece(i) * PIECE));
     }
     __device__ void bring(Real* tile) {
+        UNROLL
         for (int i = 0; i < COUNT; ++i)
             copy_piece(tile + place_of<PIECES>(row(i), piece(i)), operand.at(outer[i], inner));
         operand.next(inner);
@@ -166,37 +169,46 @@ __device__ inline void multiply_on_tensor_cores(const A& a, const B& b, int64 fi
         bring(step + STAGES - 1);   // into the place of the step before
         const Real* a_tile = a_stages + step % STAGES * (T::M * STEP);
         const Real* b_tile = b_stages + step % STAGES * (T::N * STEP);
+        UNROLL
         for (int k = 0; k < STEP; k += 16) {
             // lane l names row l % 8 of matrix l / 8: for a the matrices are (m, k), (m + 8, k), (m, k + 8),
             // (m + 8, k + 8), for b (k, n), (k + 8, n), (k, n + 8), (k + 8, n + 8)
             unsigned a_lanes[TILES_M][4], b_lanes[TILES_N][2];
             const int low = lane % 8 + lane / 8 % 2 * 8, high = lane % 8 + lane / 16 * 8;
+            UNROLL
             for (int i = 0; i < TILES_M; ++i) {
                 const int m = warp_m + 16 * i;
-                if (A::ALONG_K)
+                if constexpr (A::ALONG_K)
                     load_matrices(a_tile + place_of<STEP / PIECE>(m + low, k / PIECE + lane / 16), a_lanes[i]);
                 else
                     load_matrices_transposed(a_tile + place_of<T::M / PIECE>(k + high, m / PIECE + lane / 8 % 2),
                                              a_lanes[i]);
             }
+            UNROLL
             for (int j = 0; j < TILES_N; j += 2) {
                 const int n = warp_n + 8 * j;
                 unsigned four[4];
-                if (B::ALONG_K)
+                if constexpr (B::ALONG_K)
                     load_matrices(b_tile + place_of<STEP / PIECE>(n + high, k / PIECE + lane / 8 % 2), four);
                 else
                     load_matrices_transposed(b_tile + place_of<T::N / PIECE>(k + low, n / PIECE + lane / 16), four);
                 b_lanes[j][0] = four[0], b_lanes[j][1] = four[1];
                 b_lanes[j + 1][0] = four[2], b_lanes[j + 1][1] = four[3];
             }
-            for (int i = 0; i < TILES_M; ++i)
+            UNROLL
+            for (int i = 0; i < TILES_M; ++i) {
+                UNROLL
                 for (int j = 0; j < TILES_N; ++j) multiply_bf16(sums[i][j], a_lanes[i], b_lanes[j]);
+            }
         }
     }
-    for (int i = 0; i < TILES_M; ++i)
+    UNROLL
+    for (int i = 0; i < TILES_M; ++i) {
+        UNROLL
         for (int j = 0; j < TILES_N; ++j) {
             const int64 m = first_m + warp_m + 16 * i + lane / 4, n = first_n + warp_n + 8 * j + lane % 4 * 2;
             write(m, n, sums[i][j][0], sums[i][j][1]);
             write(m + 8, n, sums[i][j][2], sums[i][j][3]);
         }
+    }
 }

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinydiff.model.attention_block import AttentionBlock
 from tinydiff.model.embedding import StepEmbedding
-from tinydiff.model.layers import Conv2d, GroupNorm
+from tinydiff.model.layers import Conv2d, GroupNorm, as_activation
 from tinydiff.model.parameters import Parameters
 from tinydiff.model.res_block import ResBlock
 
@@ -178,7 +178,7 @@ class UNet:
         embedding, embedding_cache = self.embedding.forward(step, labels)
         time, time_silu = self.backend.silu.forward(embedding)
 
-        h, conv_in = self.conv_in.forward(x)
+        h, conv_in = self.conv_in.forward(as_activation(x, self.backend))
         skips = [h]
 
         down = [] if keep else _Nothing()
@@ -218,7 +218,8 @@ class UNet:
         h, conv_norm_out = self.conv_norm_out.forward(h)
         y, conv_out = self.conv_out.forward(h)
         mid = (mid_res_1, mid_attention, mid_res_2)
-        return y, Cache(embedding_cache, time_silu, conv_in, down, mid, up, conv_norm_out, conv_out)
+        cache = Cache(embedding_cache, time_silu, conv_in, down, mid, up, conv_norm_out, conv_out)
+        return y.astype(x.dtype, copy=False), cache
 
     def backward(self, dy, cache):
         """dy as the prediction -> dx as x, None, None (step and labels have no gradient).
@@ -229,7 +230,7 @@ class UNet:
         The cache is used up: what a block kept is let go as soon as its gradients are known, so the gradients on
         their way down take the place of activations. A second backward needs a second forward.
         """
-        dh, _ = self.conv_out.backward(dy, cache.conv_out)
+        dh, _ = self.conv_out.backward(as_activation(dy, self.backend), cache.conv_out)
         dh, _, _ = self.conv_norm_out.backward(dh, cache.conv_norm_out)
         dtime, dskips = 0, []
 
@@ -268,7 +269,7 @@ class UNet:
 
         dembedding = self.backend.silu.backward(dtime, cache.time_silu)
         dstep, dlabels = self.embedding.backward(dembedding, cache.embedding)
-        return dx, dstep, dlabels
+        return dx.astype(dy.dtype, copy=False), dstep, dlabels
 
     def _check(self, x):
         factor, channels = self.config.factor, self.config.image_channels

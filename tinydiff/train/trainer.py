@@ -130,10 +130,12 @@ class Trainer:
             decayed=parameters.decayed,
             weight_decay=config.weight_decay,
         )
+        parameters.refresh()
         return loss, norm, x, prediction
 
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
+        self.averaged_model.parameters.refresh()
         return generate(self.averaged_model, self.schedule, self.config.prediction, labels, **options)
 
     def checkpoint(self):
