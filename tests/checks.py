@@ -40,7 +40,9 @@ def assert_as_good(actual, truth, *rivals, times=4.0, entering=0.0, name="the re
     actual, truth = np.asarray(actual), np.asarray(truth)
     assert (str(actual.dtype), actual.shape) == (str(dtype), truth.shape), f"{name} is {actual.dtype} {actual.shape}"
     assert truth.dtype == np.float64 and truth.size and np.isfinite(truth).all()
-    yardstick = np.max([EPS[str(dtype)] * max(_largest(truth), entering), *(_largest(rival - truth) for rival in rivals)])
+    yardstick = np.max(
+        [EPS[str(dtype)] * max(_largest(truth), entering), *(_largest(rival - truth) for rival in rivals)]
+    )
     assert np.isfinite(yardstick), f"{name}: the reference itself is not finite"
     error = np.abs(actual.astype(np.float64) - truth)
     wrong = ~(error <= times * yardstick)

@@ -226,6 +226,7 @@ ROWS = {
             dict(N=3, L=67, M=5, A=3, D=13),
         ],
         times=6,  # as linear
+        times_bf16=3,  # of its own, the probabilities and their gradients are rounded too
         entering=attention_entering,
     ),
     "upsample2x": Row(

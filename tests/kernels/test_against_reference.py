@@ -30,7 +30,7 @@ def dtypes(backend, op):
 def check(kernels, op, sizes, seed, threads):
     """Against the reference with the first number of threads, and bit by bit against it with the others."""
     expected = expect(op, sizes, seed, dtypes(kernels.backend, op))
-    for way, n in kernels.each(threads):
+    for way, n in kernels.each(threads, op):
         actual = outputs(kernels.backend, expected)
         if n == threads[0]:
             compare(actual, expected, way)

@@ -232,7 +232,7 @@ class group_norm(Op):
         self.dense(x=x, gamma=gamma, beta=beta, scale=scale, shift=shift)
         N, H, W, C = x.shape
         y, mean, rstd = self.activation(x.shape), self.empty((N, groups)), self.empty((N, groups))
-        launch = dict(N=N, G=groups, values=H * W * C // groups)
+        launch = dict(N=N, G=groups, values=H * W * C // groups, width=C // groups, itemsize=x.itemsize)
         sizes = i32(H * W), i32(C), i32(groups), f32(eps), i32(silu)
         self.launch("forward", launch, x, gamma, beta, scale, shift, y, mean, rstd, *sizes)
         return y, self.Cache(x, gamma, beta, scale, shift, mean, rstd, silu)
@@ -252,7 +252,8 @@ class group_norm(Op):
             dscale, dshift = self.activation((N, C)), self.activation((N, C))
         arrays = dy, x, gamma, beta, scale, shift, mean, rstd, add, dx, du_sum, du_xhat
         sizes = i32(H * W), i32(C), i32(G), i32(silu)
-        self.launch("backward", dict(N=N, G=G, values=H * W * C // G, width=C // G), *arrays, *sizes)
+        launch = dict(N=N, G=G, values=H * W * C // G, width=C // G, itemsize=x.itemsize)
+        self.launch("backward", launch, *arrays, *sizes)
         arrays = gamma, beta, scale, du_sum, du_xhat, dgamma, dbeta, dscale, dshift
         self.launch("parameter_gradients", dict(count=C), *arrays, i32(N), i32(C))
         return dx, dgamma, dbeta, dscale, dshift

@@ -21,9 +21,12 @@ STEP, STAGES = 32, 4  # as in tensor_cores.cuh
 BF16 = 2  # bytes
 ATTENTION_THREADS = 64
 HERE, PASSING, PASS_THREADS = 16, 32, 128  # as in attention.cu
+COLUMNS, HEAD_THREADS = 64, 128  # as in attention_tiles.cuh
 STRETCH = 4096  # values a block adds up where everything becomes one number
 BLOCKS = 264  # two for each multiprocessor of a large GPU
 SHARED_BYTES = 48 * 1024  # of a block, without asking for more
+LARGE_SHARED_BYTES = 99 * 1024  # the most that every GPU from sm_80 on gives a block that asks
+MOST_THREADS, GRID_YZ = 1024, 65535  # of a block; blocks in the second and third direction
 
 
 def ceil_div(a, b):
@@ -106,21 +109,51 @@ def group_threads(values):
     return (threads, 1, 1), padded(threads // WARP)
 
 
-def one_reading(N, G, values):
+def one_reading(N, G, values, **_):
     """One block a group, which waits in shared memory; where that is too small, not at all."""
     block, per_warp = group_threads(values)
     shared_bytes = per_warp + padded(values)
     return ((N * G, 1, 1), block, shared_bytes) if shared_bytes <= SHARED_BYTES else None
 
 
-def three_readings(N, G, values):
+def three_readings(N, G, values, **_):
     block, per_warp = group_threads(values)
     return (N * G, 1, 1), block, per_warp
 
 
-def two_readings(N, G, values, width):
+def two_readings(N, G, values, width, **_):
     block, per_warp = group_threads(values)
     return (N * G, 1, 1), block, 2 * padded(block[0]) + 2 * padded(width) + per_warp
+
+
+def bundles(N, G, values, width, itemsize, arrays, floats):
+    """One block a bundle of groups, which is whole pieces of 16 bytes and if it can be 64 bytes of every pixel.
+
+    So many ``arrays`` of it wait in shared memory, beside ``floats`` for each channel. None where channels are not whole
+    pieces, or too many to wait.
+    """
+    if G * width * itemsize % 16 or N > GRID_YZ:
+        return None
+    whole = [groups for groups in range(1, G + 1) if G % groups == 0 and groups * width * itemsize % 16 == 0]
+    groups = next((groups for groups in whole if groups * width * itemsize >= 64), whole[-1])
+    span, pixels = groups * width, values // width
+    lanes = span * itemsize // 16
+    threads = max(min(THREADS, WARP * ceil_div(pixels * lanes, 2 * WARP)), WARP * ceil_div(lanes, WARP))
+    if threads > MOST_THREADS:
+        return None
+    shared_bytes = arrays * ceil_div(pixels * span * itemsize, 16) * 16 + padded(threads // lanes * (span + 1))
+    shared_bytes += floats * padded(span) + 2 * padded(groups)
+    if shared_bytes > LARGE_SHARED_BYTES:
+        return None
+    return (G // groups, N, 1), (threads, 1, 1), shared_bytes
+
+
+def bundles_forward(**sizes):
+    return bundles(**sizes, arrays=1, floats=1)
+
+
+def bundles_backward(**sizes):
+    return bundles(**sizes, arrays=2, floats=2)
 
 
 def attention_rows(N, A, L, M, **_):
@@ -149,6 +182,21 @@ def one_pass(tokens, *, here, padded_tiles, tiles=0, matrices, per_token=0):
     return geometry
 
 
+class AttentionOnTensorCores(NamedTuple):
+    """One block 64 of the queries ("L") or keys ("M"), which others pass in tiles of 64; in bfloat16 alone. So many
+    ``tiles`` of heads filled up with zeros wait in shared memory. None where a head is too wide for it."""
+
+    tokens: str
+    tiles: int
+
+    def __call__(self, N, A, L, M, D):
+        if D > 128:
+            return None
+        width = next(width for width in (32, 64, 128) if D <= width)
+        grid = ceil_div({"L": L, "M": M}[self.tokens], COLUMNS), A, N
+        return grid, (HEAD_THREADS, 1, 1), self.tiles * COLUMNS * width * BF16
+
+
 def padded(floats):
     """Bytes that an array of floats takes of shared memory."""
     return ceil_div(FLOAT * floats, 16) * 16
@@ -171,8 +219,8 @@ TABLE = {
         "merge": {"v1_naive": per_thread()},
     },
     "group_norm": {
-        "forward": {"v1_three_readings": three_readings, "v2_one_reading": one_reading},
-        "backward": {"v1_two_readings": two_readings},
+        "forward": {"v1_three_readings": three_readings, "v2_one_reading": one_reading, "v3_vectors": bundles_forward},
+        "backward": {"v1_two_readings": two_readings, "v2_vectors": bundles_backward},
         "parameter_gradients": {"v1_naive": per_thread()},
     },
     "silu": {
@@ -183,15 +231,18 @@ TABLE = {
         "forward": {
             "v1_naive": attention_rows,
             "v2_one_pass": one_pass("L", here=2, padded_tiles=1, tiles=1, matrices=1, per_token=3),
+            "v3_tensor_cores": AttentionOnTensorCores("L", tiles=3),
         },
         "row_dot": {"v1_naive": per_thread()},
         "query_gradient": {
             "v1_naive": attention_rows,
             "v2_one_pass": one_pass("L", here=3, padded_tiles=2, matrices=1),
+            "v3_tensor_cores": AttentionOnTensorCores("L", tiles=4),
         },
         "key_gradient": {
             "v1_naive": attention_columns,
             "v2_one_pass": one_pass("M", here=4, padded_tiles=2, matrices=2),
+            "v3_tensor_cores": AttentionOnTensorCores("M", tiles=4),
         },
     },
     "upsample2x": {"forward": {"v1_naive": per_thread()}, "backward": {"v1_naive": per_thread()}},
@@ -211,9 +262,9 @@ TABLE = {
 _chosen = {}
 
 
-def versions(op):
+def versions(op, precision="bf16"):
     """The versions of an op's kernels by number, simplest first: "v1", "v2", ..."""
-    return sorted({number(version) for by_version in TABLE[op].values() for version in by_version})
+    return sorted({number(version) for verb in TABLE[op] for version in latest_first(op, verb, precision)})
 
 
 def number(version):
@@ -234,7 +285,8 @@ def use_version(op, version=None):
 def latest_first(op, verb, precision):
     """The versions there are in this precision."""
     by_version = TABLE[op][verb]
-    return [v for v in reversed(by_version) if precision == "bf16" or not isinstance(by_version[v], TensorCores)]
+    bf16_alone = TensorCores, AttentionOnTensorCores
+    return [v for v in reversed(by_version) if precision == "bf16" or not isinstance(by_version[v], bf16_alone)]
 
 
 def kernel(op, verb, precision="fp32", **sizes):
