@@ -433,18 +433,16 @@ __device__ inline void key_gradient(const Real* dy, const Real* q, const Real* k
     rows.store<D_MAX>(dv, of_v, first, dv_sums, 1, 1);
 }
 
-// Calls what is made for heads of at most so many values: 32, 64 or 128.
+// Calls what is made for heads of at most so many values. For 128 a lane would hold more sums than it has registers.
 #define FOR_HEADS_OF(D, function, ...) \
     if (D <= 32)                       \
         function<32>(__VA_ARGS__);     \
-    else if (D <= 64)                  \
-        function<64>(__VA_ARGS__);     \
     else                               \
-        function<128>(__VA_ARGS__);
+        function<64>(__VA_ARGS__);
 
-// Block (64 queries, a, n), a warp 16 of them; keys and values pass in tiles of 64. D_MAX is D filled up to 32, 64 or
-// 128. launch: grid (ceil(L / 64), A, N), block 128, shared: 3 x 64 D_MAX bfloat16. needs: D <= 128 writes: y (N, L, A,
-// D) and lse (N, A, L), all of them. reproducible: yes, keys in their order.
+// Block (64 queries, a, n), a warp 16 of them; keys and values pass in tiles of 64. D_MAX is D filled up to 32 or 64.
+// launch: grid (ceil(L / 64), A, N), block 128, shared: 3 x 64 D_MAX bfloat16. needs: D <= 64 writes: y (N, L, A, D)
+// and lse (N, A, L), all of them. reproducible: yes, keys in their order.
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     attention_forward_v3_tensor_cores(const Real* q, const Real* k, const Real* v, Real* y, float* lse, int L, int M,
                                       int A, int D, float scale) {
@@ -452,7 +450,7 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
 }
 
 // Block (64 queries, a, n); keys and values pass.
-// launch: grid (ceil(L / 64), A, N), block 128, shared: 4 x 64 D_MAX bfloat16. needs: D <= 128
+// launch: grid (ceil(L / 64), A, N), block 128, shared: 4 x 64 D_MAX bfloat16. needs: D <= 64
 // writes: dq (N, L, A, D), all of it. reproducible: yes, keys in their order.
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     attention_query_gradient_v3_tensor_cores(const Real* dy, const Real* q, const Real* k, const Real* v,
@@ -462,7 +460,7 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
 }
 
 // Block (64 keys, a, n); queries and the gradients of their outputs pass.
-// launch: grid (ceil(M / 64), A, N), block 128, shared: 4 x 64 D_MAX bfloat16. needs: D <= 128
+// launch: grid (ceil(M / 64), A, N), block 128, shared: 4 x 64 D_MAX bfloat16. needs: D <= 64
 // writes: dk and dv (N, M, A, D), all of them. reproducible: yes, queries in their order.
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     attention_key_gradient_v3_tensor_cores(const Real* dy, const Real* q, const Real* k, const Real* v,

@@ -488,17 +488,6 @@ class adamw(Float32):
 
 
 OPS = (
-    linear,
-    conv2d,
-    group_norm,
-    silu,
-    attention,
-    upsample2x,
-    concat,
-    class_embedding,
-    timestep_embedding,
-    mse_loss,
-    philox,
-    global_norm,
-    adamw,
-)
+    linear, conv2d, group_norm, silu, attention, upsample2x, concat, class_embedding, timestep_embedding, mse_loss,
+    philox, global_norm, adamw,
+)  # fmt: skip

@@ -190,9 +190,9 @@ class AttentionOnTensorCores(NamedTuple):
     tiles: int
 
     def __call__(self, N, A, L, M, D):
-        if D > 128:
+        if D > 64:
             return None
-        width = next(width for width in (32, 64, 128) if D <= width)
+        width = 32 if D <= 32 else 64
         grid = ceil_div({"L": L, "M": M}[self.tokens], COLUMNS), A, N
         return grid, (HEAD_THREADS, 1, 1), self.tiles * COLUMNS * width * BF16
 
