@@ -441,8 +441,8 @@ __device__ inline void key_gradient(const Real* dy, const Real* q, const Real* k
         function<64>(__VA_ARGS__);
 
 // Block (64 queries, a, n), a warp 16 of them; keys and values pass in tiles of 64. D_MAX is D filled up to 32 or 64.
-// launch: grid (ceil(L / 64), A, N), block 128, shared: 3 x 64 D_MAX bfloat16. needs: D <= 64 writes: y (N, L, A, D)
-// and lse (N, A, L), all of them. reproducible: yes, keys in their order.
+// launch: grid (ceil(L / 64), A, N), block 128, shared: 3 x 64 D_MAX bfloat16. needs: D <= 64
+// writes: y (N, L, A, D) and lse (N, A, L), all of them. reproducible: yes, keys in their order.
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     attention_forward_v3_tensor_cores(const Real* q, const Real* k, const Real* v, Real* y, float* lse, int L, int M,
                                       int A, int D, float scale) {
