@@ -11,6 +11,12 @@
 // tensor
 //              cores. A warp has 16 rows of the L x M matrix, or of its transpose, in registers and nowhere else: what
 //              one product leaves in a lane is what the next one wants there (Dao, "FlashAttention-2", 2023)
+//
+// On paper, to be confirmed by measuring: of the reference U-Net at batch 128 (49 tokens, 4 heads of 64), q, k, v and y
+// in bfloat16 are 12.8 MB, 2.7 us of an H200's 4.8 TB/s; v3's products, tiles filled up to 64 tokens, are 0.54 GFLOP, 1
+// us. Its 512 blocks of 4 warps (127 registers, 24 KiB) are one wave of 4 a multiprocessor, so what it takes is the way
+// of one block from its loads to its stores: about 5 us. The gradients (166 and 231 registers, 32 KiB) move twice as
+// much and have 3 and 2 blocks a multiprocessor: about 10 us each.
 #include "common.cuh"
 #ifdef TINYDIFF_BF16
 #include "attention_tiles.cuh"

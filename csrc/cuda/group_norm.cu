@@ -8,6 +8,13 @@
 // v1_two_readings     the backward: sums for each channel, then dx
 // v2_vectors          as v3_vectors: x and dy are read once
 // v1_naive            the parameters' gradients: one channel a thread
+//
+// On paper, to be confirmed by measuring: 28x28 and 64 channels at batch 128 in bfloat16 are 12.8 MB, so that the
+// forward moves 25.7 MB, 5.4 us of an H200's 4.8 TB/s, and the backward 38.5 MB (51.4 with add), 8 us (10.7). With
+// groups of two channels v1 and v2 use 4 bytes of every 32 that come; v3 uses all. Its 256 blocks of 8 warps (56
+// registers, 59 KiB) are two a multiprocessor, whose loads must have 25 KB under way to keep memory busy: three vectors
+// of each thread. In the backward x and dy must both fit, so there a bundle is half as wide: 512 blocks of 58 KiB, three
+// a multiprocessor.
 #include "common.cuh"
 
 // All of gamma, beta, scale and shift of one channel of one sample: u = slope xhat + offset. scale and shift may be
@@ -155,8 +162,9 @@ struct Bundle {
 // One block does a bundle of groups of one sample.
 // launch: grid (G / groups of a bundle, N), block of whole warps with a thread for each vector of a bundle's pixel,
 // shared: HW span values, and floats: rows (span + 1), span, twice the bundle's groups. needs: span a multiple of
-// VECTOR writes: y, all of it, mean and rstd (N, G). reproducible: yes, rows are added in one order. scale and shift
-// may be null, both.
+// VECTOR
+// writes: y, all of it, mean and rstd (N, G). reproducible: yes, rows are added in one order.
+// scale and shift may be null, both.
 extern "C" __global__ void group_norm_forward_v3_vectors(const Real* x, const float* gamma, const float* beta,
                                                          const Real* scale, const Real* shift, Real* y, float* mean,
                                                          float* rstd, int HW, int C, int G, float eps, int silu) {

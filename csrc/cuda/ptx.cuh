@@ -6,13 +6,14 @@
 
 // 16 bytes from global to shared memory, both aligned to 16, without passing through registers. Of them `valid` are
 // copied (0 for none: then `from` is not touched) and the others are zeros. They have arrived for this thread after a
-// wait, and for the block after a barrier that follows it.
+// wait, and for the block after a barrier that follows it. They pass through the L1 cache, where a convolution finds a
+// pixel again for the next place in its filter.
 __device__ inline void copy_async_16(void* to_shared, const void* from, int valid = 16) {
 #ifdef TINYDIFF_EMULATOR
     tinydiff::emulator::copy_async(to_shared, from, valid);
 #else
     const unsigned to = unsigned(__cvta_generic_to_shared(to_shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
 #endif
 }
 

@@ -87,9 +87,18 @@ def test_without_ml_dtypes(monkeypatch):
         backends.get("emulator", "bf16")
 
 
-@pytest.mark.parametrize("values, version", [(1000, "v2_one_reading"), (20_000, "v1_three_readings")])
-def test_a_version_that_cannot_gives_way(values, version):
-    assert launch_table.kernel("group_norm", "forward", N=1, G=1, values=values)[0] == f"group_norm_forward_{version}"
+@pytest.mark.parametrize(
+    "pixels, width, version",
+    [
+        (1000, 1, "v2_one_reading"),
+        (20_000, 1, "v1_three_readings"),
+        (784, 4, "v3_vectors"),
+        (784, 64, "v1_three_readings"),
+    ],
+)
+def test_a_version_that_cannot_gives_way(pixels, width, version):
+    sizes = dict(N=1, G=1, values=pixels * width, width=width, itemsize=4)
+    assert launch_table.kernel("group_norm", "forward", **sizes)[0] == f"group_norm_forward_{version}"
 
 
 def test_a_group_too_large_for_shared_memory():

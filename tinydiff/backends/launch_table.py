@@ -127,25 +127,24 @@ def two_readings(N, G, values, width, **_):
 
 
 def bundles(N, G, values, width, itemsize, arrays, floats):
-    """One block a bundle of groups, which is whole pieces of 16 bytes and if it can be 64 bytes of every pixel.
+    """One block a bundle of groups: whole pieces of 16 bytes, and if it can be 64 bytes, of every pixel.
 
     So many ``arrays`` of it wait in shared memory, beside ``floats`` for each channel. None where channels are not whole
     pieces, or too many to wait.
     """
-    if G * width * itemsize % 16 or N > GRID_YZ:
+    bytes_of = {groups: groups * width * itemsize for groups in range(1, G + 1) if G % groups == 0}  # of a pixel
+    whole = [groups for groups, size in bytes_of.items() if size % 16 == 0]
+    if not whole or N > GRID_YZ:
         return None
-    whole = [groups for groups in range(1, G + 1) if G % groups == 0 and groups * width * itemsize % 16 == 0]
-    groups = next((groups for groups in whole if groups * width * itemsize >= 64), whole[-1])
-    span, pixels = groups * width, values // width
-    lanes = span * itemsize // 16
-    threads = max(min(THREADS, WARP * ceil_div(pixels * lanes, 2 * WARP)), WARP * ceil_div(lanes, WARP))
-    if threads > MOST_THREADS:
-        return None
-    shared_bytes = arrays * ceil_div(pixels * span * itemsize, 16) * 16 + padded(threads // lanes * (span + 1))
-    shared_bytes += floats * padded(span) + 2 * padded(groups)
-    if shared_bytes > LARGE_SHARED_BYTES:
-        return None
-    return (G // groups, N, 1), (threads, 1, 1), shared_bytes
+    pixels = values // width
+    for groups in reversed([groups for groups in whole if bytes_of[groups] <= 64] or whole[:1]):
+        span, lanes = groups * width, bytes_of[groups] // 16
+        threads = max(min(THREADS, WARP * ceil_div(pixels * lanes, 2 * WARP)), WARP * ceil_div(lanes, WARP))
+        shared_bytes = arrays * pixels * bytes_of[groups] + padded(threads // lanes * (span + 1))
+        shared_bytes += floats * padded(span) + 2 * padded(groups)
+        if threads <= MOST_THREADS and shared_bytes <= LARGE_SHARED_BYTES:
+            return (G // groups, N, 1), (threads, 1, 1), shared_bytes
+    return None
 
 
 def bundles_forward(**sizes):
