@@ -13,8 +13,8 @@
 // forward moves 25.7 MB, 5.4 us of an H200's 4.8 TB/s, and the backward 38.5 MB (51.4 with add), 8 us (10.7). With
 // groups of two channels v1 and v2 use 4 bytes of every 32 that come; v3 uses all. Its 256 blocks of 8 warps (56
 // registers, 59 KiB) are two a multiprocessor, whose loads must have 25 KB under way to keep memory busy: three vectors
-// of each thread. In the backward x and dy must both fit, so there a bundle is half as wide: 512 blocks of 58 KiB, three
-// a multiprocessor.
+// of each thread. In the backward x and dy must both fit, so there a bundle is half as wide: 512 blocks of 58 KiB,
+// three a multiprocessor.
 #include "common.cuh"
 
 // All of gamma, beta, scale and shift of one channel of one sample: u = slope xhat + offset. scale and shift may be
