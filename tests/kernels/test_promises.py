@@ -12,7 +12,7 @@ from tests.ops.test_contract import CASES
 from tinydiff.ops import OPS
 
 WITH_GRADIENT = list(CASES)
-ONE = {"learning_rate": ones(1), "clip": ones(1), "average_decay": ones(1)}
+ONE = {"learning_rate": ones(1), "norm": ones(1), "limit": 1.0, "average_decay": ones(1)}
 
 
 def arguments(op):

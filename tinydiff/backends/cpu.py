@@ -197,42 +197,13 @@ class global_norm:
 
 class adamw:
     @staticmethod
-    def forward(
-        params,
-        grads,
-        mean,
-        mean_square,
-        average=None,
-        *,
-        learning_rate,
-        step_number,
-        clip,
-        average_decay=None,
-        decayed=0,
-        weight_decay=0.0,
-        beta1=0.9,
-        beta2=0.999,
-        eps=1e-8,
-    ):
-        ops.adamw.check(
-            params, grads, mean, mean_square, average, learning_rate, step_number, clip, average_decay, decayed
-        )
-        _cpu.adamw_forward(
-            params,
-            grads,
-            mean,
-            mean_square,
-            average,
-            learning_rate[0],
-            step_number[0],
-            clip[0],
-            0.0 if average_decay is None else average_decay[0],
-            decayed,
-            weight_decay,
-            beta1,
-            beta2,
-            eps,
-        )
+    def forward(params, grads, mean, mean_square, average=None, copy=None, **options):
+        options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
+        average_decay = 0.0 if average is None else options.average_decay[0]
+        each_step = options.learning_rate[0], options.step_number[0], options.clip()[0], average_decay
+        _cpu.adamw_forward(params, grads, mean, mean_square, average, *each_step, *options[5:])
+        if copy is not None:
+            copy[...] = params[: options.decayed]
 
 
 OPS = (

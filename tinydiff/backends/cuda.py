@@ -426,33 +426,16 @@ class global_norm(Op):
 
 
 class adamw(Op):
-    def forward(
-        self,
-        params,
-        grads,
-        mean,
-        mean_square,
-        average=None,
-        *,
-        learning_rate,
-        step_number,
-        clip,
-        average_decay=None,
-        decayed=0,
-        weight_decay=0.0,
-        beta1=0.9,
-        beta2=0.999,
-        eps=1e-8,
-    ):
-        each_step = learning_rate, step_number, clip, average_decay
-        ops.adamw.check(params, grads, mean, mean_square, average, *each_step, decayed)
-        self.dense(grads=grads, learning_rate=learning_rate, clip=clip, average_decay=average_decay)
+    def forward(self, params, grads, mean, mean_square, average=None, copy=None, **options):
+        options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
+        learning_rate, step_number, norm, limit, average_decay, decayed, *others = options
+        self.dense(grads=grads, learning_rate=learning_rate, norm=norm, average_decay=average_decay)
         self.writeable(params=params, mean=mean, mean_square=mean_square, average=average)
-        each_step = learning_rate, self.integers(step_number), clip, average_decay
-        options = i64(decayed), f32(weight_decay), np.float64(beta1), np.float64(beta2), f32(eps)
-        P = params.size
-        launch = dict(count=P)
-        self.launch("forward", launch, params, grads, mean, mean_square, average, *each_step, i64(P), *options)
+        buffers = params, grads, mean, mean_square, average, None if copy is None else copy.view(np.uint16)
+        each_step = learning_rate, self.integers(step_number), norm, average_decay
+        weight_decay, beta1, beta2, eps = others
+        numbers = f32(limit), f32(weight_decay), np.float64(beta1), np.float64(beta2), f32(eps)
+        self.launch("forward", dict(count=params.size), *buffers, *each_step, i64(params.size), i64(decayed), *numbers)
 
 
 OPS = (

@@ -14,7 +14,6 @@ from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
 from tinydiff.train.averaging import decay_at
 from tinydiff.train.checkpoint import PARTS, Checkpoint
-from tinydiff.train.gradients import clip_factor
 
 
 class Metrics(NamedTuple):
@@ -116,7 +115,7 @@ class Trainer:
         dprediction, _, _ = backend.mse_loss.backward(1.0, loss_cache)
         self.model.backward(dprediction, cache)
 
-        norm, clip = clip_factor(parameters.grads, config.clip, backend)
+        norm = backend.global_norm.forward(parameters.grads)
         backend.adamw.forward(
             parameters.values,
             parameters.grads,
@@ -125,7 +124,8 @@ class Trainer:
             self.average,
             learning_rate=self._learning_rate,
             step_number=self._number,
-            clip=clip,
+            norm=norm,
+            limit=config.clip,
             average_decay=self._average_decay,
             decayed=parameters.decayed,
             weight_decay=config.weight_decay,
