@@ -90,7 +90,7 @@ def tinydiff_step(model, x, target, step, labels):
     def run():
         prediction, cache = model.forward(x, step, labels)
         _, loss_cache = backend.mse_loss.forward(prediction, target)
-        model.backward(backend.mse_loss.backward(1.0, loss_cache)[0], cache)
+        model.backward(backend.mse_loss.backward(1.0, loss_cache, prediction_only=True)[0], cache)
         backend.adamw.forward(
             parameters.values,
             parameters.grads,

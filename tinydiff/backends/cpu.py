@@ -176,8 +176,8 @@ class mse_loss:
         return _cpu.mse_loss_forward(prediction, target, weight), mse_loss.Cache(prediction, target, weight)
 
     @staticmethod
-    def backward(dloss, cache):
-        return _cpu.mse_loss_backward(float(dloss), *cache)
+    def backward(dloss, cache, *, prediction_only=False):
+        return _cpu.mse_loss_backward(float(dloss), *cache, prediction_only)
 
 
 class philox:
@@ -187,6 +187,23 @@ class philox:
         if kind != "bits" and dtype != np.float32:
             raise ValueError(f"philox: dtype must be float32, got {np.dtype(dtype)}")
         return _cpu.philox_forward(seed, ops.philox.PURPOSES[purpose], sample, draw, shape, kind)
+
+
+class draw_batch:
+    @staticmethod
+    def forward(labels, number, *, batch, noise_steps, classes, dropout, seed):
+        seed = ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, seed)
+        purposes = (ops.philox.PURPOSES[name] for name in ("order", "step", "label_drop"))
+        half = ops.draw_batch.half_bits(len(labels))
+        return _cpu.draw_batch_forward(labels, number[0], batch, noise_steps, classes, dropout, seed, half, *purposes)
+
+
+class corrupt:
+    @staticmethod
+    def forward(images, index, step, table, draw, *, seed):
+        seed = ops.corrupt.check(images, index, step, table, draw, seed)
+        ops.corrupt.check_values(images, index, step, table)
+        return _cpu.corrupt_forward(images, index, step, table, seed, ops.philox.PURPOSES["noise"], draw[0])
 
 
 class global_norm:
@@ -218,6 +235,8 @@ OPS = (
     timestep_embedding,
     mse_loss,
     philox,
+    draw_batch,
+    corrupt,
     global_norm,
     adamw,
 )

@@ -21,6 +21,11 @@ __all__ = ["OPS", "CudaBackend", "use_version"]
 i32, i64, f32 = np.int32, np.int64, np.float32  # the sizes that kernels declare
 
 
+def bits_of(value):
+    """An integer in [0, 2^64) as the int64 of the same bits."""
+    return np.uint64(value).astype(np.int64)
+
+
 class CudaBackend:
     """One attribute per op and the array services a model needs, on the arrays of its launcher."""
 
@@ -96,6 +101,13 @@ class Op:
         contract.expect(self.name, name, into, shape, np.float32)
         self.writeable(**{name: into})
         return into
+
+    def read_only(self, array):
+        """A view that cannot be written, where arrays know such a thing."""
+        view = array.view()
+        if self.launcher.values_at_hand:
+            view.flags.writeable = False
+        return view
 
     def integers(self, array):
         """An integer array as int64 and contiguous, whatever its width and stride."""
@@ -184,9 +196,7 @@ class conv2d(Op):
         if add_shape is None:
             dadd = None
         elif add_shape == y_shape:
-            dadd = dy.view()
-            if self.launcher.values_at_hand:
-                dadd.flags.writeable = False
+            dadd = self.read_only(dy)
         return dx, dw, db, dadd
 
     def _sizes(self, cache):
@@ -357,10 +367,9 @@ class timestep_embedding(Op):
 
 class mse_loss(Op):
     class Cache(NamedTuple):
-        prediction: Any
-        target: Any
-        weight: Any
+        for_one: Any  # dprediction where dloss is 1, as in training: made while both arrays were read
         squares: Any  # (N,), the sum of squares of each sample: dweight needs it and little else
+        weighted: bool
 
     def forward(self, prediction, target, weight=None):
         ops.mse_loss.check(prediction, target, weight)
@@ -369,25 +378,25 @@ class mse_loss(Op):
         M = prediction.size // N
         parts = ceil_div(M, STRETCH)
         squares_NP, squares, loss = self.empty((N, parts)), self.empty(N), self.empty(())
-        sizes = i64(M), i64(STRETCH)
-        self.launch("squares", dict(parts=parts, N=N), prediction, target, squares_NP, *sizes)
+        for_one = self.empty(prediction.shape)
+        arrays = prediction, target, weight, squares_NP, for_one
+        self.launch("squares", dict(parts=parts, N=N), *arrays, i64(M), i64(STRETCH))
         self.launch("forward", {}, squares_NP, weight, loss, squares, i32(N), i32(parts), i64(M))
-        return loss, self.Cache(prediction, target, weight, squares)
+        return loss, self.Cache(for_one, squares, weight is not None)
 
-    def backward(self, dloss, cache):
+    def backward(self, dloss, cache, *, prediction_only=False):
         """dloss is a number, or an array of one that only the device need know."""
-        prediction, target, weight, squares = cache
-        N = len(prediction)
-        dprediction, dtarget = self.empty(prediction.shape), self.empty(prediction.shape)
-        dweight = None if weight is None else self.empty(N)
-        if isinstance(dloss, self.launcher.xp.ndarray):
-            dloss = dloss, f32(0)
-        else:
-            dloss = None, f32(dloss)
+        for_one, squares, weighted = cache
+        if prediction_only and isinstance(dloss, float) and dloss == 1:
+            return self.read_only(for_one), None, None
+        N = len(for_one)
+        dprediction = self.empty(for_one.shape)
+        dtarget = None if prediction_only else self.empty(for_one.shape)
+        dweight = self.empty(N) if weighted and not prediction_only else None
+        dloss = (dloss, f32(0)) if isinstance(dloss, self.launcher.xp.ndarray) else (None, f32(dloss))
         outputs = dprediction, dtarget, dweight
-        sizes = i32(N), i64(prediction.size // N)
-        launch = dict(count=prediction.size)
-        self.launch("backward", launch, *dloss, prediction, target, weight, squares, *outputs, *sizes)
+        sizes = i32(N), i64(for_one.size // N)
+        self.launch("backward", dict(count=for_one.size), *dloss, for_one, squares, *outputs, *sizes)
         return outputs
 
 
@@ -410,7 +419,39 @@ class philox(Op):
         """(array or None, number) of a number, or of an array of one that only the device need know."""
         if isinstance(value, self.launcher.xp.ndarray):
             return self.integers(value), i64(0)
-        return None, np.uint64(value).astype(np.int64)
+        return None, bits_of(value)
+
+
+class draw_batch(Op):
+    def forward(self, labels, number, *, batch, noise_steps, classes, dropout, seed):
+        seed = ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, seed)
+        index, step = self.empty(batch, np.int64), self.empty(batch, np.int64)
+        labels_N = self.empty(batch, np.int64) if classes else None
+        sizes = i64(len(labels)), i32(batch), i32(noise_steps), i32(classes), f32(dropout)
+        purposes = (np.uint32(ops.philox.PURPOSES[name]) for name in ("order", "step", "label_drop"))
+        random = bits_of(seed), i32(ops.draw_batch.half_bits(len(labels))), *purposes
+        arrays = self.integers(labels), self.integers(number), index, step, labels_N
+        self.launch("forward", dict(count=batch), *arrays, *sizes, *random)
+        return index, step, labels_N
+
+
+class corrupt(Op):
+    def forward(self, images, index, step, table, draw, *, seed):
+        seed = ops.corrupt.check(images, index, step, table, draw, seed)
+        if self.launcher.values_at_hand:
+            ops.corrupt.check_values(images, index, step, table)
+        self.dense(table=table)
+        if not images.flags.c_contiguous:
+            raise ValueError("corrupt: images must be C-contiguous")
+        n, N, M = len(images), len(index), images.size // len(images)
+        shape = N, *images.shape[1:]
+        x, target, weight = self.empty(shape), self.empty(shape), self.empty(N)
+        arrays = images, self.integers(index), self.integers(step), table, self.integers(draw), x, target, weight
+        sizes = i64(n), i32(len(table)), i32(N), i64(M)
+        verb = "bytes" if images.dtype == np.uint8 else "floats"
+        random = bits_of(seed), np.uint32(ops.philox.PURPOSES["noise"])
+        self.launch(verb, dict(count=N * ceil_div(M, 4)), *arrays, *sizes, *random)
+        return x, target, weight
 
 
 class global_norm(Op):
@@ -450,6 +491,8 @@ OPS = (
     timestep_embedding,
     mse_loss,
     philox,
+    draw_batch,
+    corrupt,
     global_norm,
     adamw,
 )

@@ -162,11 +162,13 @@ TABLE = {
     "class_embedding": {"forward": {"v1_naive": per_thread()}, "backward": {"v1_naive": per_thread()}},
     "timestep_embedding": {"forward": {"v1_naive": per_thread()}},
     "mse_loss": {
-        "squares": {"v1_two_stages": stretches},
+        "squares": {"v1_one_pass": stretches, "v2_vectors": stretches},
         "forward": {"v1_two_stages": one_block},
         "backward": {"v1_naive": per_thread()},
     },
     "philox": {kind: {"v1_naive": per_thread()} for kind in ("bits", "uniform", "normal")},
+    "draw_batch": {"forward": {"v1_naive": per_thread()}},
+    "corrupt": {verb: {"v1_four": per_thread()} for verb in ("bytes", "floats")},
     "global_norm": {
         "squares": {"v1_two_stages": stretches, "v2_vectors": stretches},
         "forward": {"v1_two_stages": one_block},
