@@ -32,26 +32,14 @@ class CudaBackend:
     def __init__(self, name, launcher=None):
         self.name = name
         self.launcher = launcher or launchers.get(name)
-        self.synchronize = self.launcher.synchronize
-        self.empty = self.launcher.empty
-        self.describe = self.launcher.describe
+        for service in ("asarray", "empty", "zeros", "synchronize", "capture", "describe"):
+            setattr(self, service, getattr(self.launcher, service))
         for op in OPS:
             setattr(self, op.__name__, op(self.launcher))
-
-    def asarray(self, values, dtype=None):
-        """``values`` as a contiguous array of this backend, copied only if it is not one yet."""
-        return self.launcher.xp.ascontiguousarray(self.launcher.xp.asarray(values), dtype)
 
     def to_numpy(self, array):
         """A NumPy array of the same values; in the emulator it may share memory."""
         return array.get() if hasattr(array, "get") else np.asarray(array)
-
-    def zeros(self, shape, dtype=np.float32):
-        return self.launcher.xp.zeros(shape, dtype)
-
-    def capture(self, step_fn):
-        """A function that repeats ``step_fn``."""
-        return step_fn
 
 
 class Op:
@@ -418,7 +406,7 @@ class philox(Op):
     def _number(self, value):
         """(array or None, number) of a number, or of an array of one that only the device need know."""
         if isinstance(value, self.launcher.xp.ndarray):
-            return self.integers(value), i64(0)
+            return value.view(np.int64) if value.dtype == np.uint64 else self.integers(value), i64(0)
         return None, bits_of(value)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinydiff.generate import generate
+from tinydiff.generate import Trajectory, generate
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
@@ -125,6 +125,10 @@ class Trainer:
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
         return generate(self.averaged_model, self.schedule, self.config.prediction, labels, **options)
+
+    def trajectory(self, count, **options):
+        """A ``Trajectory`` of so many images with the averaged parameters, as they are whenever it draws."""
+        return Trajectory(self.averaged_model, self.schedule, self.config.prediction, count, **options)
 
     def checkpoint(self):
         """The state, as a ``Checkpoint``."""
