@@ -77,6 +77,10 @@ class EmulatorLauncher(Launcher):
         array.reshape(-1).view(np.uint8).fill(0xFF)
         return array
 
+    def compile_all(self):
+        """All were compiled when tinydiff was installed."""
+        return {kernel: {} for kernel in self._module.kernels()}
+
     def capture(self, step_fn):
         return step_fn
 
@@ -109,6 +113,18 @@ class CupyLauncher(Launcher):
         if shared_bytes > function.max_dynamic_shared_size_bytes:
             function.max_dynamic_shared_size_bytes = shared_bytes
         function(grid, block, arguments, shared_mem=shared_bytes)
+
+    def use_seed(self, seed):
+        """The order in which threads run is the GPU's own."""
+
+    def compile_all(self):
+        """Compile every kernel now; returns {name: {registers, shared and local bytes}}."""
+        names = {"registers": "num_regs", "shared bytes": "shared_size_bytes", "local bytes": "local_size_bytes"}
+        compiled = {kernel: self._kernel(kernel) for kernel in self._files}
+        return {
+            kernel: {name: getattr(function, attribute) for name, attribute in names.items()}
+            for kernel, function in compiled.items()
+        }
 
     def empty(self, shape, dtype=np.float32):
         return self.xp.empty(shape, dtype)
