@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 from pathlib import Path
 
 import numpy as np
 
 from tinydiff.backends.graph import Graph
+from tinydiff.backends.kernel_names import kernels
 
-KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
 OLDEST = 80  # compute capability times ten: sm_80 brought bfloat16 on tensor cores and asynchronous copies
 
 
@@ -28,7 +27,7 @@ def sources():
 
 def kernel_files():
     """{kernel: the .cu file that holds it}."""
-    return {name: path for path in sorted(sources().glob("*.cu")) for name in KERNEL.findall(path.read_text())}
+    return {name: path for path in sorted(sources().glob("*.cu")) for name in kernels(path.read_text())}
 
 
 def hash_of_sources():
