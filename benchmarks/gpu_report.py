@@ -246,9 +246,7 @@ def bars():
 
 
 def losses(config, dataset, backend, *, captured=True):
-    trainer = Trainer(config, dataset, backend)
-    if not captured:
-        trainer._run_step = trainer._step
+    trainer = Trainer(config, dataset, backend, captured=captured)
     return [trainer.train_step().loss for _ in range(6)]
 
 
@@ -335,9 +333,7 @@ def train_step(report):
     functions = {}
     for precision in precisions():
         for captured in (True, False):
-            trainer = Trainer(config, dataset, report.backend(precision))
-            if not captured:
-                trainer._run_step = trainer._step
+            trainer = Trainer(config, dataset, report.backend(precision), captured=captured)
             functions[f"tinydiff {precision}, {'captured' if captured else 'not captured'}"] = trainer.train_step
     make = lambda peer: peer.train_step(config.batch)
     flops = 3 * forward_flops(config.model, config.batch)

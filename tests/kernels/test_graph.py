@@ -25,8 +25,8 @@ def backend(cupy):
     return CudaBackend("cuda", launchers.CupyLauncher(cupy))
 
 
-def trainer(backend, model=None, **changes):
-    return Trainer(tiny.trainer(model=model, batch=4, **changes).config, tiny.dataset(10), backend)
+def trainer(backend, model=None, **options):
+    return Trainer(tiny.trainer(model=model, batch=4).config, tiny.dataset(10), backend, **options)
 
 
 @pytest.mark.parametrize("model", [{}, {"film": True}, {"classes": 0}], ids=str)
@@ -37,6 +37,12 @@ def test_captured_training_is_training(cupy, backend, model):
     assert tiny.state(captured) == tiny.state(plain)
     [graph] = cupy.graphs
     assert graph.replays == steps - WARM_UPS
+
+
+def test_a_step_need_not_be_captured(cupy, backend):
+    captured, plain = trainer(backend), trainer(backend, captured=False)
+    assert [captured.train_step() for _ in range(4)] == [plain.train_step() for _ in range(4)]
+    assert len(cupy.graphs) == 1
 
 
 def test_a_captured_run_resumes_to_the_same_bits(backend):

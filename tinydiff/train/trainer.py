@@ -32,10 +32,11 @@ class Trainer:
     """A model in training. State: parameters, their average, two moments and the step number.
 
     Every random number is a function of (seed, purpose, step, place in the batch), so the state above is all
-    a checkpoint needs for training to continue bit for bit.
+    a checkpoint needs for training to continue bit for bit. On a GPU the data set lies there, and a whole step is one
+    captured graph; ``captured=False`` runs it piece by piece, to the same bits.
     """
 
-    def __init__(self, config, dataset, backend):
+    def __init__(self, config, dataset, backend, *, captured=True):
         model = config.model
         shape = (model.size, model.size, model.image_channels)
         if dataset.name != config.data:
@@ -64,7 +65,7 @@ class Trainer:
         self._number = backend.zeros(1, np.int64)
         self._learning_rate = backend.zeros(1)
         self._average_decay = backend.zeros(1)
-        self._run_step = backend.capture(self._step)
+        self._run_step = backend.capture(self._step) if captured else self._step
 
     def train_step(self):
         """One step: batch, corrupt, forward, loss, backward, clip, AdamW, average. Returns its ``Metrics``.
