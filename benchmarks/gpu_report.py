@@ -1,8 +1,8 @@
 """All there is to know of a GPU in one go and in less than 8 minutes: are the kernels right, and how fast are they.
 
-    python benchmarks/gpu_report.py                              # on a machine with a GPU, CuPy and best PyTorch
-    python benchmarks/gpu_report.py --only ops training          # some of the stages
-    python benchmarks/gpu_report.py --backend emulator --quick   # tried without a GPU, as small as can be
+    python benchmarks/gpu_report.py                                  # on a machine with a GPU, CuPy and best PyTorch
+    python benchmarks/gpu_report.py --only train_step --minutes 20   # some of the stages, with more time for each
+    python benchmarks/gpu_report.py --backend emulator --quick       # tried without a GPU, as small as can be
 
 Stages: the device and its software; the kernels built; their tests; a training run's losses against NumPy's; what copies
 and matrix products reach at best; every op in every version; the paper preset trained for a bounded time; the training step
@@ -50,11 +50,16 @@ MINUTES = 7.75
 SAMPLING_STEPS, IMAGES = 50, 64
 TESTS = ("test_against_reference.py", "test_adamw.py", "test_batches.py", "test_philox.py")
 TINY = UNetConfig(size=8, channels=(4, 8), blocks=1, groups=4, head_width=8, classes=2)
+MEASURING = 45  # seconds that compilers leave
 PATIENCE = 20  # how many times longer a stage may take where the emulator runs it
 
 
 class OutOfTime(Exception):
-    """A stage took longer than it may."""
+    """Something took longer than it may."""
+
+    def __init__(self, message, of=None):
+        super().__init__(message)
+        self.of = of  # the report whose stage it was
 
 
 class Report:
@@ -106,13 +111,14 @@ class Report:
         name, start = stage.__name__, time.monotonic()
         for section in SECTIONS.get(name, (name,)):
             self.content.pop(section, None)
-        seconds = min(seconds * (PATIENCE if self.quick else 1), self.deadline - start)
+        seconds *= PATIENCE if self.quick else max(1, self.args.minutes / MINUTES)
+        seconds = min(seconds, self.deadline - start)
         self.say(f"{name}: at most {max(seconds, 0):.0f} s")
         outcome = {"ok": True}
         try:
             if seconds <= 0:
-                raise OutOfTime("no time is left for it")
-            with limited_to(seconds):
+                raise OutOfTime("no time is left for it", self)
+            with limited_to(seconds, self):
                 stage(self)
         except (Exception, SystemExit) as error:
             outcome = {"ok": False, "error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
@@ -124,11 +130,11 @@ class Report:
 
 
 @contextlib.contextmanager
-def limited_to(seconds):
+def limited_to(seconds, of=None):
     """Within: ``OutOfTime`` after so many seconds; a limit around this one goes on afterwards."""
 
     def stop(*_):
-        raise OutOfTime(f"it took longer than {seconds:.0f} s")
+        raise OutOfTime(f"it took longer than {seconds:.0f} s", of)
 
     start = time.monotonic()
     around = signal.setitimer(signal.ITIMER_REAL, 0)[0]
@@ -268,53 +274,53 @@ def ceiling(report, what, unit):
 
 
 def ops(report):
-    """Every op in every version: time, and its share of what the device reaches."""
-    copy, peers = ceiling(report, "copy", "GB/s"), torch_on_gpu(report.args)
+    """Every op in every version, the fastest first: time, and its share of what the device reaches."""
+    cases, peers = gpu_cases.cases(report.quick), torch_on_gpu(report.args)
+    jobs = [(case, version) for case in cases for version in launch_table.versions(case.op)]
+    jobs.sort(key=lambda job: job[1] != launch_table.versions(job[0].op)[-1])
+    for precision in precisions():
+        # what is float32 in any precision is timed once
+        mine = [job for job in jobs if precision == "fp32" or job[0].op not in gpu_cases.TRAINING_OPS]
+        for case, version in mine:
+            row = {"op": case.op, "of": case.shape, "precision": precision, "version": version}
+            with attempted(report, "gpu_ops", **row):
+                launch_table.use_version(case.op, version)
+                try:
+                    time_op(report, row, case)
+                finally:
+                    launch_table.use_version(case.op)
     if peers:
         flushed = peers.torch.empty(gpu_timing.FLUSHED // 4, device="cuda")
-    for precision in precisions():
-        backend = report.backend(precision)
-        timed = gpu_timing.timer(backend)
-        dtype = backends.launchers.bfloat16() if precision == "bf16" else np.dtype(np.float32)
-        product = ceiling(report, f"matrix product, {precision}", "TFLOP/s")
-        for case in gpu_cases.cases(report.quick):
-            if precision != "fp32" and case.op in gpu_cases.TRAINING_OPS:
-                continue  # float32 in any precision
-            row = {"op": case.op, "of": case.shape, "precision": precision}
-            try:
-                for version in launch_table.versions(case.op):
-                    launch_table.use_version(case.op, version)
-                    time_versions(report, row | {"version": version}, case, backend, timed, dtype, copy, product)
-            except OutOfTime:
-                raise
-            except Exception as error:
-                report.say(traceback.format_exc())
-                report.add("gpu_ops", **row, error=f"{type(error).__name__}: {error}")
-            finally:
-                launch_table.use_version(case.op)
-            if peers and case.op == "conv2d" and precision == "bf16":
+        for case in cases:
+            if case.op == "conv2d":
                 for verb, work in peers.convolution(case).items():
-                    times = np.array(peers.seconds(work, report.repeats, flushed)) * 1e6
-                    report.add("gpu_ops", **row, version="cuDNN", verb=verb, **microseconds(times))
+                    row = {"op": case.op, "of": case.shape, "precision": "bf16", "version": "cuDNN", "verb": verb}
+                    report.add("gpu_ops", **row, **microseconds(peers.seconds(work, report.repeats, flushed)))
 
 
-def time_versions(report, row, case, backend, timed, dtype, copy, product):
+def time_op(report, row, case):
+    """A row for each verb of the version in use."""
+    backend, precision = report.backend(row["precision"]), row["precision"]
+    dtype = backends.launchers.bfloat16() if precision == "bf16" else np.dtype(np.float32)
+    copy = ceiling(report, "copy", "GB/s")
+    product = ceiling(report, f"matrix product, {precision}", "TFLOP/s")
+    timed = gpu_timing.timer(backend)
     for verb, (work, moved, operations) in gpu_cases.works(case, backend, dtype).items():
-        times = np.array(timed(work, report.repeats)) * 1e6
-        columns = microseconds(times) | {"GB/s": round(moved / np.median(times) / 1e3)}
+        seconds = timed(work, report.repeats)
+        columns = microseconds(seconds) | {"GB/s": round(moved / float(np.median(seconds)) / 1e9)}
         if copy:
             columns["of copy"] = f"{columns['GB/s'] / copy:.0%}"
         if operations:
-            rate = operations / np.median(times) / 1e6
+            rate = operations / float(np.median(seconds)) / 1e12
             columns["TFLOP/s"] = measure.short(rate)
             if product:
                 columns["of matrix product"] = f"{rate / product:.0%}"
         report.add("gpu_ops", **row, verb=verb, **columns)
 
 
-def microseconds(times):
-    low, median, high = map(measure.short, np.percentile(times, (10, 50, 90)))
-    return {"median us": median, "p10": low, "p90": high, "repeats": len(times)}
+def microseconds(seconds):
+    low, median, high = map(measure.short, np.percentile(np.array(seconds) * 1e6, (10, 50, 90)))
+    return {"median us": median, "p10": low, "p90": high, "repeats": len(seconds)}
 
 
 def paper(quick):
@@ -369,15 +375,15 @@ def compare(report, section, functions, make_peer, config, parameters, flops, ro
     """Time functions in turn with those of PyTorch's peers that can be had, and add a row for each."""
     peers = torch_on_gpu(report.args)
     for mode in peers.MODES if peers else ():
-        # a compiler may take minutes; what is left of the stage after it must do for measuring
+        # a compiler may take minutes, but must leave time to measure
         left = signal.getitimer(signal.ITIMER_REAL)[0]
-        with attempted(report, section, mode), limited_to(0.7 * left):
+        with attempted(report, section, **{"with": mode}), limited_to(max(1, left - MEASURING)):
             work = make_peer(peers.Peer(mode, config.model, parameters))
             for _ in range(3):
                 work()  # compiles
             functions[mode] = work
     for name, work in list(functions.items()):
-        with attempted(report, section, name):
+        with attempted(report, section, **{"with": name}):
             for _ in range(gpu_timing.WARM_UPS + 1):
                 work()
             continue
@@ -393,13 +399,15 @@ def compare(report, section, functions, make_peer, config, parameters, flops, ro
 
 
 @contextlib.contextmanager
-def attempted(report, section, name):
-    """Within: what fails or takes too long is recorded as a row, and the others go on."""
+def attempted(report, section, **row):
+    """Within: what fails is recorded as a row, and the others go on."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, OutOfTime) and error.of is report:
+            raise
         report.say(traceback.format_exc())
-        report.add(section, **{"with": name, "error": f"{type(error).__name__}: {error}"})
+        report.add(section, **row, error=f"{type(error).__name__}: {error}")
 
 
 def training(report_):
