@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "noise": {"noise"},
     "samplers": {"samplers", "noise"},
     "data": {"data", "ops"},
-    "gradcheck": set(),
+    "gradcheck": {"gradcheck", "ops", "model", "backends"},
     "files": set(),
     "pictures": {"data", "files"},
     "generate": {"noise", "samplers"},

@@ -1,4 +1,4 @@
-"""The command line: ``tinydiff train | sample | info``."""
+"""The command line: ``tinydiff train | sample | gradcheck | info``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy as np
 from tinydiff import __version__, backends, data, pictures, report
 from tinydiff.data import mnist
 from tinydiff.generate import generate
+from tinydiff.gradcheck import command as gradcheck
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.samplers import SAMPLERS, finish
@@ -36,7 +37,7 @@ def main(argv=None):
         prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
     )
     parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="train | sample | info")
+    commands = parser.add_subparsers(required=True, metavar="train | sample | gradcheck | info")
 
     command = commands.add_parser("train", help="train a model")
     add_train_arguments(command)
@@ -45,6 +46,10 @@ def main(argv=None):
     command = commands.add_parser("sample", help="draw images with a trained model")
     add_sample_arguments(command)
     command.set_defaults(function=sample)
+
+    command = commands.add_parser("gradcheck", help="check every gradient, or explain one")
+    gradcheck.add_arguments(command, backends.NAMES[1:])
+    command.set_defaults(function=gradcheck.run)
 
     command = commands.add_parser("info", help="what this installation can do here")
     command.set_defaults(function=info)
