@@ -70,6 +70,7 @@ MAY_IMPORT = {
     "pictures": {"data", "files"},
     "generate": {"noise", "samplers"},
     "train": {"train", "model", "noise", "samplers", "data", "generate", "pictures", "files"},
+    "interop": {"interop", "train", "model", "noise", "backends", "files"},
     "report": {"train", "pictures"},
     "cli": None,
     "__main__": None,
