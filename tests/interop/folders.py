@@ -56,4 +56,6 @@ def write_foreign(folder, checkpoint, *, scheduler=None, **changes):
 
 def same(a, b):
     """Whether two {name: array} are the same to the bit."""
-    return list(a) == list(b) and all(np.array_equal(a[name], b[name]) and a[name].dtype == b[name].dtype for name in a)
+    return a.keys() == b.keys() and all(
+        np.array_equal(a[name], b[name]) and a[name].dtype == b[name].dtype for name in a
+    )
