@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from tinydiff import cli
@@ -55,12 +56,16 @@ def test_explain(capsys):
         assert part in out
 
 
-def test_json(capsys):
+def test_json(capsys, monkeypatch):
     assert cli.main(["gradcheck", "group_norm", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["right"] and row["derivation"] == "tinydiff/ops/group_norm.py" and "through_mean" in row["terms"]
     first = row["gradients"][0]
     assert (first["name"], first["case"], first["shape"]) == ("x", 0, [2, 3, 3, 4]) and first["error"] < first["limit"]
+    monkeypatch.setattr(silu, "backward", lambda dy, cache: np.nan * dy)
+    assert cli.main(["gradcheck", "silu", "--json"]) == WRONG
+    text = capsys.readouterr().out
+    assert json.loads(text)[0]["gradients"][0]["error"] is None and "NaN" not in text and "Infinity" not in text
 
 
 @pytest.mark.parametrize(

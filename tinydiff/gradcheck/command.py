@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 from tinydiff.gradcheck import terms
 from tinydiff.gradcheck.check import check
@@ -141,12 +142,16 @@ def _tuple(indices):
 
 
 def _as_dict(row, checked):
-    """One row as JSON has it."""
+    """One row as JSON has it; what is not a finite number is null."""
     gradients = [
         {"name": gradient.name, "case": gradient.case, "right": gradient.right, "limit": gradient.limit}
-        | gradient.comparison._asdict()
+        | {name: _finite(value) for name, value in gradient.comparison._asdict().items()}
         for gradient in checked.gradients
     ]
     places = {"derivation": row.derivation, "kernels": list(row.kernels), "test": row.test}
     about = {"name": row.name, "kind": row.kind, "right": checked.right, "seconds": checked.seconds}
     return about | places | {"terms": list(row.terms), "problems": checked.problems, "gradients": gradients}
+
+
+def _finite(value):
+    return None if isinstance(value, float) and not math.isfinite(value) else value
