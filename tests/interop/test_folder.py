@@ -8,6 +8,7 @@ import safetensors.numpy
 
 from tests.interop import folders
 from tests.interop.folders import CONFIGS, checkpoint, same, write_foreign
+from tests.train import tiny
 from tinydiff import cli
 from tinydiff.interop import weights
 from tinydiff.interop.folder import export_folder, import_folder
@@ -43,6 +44,17 @@ def test_a_folder_of_somebody_else(tmp_path, changes, flip):
     assert (model.size, model.channels, model.film) == (8, before.config.model.channels, before.config.model.film)
     assert (after.config.schedule, after.config.noise_steps, after.config.prediction) == ("linear", 1000, "eps")
     assert assumed[0].startswith("no scheduler_config.json: schedule linear, 1000 noise steps, prediction eps")
+
+
+def test_training_goes_on_with_a_fresh_optimizer(tmp_path):
+    trained = tiny.trainer()
+    trained.train_step()
+    export_folder(trained.checkpoint(), tmp_path / "out", part="model")
+    other = tiny.trainer()
+    other.restore(import_folder(tmp_path / "out").checkpoint)
+    assert other.step == 0 and not other.mean.any() and not other.mean_square.any()
+    assert np.array_equal(other.parameters.values, trained.parameters.values)
+    assert other.train_step().step == 1
 
 
 def test_layouts():
