@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.checks import as_tuple
+from tinydiff.gradcheck.adjoint import as_tuple
 from tinydiff.ops import OPS
 
 
