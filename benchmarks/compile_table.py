@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from tinydiff.backends import launch_table, launchers
+from tinydiff.backends import kernel_names, launch_table, launchers
 
 ARCHITECTURES = ("sm_80", "sm_90a")
 
@@ -91,7 +91,7 @@ def usage(said, arch, precision="fp32"):
 def table(compiler, architectures=ARCHITECTURES):
     """A ``Usage`` for every kernel, precision and architecture."""
     paths = sorted(launchers.sources().glob("*.cu"))
-    jobs = list(itertools.product(paths, architectures, launchers.PRECISIONS))
+    jobs = list(itertools.product(paths, architectures, kernel_names.PRECISIONS))
     with ThreadPoolExecutor() as pool:
         said = pool.map(lambda job: COMPILE[compiler](*job), jobs)
     return sorted(each for (_, *job), text in zip(jobs, said) for each in usage(text, *job))
@@ -101,7 +101,7 @@ def every_kernel(architectures=ARCHITECTURES):
     """(kernel, precision, architecture) of everything that must compile."""
     return {
         (kernel, precision, arch)
-        for precision in launchers.PRECISIONS
+        for precision in kernel_names.PRECISIONS
         for kernel in launchers.kernel_files(precision)
         for arch in architectures
     }
@@ -112,7 +112,7 @@ def defaults():
     names = set()
     for op, verbs in launch_table.TABLE.items():
         for verb, versions in verbs.items():
-            latest = {launch_table.latest_first(op, verb, precision)[0] for precision in launchers.PRECISIONS}
+            latest = {launch_table.latest_first(op, verb, precision)[0] for precision in kernel_names.PRECISIONS}
             latest |= versions.keys() & launch_table.TENSOR_CORES.keys()
             names |= {f"{op}_{verb}_{version}" for version in latest}
     return names

@@ -1,6 +1,7 @@
 """What tests compare with, and how they break things."""
 
 import inspect
+import os
 import textwrap
 
 import numpy as np
@@ -9,9 +10,13 @@ from hypothesis import strategies as st
 
 from tinydiff import backends
 from tinydiff.gradcheck import GradientMismatch, check_adjoint
+from tinydiff.gradcheck.adjoint import as_tuple
 
 seeds = st.integers(0, 2**32 - 1)
-COMPILED = ("cpu", "emulator")  # the backends of hand-written kernels: what holds for the reference must hold for them
+# Who runs the CUDA kernels; "cuda" in the environment takes a GPU, for tests/kernels/test_against_reference.py and others
+# that only compare values
+DEVICE = os.environ.get("TINYDIFF_TEST_DEVICE", "emulator")
+COMPILED = ("cpu", DEVICE)  # the backends of hand-written kernels: what holds for the reference must hold for them
 EPS32 = float(np.finfo(np.float32).eps)
 EPS = {"float32": EPS32, "bfloat16": 2.0**-8}  # of bfloat16 what one rounding costs at most
 
@@ -113,14 +118,10 @@ def check_op(op, inputs, options=None, *, backward=None, seed=0):
     """check_adjoint of an op module at these inputs, {name: array}; optionally of another backward."""
     return check_adjoint(
         lambda: op.forward(*inputs.values(), **(options or {})),
-        lambda dy, cache: as_tuple((backward or op.backward)(dy, cache)),
+        backward or op.backward,
         inputs,
         seed=seed,
     )
-
-
-def as_tuple(gradients):
-    return gradients if isinstance(gradients, tuple) else (gradients,)
 
 
 def broken(function, line, replacement=""):

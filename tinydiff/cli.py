@@ -1,4 +1,4 @@
-"""The command line: ``tinydiff train | sample | info``."""
+"""The command line: ``tinydiff train | sample | gradcheck | export | import | info``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ import numpy as np
 
 from tinydiff import __version__, backends, data, pictures, report
 from tinydiff.data import mnist
-from tinydiff.generate import generate
+from tinydiff.generate import Trajectory
+from tinydiff.gradcheck import command as gradcheck
+from tinydiff.interop import command as interop
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
-from tinydiff.samplers import SAMPLERS, finish
+from tinydiff.samplers import SAMPLERS
 from tinydiff.samplers.ddpm import VARIANCES
 from tinydiff.train import NonFinite, Trainer, run
 from tinydiff.train import checkpoint as checkpoints
@@ -36,7 +38,7 @@ def main(argv=None):
         prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
     )
     parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="train | sample | info")
+    commands = parser.add_subparsers(required=True, metavar="train | sample | gradcheck | export | import | info")
 
     command = commands.add_parser("train", help="train a model")
     add_train_arguments(command)
@@ -45,6 +47,18 @@ def main(argv=None):
     command = commands.add_parser("sample", help="draw images with a trained model")
     add_sample_arguments(command)
     command.set_defaults(function=sample)
+
+    command = commands.add_parser("gradcheck", help="check every gradient, or explain one")
+    gradcheck.add_arguments(command, backends.NAMES[1:])
+    command.set_defaults(function=gradcheck.run)
+
+    command = commands.add_parser("export", help="write a trained model as a folder of diffusers'")
+    interop.add_export_arguments(command)
+    command.set_defaults(function=interop.run_export)
+
+    command = commands.add_parser("import", help="read a folder of diffusers' as a checkpoint")
+    interop.add_import_arguments(command)
+    command.set_defaults(function=interop.run_import)
 
     command = commands.add_parser("info", help="what this installation can do here")
     command.set_defaults(function=info)
@@ -255,21 +269,22 @@ def sample(args):
 
     labels = np.repeat(np.array(rows), args.count)
     schedule = schedules.get(config.schedule, config.noise_steps)
-    images = []
+    images, trajectory = [], None
     for first in range(0, len(labels), SAMPLE_BATCH):
-        states = generate(
-            model,
-            schedule,
-            config.prediction,
-            labels[first : first + SAMPLE_BATCH],
-            sampler=args.sampler,
-            steps=args.steps,
-            guidance=args.guidance,
-            seed=args.seed,
-            first=first,
-            **options,
-        )
-        images.append(model.backend.to_numpy(finish(states)))
+        batch = labels[first : first + SAMPLE_BATCH]
+        if trajectory is None or trajectory.count != len(batch):
+            trajectory = Trajectory(
+                model,
+                schedule,
+                config.prediction,
+                len(batch),
+                sampler=args.sampler,
+                steps=args.steps,
+                guidance=args.guidance,
+                **options,
+            )
+        # a copy: the next batch may overwrite what this one returned
+        images.append(np.array(model.backend.to_numpy(trajectory.draw(batch, seed=args.seed, first=first))))
     pictures.save(pictures.grid(np.concatenate(images), args.count), out)
     print(f"wrote {out}")
 

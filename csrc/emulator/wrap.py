@@ -4,24 +4,17 @@ In bfloat16 the file stands in a namespace of its own, so that one program can h
 kernels are registered as ``<name>_bf16``.
 """
 
-import re
+import runpy
 from pathlib import Path
 
-PRECISIONS = ("fp32", "bf16")
-KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
-BF16_ALONE = re.compile(r"^#ifdef TINYDIFF_BF16\n.*?^#(?:else|endif)", re.MULTILINE | re.DOTALL)
-
-
-def kernels(path, precision="fp32"):
-    """The names of the kernels that a .cu file has in this precision, in its order."""
-    text = Path(path).read_text()
-    return KERNEL.findall(text if precision == "bf16" else BF16_ALONE.sub("", text))
+NAMES = runpy.run_path(str(Path(__file__).parents[2] / "tinydiff" / "backends" / "kernel_names.py"))
+PRECISIONS, kernels = NAMES["PRECISIONS"], NAMES["kernels"]
 
 
 def wrap(path, precision="fp32"):
     """The text of a C++ file that compiles the .cu file and registers its kernels."""
     path = Path(path).resolve()
-    names = kernels(path, precision)
+    names = kernels(path.read_text(), precision)
     before, after, suffix = [], [], ""
     if precision == "bf16":
         # extern "C" knows no namespace, so there the kernels get other names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinydiff.backends import launchers
 from tinydiff.backends.cuda import CudaBackend
-from tinydiff.backends.launchers import PRECISIONS
+from tinydiff.backends.kernel_names import PRECISIONS
 from tinydiff.backends.numpy import NumpyBackend
 
 try:

@@ -17,11 +17,17 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.backends import launchers
-from tinydiff.backends.launch_table import STRETCH, TENSOR_CORES, TILE, ceil_div, kernel, split, use_version
+from tinydiff.backends.launch_table import STRETCH, ceil_div, split, use_version
+from tinydiff.backends.op import Float32, Op
 from tinydiff.ops import contract
 
 __all__ = ["OPS", "CudaBackend", "use_version"]
 i32, i64, f32 = np.int32, np.int64, np.float32  # the sizes that kernels declare
+
+
+def bits_of(value):
+    """An integer in [0, 2^64) as the int64 of the same bits."""
+    return np.uint64(value).astype(np.int64)
 
 
 class CudaBackend:
@@ -31,111 +37,14 @@ class CudaBackend:
         self.name, self.precision = name, precision
         self.activations = launchers.bfloat16() if precision == "bf16" else None  # None: as parameters are
         self.launcher = launcher or launchers.get(name)
-        self.synchronize = self.launcher.synchronize
-        self.empty = self.launcher.empty
-        self.describe = self.launcher.describe
+        for service in ("asarray", "empty", "zeros", "synchronize", "capture", "describe"):
+            setattr(self, service, getattr(self.launcher, service))
         for op in OPS:
             setattr(self, op.__name__, op(self.launcher, precision))
-
-    def asarray(self, values, dtype=None):
-        """``values`` as a contiguous array of this backend, copied only if it is not one yet."""
-        return self.launcher.xp.ascontiguousarray(self.launcher.xp.asarray(values), dtype)
 
     def to_numpy(self, array):
         """A NumPy array of the same values; in the emulator it may share memory."""
         return array.get() if hasattr(array, "get") else np.asarray(array)
-
-    def zeros(self, shape, dtype=np.float32):
-        return self.launcher.xp.zeros(shape, dtype)
-
-    def capture(self, step_fn):
-        """A function that repeats ``step_fn``."""
-        return step_fn
-
-
-class Op:
-    """What the ops share: their launcher, and arrays as kernels need them."""
-
-    float32 = ()  # the arguments and results that are float32 in every precision
-
-    def __init__(self, launcher, precision):
-        self.launcher, self.precision = launcher, precision
-        self.empty = launcher.empty  # of float32
-        self.real = launchers.bfloat16() if precision == "bf16" else np.dtype(np.float32)
-
-    @property
-    def name(self):
-        return type(self).__name__
-
-    def launch(self, verb, sizes, *arguments):
-        """Run the version in use of this op's kernel; ``sizes`` decide the launch, ``arguments`` are the kernel's."""
-        launch = kernel(self.name, verb, self.precision, **sizes)
-        self.launcher.launch(*launch, arguments, self.precision)
-
-    def activation(self, shape):
-        """A new array for an activation or its gradient."""
-        return self.empty(shape, self.real)
-
-    def dtype(self, name):
-        """Of this argument or result."""
-        return np.dtype(np.float32) if name in self.float32 else self.real
-
-    def dense(self, **arrays):
-        """Raise ``ValueError`` for an array that kernels cannot read: of another kind, dtype or layout."""
-        for name, array in arrays.items():
-            if array is None:
-                continue
-            if not isinstance(array, self.launcher.xp.ndarray):
-                kind, given = self.launcher.kind, type(array).__name__
-                raise ValueError(f"{self.name}: {name} must be an array of {kind}, got {given}")
-            if array.dtype != self.dtype(name):
-                raise ValueError(f"{self.name}: {name} must be {self.dtype(name)}, got {array.dtype}")
-            if not array.flags.c_contiguous:
-                raise ValueError(f"{self.name}: {name} must be C-contiguous")
-
-    def writeable(self, **arrays):
-        """Raise ``ValueError`` for an array that kernels cannot write."""
-        self.dense(**arrays)
-        for name, array in arrays.items():
-            if array is not None and not getattr(array.flags, "writeable", True):
-                raise ValueError(f"{self.name}: {name} must be writeable")
-
-    def upstream(self, dy, shape):
-        """Check the gradient of an output of that shape."""
-        contract.expect(self.name, "dy", dy, shape, self.real)
-        self.dense(dy=dy)
-
-    def output(self, name, into, shape):
-        """The array given for a parameter's gradient, which must fit, or where that is None a new one."""
-        if into is None:
-            return self.empty(shape)
-        contract.expect(self.name, name, into, shape, np.float32)
-        self.writeable(**{name: into})
-        return into
-
-    def integers(self, array):
-        """An integer array as int64 and contiguous, whatever its width and stride."""
-        return self.launcher.xp.ascontiguousarray(array, np.int64)
-
-    def sum_rows(self, verb, matrix, rows, arrays, dw, sizes):
-        """dw, a product that sums over rows, in parts, and their sum."""
-        tile = TILE if self.precision == "fp32" else max(TENSOR_CORES["v5_square_tiles"].tile)
-        parts, stretch = split(rows, ceil_div(matrix[0], tile) * ceil_div(matrix[1], tile))
-        into = dw if parts == 1 else self.empty((parts, *dw.shape))
-        self.launch(verb, dict(rows=matrix[0], columns=matrix[1], parts=parts), *arrays, into, i64(stretch), *sizes)
-        if parts > 1:
-            self.add_parts(into, dw)
-
-    def add_parts(self, parts, out):
-        """out = the sum of the parts (parts, *out.shape), in their order."""
-        self.launch("merge", dict(count=out.size), parts, out, i32(len(parts)), i64(out.size))
-
-
-class Float32(Op):
-    """An op on what is float32 in every precision: losses, random numbers, parameters."""
-
-    def __init__(self, launcher, precision):
-        super().__init__(launcher, "fp32")
 
 
 class linear(Op):
@@ -210,9 +119,7 @@ class conv2d(Op):
         if add_shape is None:
             dadd = None
         elif add_shape == y_shape:
-            dadd = dy.view()
-            if self.launcher.values_at_hand:
-                dadd.flags.writeable = False
+            dadd = self.read_only(dy)
         return dx, dw, db, dadd
 
     def _sizes(self, cache):
@@ -389,10 +296,9 @@ class timestep_embedding(Op):
 
 class mse_loss(Float32):
     class Cache(NamedTuple):
-        prediction: Any
-        target: Any
-        weight: Any
+        for_one: Any  # dprediction where dloss is 1, as in training: made while both arrays were read
         squares: Any  # (N,), the sum of squares of each sample: dweight needs it and little else
+        weighted: bool
 
     def forward(self, prediction, target, weight=None):
         ops.mse_loss.check(prediction, target, weight)
@@ -401,25 +307,25 @@ class mse_loss(Float32):
         M = prediction.size // N
         parts = ceil_div(M, STRETCH)
         squares_NP, squares, loss = self.empty((N, parts)), self.empty(N), self.empty(())
-        sizes = i64(M), i64(STRETCH)
-        self.launch("squares", dict(parts=parts, N=N), prediction, target, squares_NP, *sizes)
+        for_one = self.empty(prediction.shape)
+        arrays = prediction, target, weight, squares_NP, for_one
+        self.launch("squares", dict(parts=parts, N=N), *arrays, i64(M), i64(STRETCH))
         self.launch("forward", {}, squares_NP, weight, loss, squares, i32(N), i32(parts), i64(M))
-        return loss, self.Cache(prediction, target, weight, squares)
+        return loss, self.Cache(for_one, squares, weight is not None)
 
-    def backward(self, dloss, cache):
+    def backward(self, dloss, cache, *, prediction_only=False):
         """dloss is a number, or an array of one that only the device need know."""
-        prediction, target, weight, squares = cache
-        N = len(prediction)
-        dprediction, dtarget = self.empty(prediction.shape), self.empty(prediction.shape)
-        dweight = None if weight is None else self.empty(N)
-        if isinstance(dloss, self.launcher.xp.ndarray):
-            dloss = dloss, f32(0)
-        else:
-            dloss = None, f32(dloss)
+        for_one, squares, weighted = cache
+        if prediction_only and isinstance(dloss, float) and dloss == 1:
+            return self.read_only(for_one), None, None
+        N = len(for_one)
+        dprediction = self.empty(for_one.shape)
+        dtarget = None if prediction_only else self.empty(for_one.shape)
+        dweight = self.empty(N) if weighted and not prediction_only else None
+        dloss = (dloss, f32(0)) if isinstance(dloss, self.launcher.xp.ndarray) else (None, f32(dloss))
         outputs = dprediction, dtarget, dweight
-        sizes = i32(N), i64(prediction.size // N)
-        launch = dict(count=prediction.size)
-        self.launch("backward", launch, *dloss, prediction, target, weight, squares, *outputs, *sizes)
+        sizes = i32(N), i64(for_one.size // N)
+        self.launch("backward", dict(count=for_one.size), *dloss, for_one, squares, *outputs, *sizes)
         return outputs
 
 
@@ -441,8 +347,40 @@ class philox(Float32):
     def _number(self, value):
         """(array or None, number) of a number, or of an array of one that only the device need know."""
         if isinstance(value, self.launcher.xp.ndarray):
-            return self.integers(value), i64(0)
-        return None, np.uint64(value).astype(np.int64)
+            return value.view(np.int64) if value.dtype == np.uint64 else self.integers(value), i64(0)
+        return None, bits_of(value)
+
+
+class draw_batch(Float32):
+    def forward(self, labels, number, *, batch, noise_steps, classes, dropout, seed):
+        seed = ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, seed)
+        index, step = self.empty(batch, np.int64), self.empty(batch, np.int64)
+        labels_N = self.empty(batch, np.int64) if classes else None
+        sizes = i64(len(labels)), i32(batch), i32(noise_steps), i32(classes), f32(dropout)
+        purposes = (np.uint32(ops.philox.PURPOSES[name]) for name in ("order", "step", "label_drop"))
+        random = bits_of(seed), i32(ops.draw_batch.half_bits(len(labels))), *purposes
+        arrays = self.integers(labels), self.integers(number), index, step, labels_N
+        self.launch("forward", dict(count=batch), *arrays, *sizes, *random)
+        return index, step, labels_N
+
+
+class corrupt(Float32):
+    def forward(self, images, index, step, table, draw, *, seed):
+        seed = ops.corrupt.check(images, index, step, table, draw, seed)
+        if self.launcher.values_at_hand:
+            ops.corrupt.check_values(images, index, step, table)
+        self.dense(table=table)
+        if not images.flags.c_contiguous:
+            raise ValueError("corrupt: images must be C-contiguous")
+        n, N, M = len(images), len(index), images.size // len(images)
+        shape = N, *images.shape[1:]
+        x, target, weight = self.empty(shape), self.empty(shape), self.empty(N)
+        arrays = images, self.integers(index), self.integers(step), table, self.integers(draw), x, target, weight
+        sizes = i64(n), i32(len(table)), i32(N), i64(M)
+        verb = "bytes" if images.dtype == np.uint8 else "floats"
+        random = bits_of(seed), np.uint32(ops.philox.PURPOSES["noise"])
+        self.launch(verb, dict(count=N * ceil_div(M, 4)), *arrays, *sizes, *random)
+        return x, target, weight
 
 
 class global_norm(Float32):
@@ -458,36 +396,32 @@ class global_norm(Float32):
 
 
 class adamw(Float32):
-    def forward(
-        self,
-        params,
-        grads,
-        mean,
-        mean_square,
-        average=None,
-        *,
-        learning_rate,
-        step_number,
-        clip,
-        average_decay=None,
-        decayed=0,
-        weight_decay=0.0,
-        beta1=0.9,
-        beta2=0.999,
-        eps=1e-8,
-    ):
-        each_step = learning_rate, step_number, clip, average_decay
-        ops.adamw.check(params, grads, mean, mean_square, average, *each_step, decayed)
-        self.dense(grads=grads, learning_rate=learning_rate, clip=clip, average_decay=average_decay)
+    def forward(self, params, grads, mean, mean_square, average=None, copy=None, **options):
+        options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
+        learning_rate, step_number, norm, limit, average_decay, decayed, *others = options
+        self.dense(grads=grads, learning_rate=learning_rate, norm=norm, average_decay=average_decay)
         self.writeable(params=params, mean=mean, mean_square=mean_square, average=average)
-        each_step = learning_rate, self.integers(step_number), clip, average_decay
-        options = i64(decayed), f32(weight_decay), np.float64(beta1), np.float64(beta2), f32(eps)
-        P = params.size
-        launch = dict(count=P)
-        self.launch("forward", launch, params, grads, mean, mean_square, average, *each_step, i64(P), *options)
+        buffers = params, grads, mean, mean_square, average, None if copy is None else copy.view(np.uint16)
+        each_step = learning_rate, self.integers(step_number), norm, average_decay
+        weight_decay, beta1, beta2, eps = others
+        numbers = f32(limit), f32(weight_decay), np.float64(beta1), np.float64(beta2), f32(eps)
+        self.launch("forward", dict(count=params.size), *buffers, *each_step, i64(params.size), i64(decayed), *numbers)
 
 
 OPS = (
-    linear, conv2d, group_norm, silu, attention, upsample2x, concat, class_embedding, timestep_embedding, mse_loss,
-    philox, global_norm, adamw,
-)  # fmt: skip
+    linear,
+    conv2d,
+    group_norm,
+    silu,
+    attention,
+    upsample2x,
+    concat,
+    class_embedding,
+    timestep_embedding,
+    mse_loss,
+    philox,
+    draw_batch,
+    corrupt,
+    global_norm,
+    adamw,
+)

@@ -1,7 +1,7 @@
 """Who runs the kernels of ``csrc/cuda``: a GPU, through CuPy, or this CPU, through their emulator.
 
-A launcher owns arrays and launches. ``launch(kernel, grid, block, shared_bytes, arguments, precision)`` takes arrays of its
-own kind, ``None`` for a null pointer, and NumPy scalars of exactly the size that the kernel declares. Every kernel is
+A launcher owns arrays and launches. ``launch(kernel, grid, block, shared_bytes, arguments, precision)`` takes arrays of
+its own kind, ``None`` for a null pointer, and NumPy scalars of exactly the size that the kernel declares. Every kernel is
 compiled in two precisions, in which activations are stored as float32 or as bfloat16.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 from pathlib import Path
 
 import numpy as np
 
-PRECISIONS = ("fp32", "bf16")
-KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
-BF16_ALONE = re.compile(r"^#ifdef TINYDIFF_BF16\n.*?^#(?:else|endif)", re.MULTILINE | re.DOTALL)
+from tinydiff.backends.graph import Graph
+from tinydiff.backends.kernel_names import kernels
+
 OLDEST = 80  # compute capability times ten: sm_80 brought bfloat16 on tensor cores and asynchronous copies
 
 
@@ -29,10 +28,7 @@ def sources():
 
 def kernel_files(precision="fp32"):
     """{kernel: the .cu file that holds it} in this precision; bf16 has every kernel."""
-    texts = {path: path.read_text() for path in sorted(sources().glob("*.cu"))}
-    if precision != "bf16":
-        texts = {path: BF16_ALONE.sub("", text) for path, text in texts.items()}
-    return {name: path for path, text in texts.items() for name in KERNEL.findall(text)}
+    return {name: path for path in sorted(sources().glob("*.cu")) for name in kernels(path.read_text(), precision)}
 
 
 def bfloat16():
@@ -59,7 +55,18 @@ def compile_options(precision="fp32"):
     return (*options, "-DTINYDIFF_BF16") if precision == "bf16" else options
 
 
-class EmulatorLauncher:
+class Launcher:
+    """The array services of a backend, by its array module ``xp``, which is NumPy or speaks like it."""
+
+    def asarray(self, values, dtype=None):
+        """``values`` as a contiguous array of this kind, copied only if it is not one yet."""
+        return self.xp.ascontiguousarray(self.xp.asarray(values), dtype)
+
+    def zeros(self, shape, dtype=np.float32):
+        return self.xp.zeros(shape, dtype)
+
+
+class EmulatorLauncher(Launcher):
     """NumPy arrays; kernels run on this CPU by the rules of CUDA, their threads in an order drawn from a seed."""
 
     xp = np
@@ -72,14 +79,20 @@ class EmulatorLauncher:
 
     def launch(self, kernel, grid, block, shared_bytes, arguments, precision="fp32"):
         """Run to the end. Raises ``RuntimeError``, naming the kernel, for what the emulator finds wrong."""
-        name = f"{kernel}_bf16" if precision == "bf16" else kernel
-        self._module.launch(name, grid, block, shared_bytes, arguments)
+        self._module.launch(f"{kernel}_bf16" if precision == "bf16" else kernel, grid, block, shared_bytes, arguments)
 
     def empty(self, shape, dtype=np.float32):
         """An array of poison: NaN, or -1 in an integer."""
         array = np.empty(shape, dtype)
         array.reshape(-1).view(np.uint8).fill(0xFF)
         return array
+
+    def compile_all(self, precision):
+        """All were compiled when tinydiff was installed."""
+        return {kernel: {} for kernel in kernel_files(precision)}
+
+    def capture(self, step_fn):
+        return step_fn
 
     def synchronize(self):
         """Nothing is ever outstanding."""
@@ -88,7 +101,7 @@ class EmulatorLauncher:
         return f"{len(kernel_files('bf16'))} CUDA kernels, emulated on this CPU: slow, for tests and debuggers"
 
 
-class CupyLauncher:
+class CupyLauncher(Launcher):
     """CuPy arrays; kernels compiled by NVRTC for the GPU at hand, file by file as they are needed."""
 
     kind = "CuPy"
@@ -96,6 +109,8 @@ class CupyLauncher:
 
     def __init__(self, cupy):
         self.xp = cupy
+        self.empty = self.explaining(self.empty)
+        self.asarray, self.zeros = self.explaining(self.asarray), self.explaining(self.zeros)
         self._files = kernel_files("bf16")
         self._kernel = functools.cache(self._get_kernel)
         self._module = functools.cache(self._compile)
@@ -108,12 +123,40 @@ class CupyLauncher:
             function.max_dynamic_shared_size_bytes = shared_bytes
         function(grid, block, arguments, shared_mem=shared_bytes)
 
+    def use_seed(self, seed):
+        """The order in which threads run is the GPU's own."""
+
+    def compile_all(self, precision):
+        """Compile every kernel now; returns {name: {registers, shared and local bytes}}."""
+        names = {"registers": "num_regs", "shared bytes": "shared_size_bytes", "local bytes": "local_size_bytes"}
+        compiled = {kernel: self._kernel(kernel, precision) for kernel in kernel_files(precision)}
+        return {
+            kernel: {name: getattr(function, attribute) for name, attribute in names.items()}
+            for kernel, function in compiled.items()
+        }
+
     def empty(self, shape, dtype=np.float32):
-        """Raises ``MemoryError`` saying how much was needed."""
-        try:
-            return self.xp.empty(shape, dtype)
-        except self.xp.cuda.memory.OutOfMemoryError as error:
-            raise MemoryError(f"the GPU's memory is full ({error}); a smaller batch needs less") from error
+        return self.xp.empty(shape, dtype)
+
+    def explaining(self, function):
+        """The function, which takes memory; where there is none, its ``MemoryError`` says what was needed and what to
+        lower."""
+
+        @functools.wraps(function)
+        def explained(*arguments, **options):
+            try:
+                return function(*arguments, **options)
+            except self.xp.cuda.memory.OutOfMemoryError as error:
+                free, total = (f"{bytes / 1e9:.1f}" for bytes in self.xp.cuda.runtime.memGetInfo())
+                raise MemoryError(
+                    f"the GPU's memory is full, {free} of {total} GB are free ({error}); a smaller --batch, narrower "
+                    "--channels, or fewer images drawn at a time need less"
+                ) from error
+
+        return explained
+
+    def capture(self, step_fn):
+        return Graph(self, step_fn)
 
     def synchronize(self):
         self.xp.cuda.get_current_stream().synchronize()
