@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.checks import COMPILED, backend_or_skip
+from tests.checks import COMPILED, DEVICE, backend_or_skip
 from tests.kernels.on_host import OnHost
 
 
@@ -73,7 +73,7 @@ def kernels(request):
 
 @pytest.fixture(scope="module")
 def kernels_bf16():
-    yield from in_use("emulator", "bf16")
+    yield from in_use(DEVICE, "bf16")
 
 
 def in_use(name, precision):

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.checks import COMPILED, seeds
+from tests.checks import COMPILED, DEVICE, seeds
 from tests.kernels.comparison import assert_same, compare, expect, outputs
 from tests.kernels.conftest import in_use
 from tests.kernels.rows import ROWS, WITHOUT_A_ROW
 from tinydiff.ops import OPS
 
 
-@pytest.fixture(scope="module", params=[*COMPILED, "emulator bf16"])
+@pytest.fixture(scope="module", params=[*COMPILED, f"{DEVICE} bf16"])
 def kernels(request):
     name, _, precision = request.param.partition(" ")
     yield from in_use(name, precision or "fp32")
