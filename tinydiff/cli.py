@@ -136,6 +136,7 @@ RUN_OVERRIDES = {
     "noise-steps": (int, "T, the number of noise steps"),
     "prediction": (str, "what the network predicts: eps, x0 or v"),
     "loss-weight": (str, "simple or min_snr"),
+    "step-power": (float, "1 meets every noise step as often, more favours high noise"),
     "seed": (int, "of everything random"),
 }
 MODEL_OVERRIDES = {
@@ -145,6 +146,7 @@ MODEL_OVERRIDES = {
     "head-width": (int, "of attention"),
     "film": (switch, "on: the step scales and shifts instead of shifting alone"),
     "groups": (int, "groups of the group norms"),
+    "positions": (int, "waves along each axis that tell the network where it is"),
 }
 
 

@@ -11,6 +11,7 @@ from tinydiff.generate import Trajectory, generate
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
+from tinydiff.noise.density import step_quantiles
 from tinydiff.train.averaging import decay_at
 from tinydiff.train.checkpoint import PARTS, Checkpoint
 
@@ -48,6 +49,7 @@ class Trainer:
         self.config, self.dataset, self.backend = config, dataset, backend
         self.schedule = schedules.get(config.schedule, config.noise_steps)
         self.corrupt = Corruptor(self.schedule, config.prediction, config.loss_weight, backend)
+        self.step_quantiles = backend.asarray(step_quantiles(config.noise_steps, config.step_power))
         self.images = backend.asarray(dataset.images)
         self.labels = backend.asarray(dataset.labels, np.int64)
 
@@ -90,15 +92,16 @@ class Trainer:
 
     def _step(self):
         config, backend, parameters = self.config, self.backend, self.parameters
-        index, step, labels = backend.draw_batch.forward(
+        index, part, labels = backend.draw_batch.forward(
             self.labels,
             self._number,
             batch=config.batch,
-            noise_steps=config.noise_steps,
+            noise_steps=len(self.step_quantiles),  # as many parts of their probability, drawn evenly
             classes=config.model.classes,
             dropout=config.label_dropout,
             seed=config.seed,
         )
+        step = self.step_quantiles[part]
         x, target, weight = self.corrupt.draw(self.images, index, step, self._number, seed=config.seed)
 
         prediction, cache = self.model.forward(x, step.astype(self.corrupt.table.dtype), labels)
