@@ -5,6 +5,7 @@ compiler the package installs all the same, without the cpu and emulator backend
 get them. CC, CXX, CXXFLAGS and LDFLAGS are obeyed as usual; CXXFLAGS come last, so that they win.
 """
 
+import itertools
 import os
 import platform
 import runpy
@@ -65,14 +66,15 @@ class BuildKernels(build_ext):
         return [(name, [*FLAGS, *flags], source) for name, flags, sources in work for source in sources]
 
     def emulator_jobs(self):
-        """(name, flags, source): the emulator, and each .cu file inside a C++ file that is written here."""
-        wrap = runpy.run_path(str(EMULATOR / "wrap.py"))["wrap"]
+        """(name, flags, source): the emulator, and in each precision each .cu file inside a C++ file that is written
+        here."""
+        wrapping = runpy.run_path(str(EMULATOR / "wrap.py"))
         written = Path(self.build_temp) / "wrapped"
         written.mkdir(parents=True, exist_ok=True)
         sources = sorted(EMULATOR.glob("*.cpp"))
-        for path in sorted(CUDA.glob("*.cu")):
-            source = written / f"{path.stem}.cpp"
-            source.write_text(wrap(path))
+        for path, precision in itertools.product(sorted(CUDA.glob("*.cu")), wrapping["PRECISIONS"]):
+            source = written / f"{path.stem}_{precision}.cpp"
+            source.write_text(wrapping["wrap"](path, precision))
             sources.append(source)
         return [("emulator", EMULATOR_FLAGS, str(source)) for source in sources]
 

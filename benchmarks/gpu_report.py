@@ -205,7 +205,7 @@ def build(report):
     """Every kernel compiled, and what each takes of a multiprocessor."""
     for precision in precisions():
         start = time.monotonic()
-        compiled = report.backend(precision).launcher.compile_all()
+        compiled = report.backend(precision).launcher.compile_all(precision)
         report.say(f"  {len(compiled)} kernels in {time.monotonic() - start:.1f} s, {precision}")
         part = report.content.setdefault("gpu_kernels", {"versions": versions(), "rows": []})
         part["rows"] += [{"kernel": name, "precision": precision, **takes} for name, takes in compiled.items()]

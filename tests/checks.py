@@ -18,6 +18,7 @@ seeds = st.integers(0, 2**32 - 1)
 DEVICE = os.environ.get("TINYDIFF_TEST_DEVICE", "emulator")
 COMPILED = ("cpu", DEVICE)  # the backends of hand-written kernels: what holds for the reference must hold for them
 EPS32 = float(np.finfo(np.float32).eps)
+EPS = {"float32": EPS32, "bfloat16": 2.0**-8}  # of bfloat16 what one rounding costs at most
 
 
 def assert_close(actual, truth, tolerance=1e-12):
@@ -29,21 +30,24 @@ def assert_close(actual, truth, tolerance=1e-12):
     assert np.all(error <= tolerance * scale), f"off by {np.nanmax(error) / scale:.2e} of the largest value"
 
 
-def assert_as_good(actual, truth, *rivals, times=4.0, entering=0.0, name="the result"):
-    """A float32 result, every element of which is at most ``times`` as far from the truth as honest float32 gets.
+def assert_as_good(actual, truth, *rivals, times=4.0, entering=0.0, name="the result", dtype="float32"):
+    """A result, every element of which is at most ``times`` as far from the truth as honest float32 gets.
 
     truth     the reference in float64
     rivals    the same reference in float32; more than one run of it, at inputs moved by a rounding, where the
               luck of a single run (an error of 0, in a small array) must not be the yardstick
     entering  the largest magnitude that enters the result, where all of it cancels and the truth is (nearly) 0
+    dtype     of the result; where it is bfloat16 the rivals are rounded to it
 
-    The yardstick is the largest error of any rival, and never less than float32's own spacing at the largest
+    The yardstick is the largest error of any rival, and never less than the dtype's own spacing at the largest
     magnitude. NaN fails.
     """
     actual, truth = np.asarray(actual), np.asarray(truth)
-    assert (actual.dtype, actual.shape) == (np.float32, truth.shape), f"{name} is {actual.dtype} {actual.shape}"
+    assert (str(actual.dtype), actual.shape) == (str(dtype), truth.shape), f"{name} is {actual.dtype} {actual.shape}"
     assert truth.dtype == np.float64 and truth.size and np.isfinite(truth).all()
-    yardstick = np.max([EPS32 * max(_largest(truth), entering), *(_largest(rival - truth) for rival in rivals)])
+    yardstick = np.max(
+        [EPS[str(dtype)] * max(_largest(truth), entering), *(_largest(rival - truth) for rival in rivals)]
+    )
     assert np.isfinite(yardstick), f"{name}: the reference itself is not finite"
     error = np.abs(actual.astype(np.float64) - truth)
     wrong = ~(error <= times * yardstick)
@@ -69,10 +73,10 @@ def ones(*shape):
     return np.ones(shape, np.float32)
 
 
-def backend_or_skip(name):
+def backend_or_skip(name, precision="fp32"):
     """The backend of that name; where it is not installed the test is skipped, saying why."""
     try:
-        return backends.get(name)
+        return backends.get(name, precision)
     except ValueError as error:
         pytest.skip(str(error))
 
@@ -105,6 +109,8 @@ def run_op(op, inputs, options, dy=None):
 
 def same_bits(a, b):
     """Whether two arrays are the same, NaN included."""
+    if a.dtype == b.dtype and a.dtype.kind == "V":  # bfloat16
+        a, b = a.view(np.uint16), b.view(np.uint16)
     return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 

@@ -41,3 +41,11 @@ def test_services(name):
     assert backend.capture(step) is step
     backend.synchronize()
     assert {name for name, _ in backends.describe()} == {"numpy", "cpu", "cuda", "emulator"}
+
+
+def test_precision():
+    with pytest.raises(ValueError, match="precision must be one of fp32, bf16, got 'fp8'"):
+        backends.get("numpy", "fp8")
+    for name in ("auto", "numpy", "cpu"):
+        with pytest.raises(ValueError, match=f"backend '{name}' has no precision 'bf16'; 'cuda' and 'emulator' have"):
+            backends.get(name, "bf16")

@@ -213,6 +213,11 @@ def test_bad_training_arguments(tmp_path, data_dir, capsys, change, message):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_a_precision_that_a_backend_has_not(tmp_path, data_dir, capsys):
+    said = failure(train_arguments(data_dir, tmp_path / "run", "--backend", "numpy", "--precision", "bf16"), capsys)
+    assert said.startswith("backend 'numpy' has no precision 'bf16'; 'cuda' and 'emulator' have")
+
+
 def test_a_backend_that_is_missing(tmp_path, data_dir, capsys, monkeypatch):
     monkeypatch.setattr(backends, "CpuBackend", None)
     said = failure(train_arguments(data_dir, tmp_path / "run", "--backend", "cpu"), capsys)

@@ -89,6 +89,17 @@ def call(function, args):
         return BAD_INPUT
 
 
+def add_backend_arguments(parser):
+    """Where to compute, and in which precision."""
+    parser.add_argument("--backend", choices=backends.NAMES, default="auto")
+    parser.add_argument(
+        "--precision",
+        choices=backends.PRECISIONS,
+        default="fp32",
+        help="of activations; bf16, on tensor cores, with --backend cuda (default %(default)s)",
+    )
+
+
 def add_train_arguments(parser):
     """The arguments of ``train``."""
     parser.add_argument(
@@ -101,7 +112,7 @@ def add_train_arguments(parser):
     parser.add_argument("--data-dir", metavar="DIR", help="where the MNIST files are")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default runs/DATA-PRESET)")
     parser.add_argument("--resume", metavar="PATH", help="go on with a run: its folder, or one of its checkpoints")
-    parser.add_argument("--backend", choices=backends.NAMES, default="auto")
+    add_backend_arguments(parser)
     parser.add_argument("--minutes", type=float, help="stop after so long; the run can be resumed")
     parser.add_argument("--checkpoint-every", type=_at_least(1), default=250, metavar="STEPS")
     parser.add_argument(
@@ -152,7 +163,7 @@ MODEL_OVERRIDES = {
 
 def train(args):
     """Train a model and leave samples, a denoising animation and the loss curve in the run's folder."""
-    backend = backends.get(args.backend)
+    backend = backends.get(args.backend, args.precision)
     overrides = _given(args, RUN_OVERRIDES), _given(args, MODEL_OVERRIDES)
     if args.resume:
         if args.out:
@@ -179,7 +190,7 @@ def train(args):
 
     print(
         f"{dataset.name}: {len(dataset):,} images; U-Net {config.model.channels}: "
-        f"{trainer.parameters.count:,} parameters; backend {backend.name}; folder {folder}"
+        f"{trainer.parameters.count:,} parameters; backend {backend.name}, {backend.precision}; folder {folder}"
     )
     started, first = time.monotonic(), trainer.step
     stopped = run(
@@ -228,7 +239,7 @@ def add_sample_arguments(parser):
     parser.add_argument(
         "--weights", choices=("average", "model"), default="average", help="averaged or last parameters"
     )
-    parser.add_argument("--backend", choices=backends.NAMES, default="auto")
+    add_backend_arguments(parser)
     parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row a label (default %(default)s)")
 
 
@@ -247,7 +258,7 @@ def sample(args):
         if label not in range(classes):
             raise ValueError(f"label must lie in [0, {classes - 1}], got {label}")
 
-    model = UNet(config.model, backends.get(args.backend))
+    model = UNet(config.model, backends.get(args.backend, args.precision))
     try:
         model.parameters.load(model.parameters.values, checkpoint.parts[args.weights])
     except ValueError as error:

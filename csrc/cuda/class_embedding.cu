@@ -7,12 +7,12 @@
 // run then stops at its loss instead of training on another row.
 // launch: threads >= N E
 // writes: y, all of it. reproducible: yes.
-extern "C" __global__ void class_embedding_forward_v1_naive(const Real* table, const int64* labels, Real* y, int N,
+extern "C" __global__ void class_embedding_forward_v1_naive(const float* table, const int64* labels, Real* y, int N,
                                                             int K, int E) {
     const int64 i = global_thread();
     if (i >= int64(N) * E) return;
     const int64 label = labels[i / E];
-    y[i] = label >= 0 && label < K ? float(table[label * E + i % E]) : not_a_number();
+    y[i] = label >= 0 && label < K ? table[label * E + i % E] : not_a_number();
 }
 
 // One thread does one value of dtable (K, E): it looks through all labels for its row.

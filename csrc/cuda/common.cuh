@@ -3,9 +3,45 @@
 // Compiled by nvcc, by NVRTC (which has no standard headers), and by a host compiler for csrc/emulator.
 #pragma once
 
-// How activations and weights are stored. Arithmetic, statistics, sums and parameter gradients are float always.
-using Real = float;
 using int64 = long long;  // NumPy's int64; sizes and places that may pass 2^31
+
+// Two floats as a pair of bfloat16, each rounded to nearest, ties to even; `low` in the lower half.
+__device__ inline unsigned pack_bf16(float low, float high) {
+#ifdef TINYDIFF_EMULATOR
+    auto round = [](float x) {
+        const unsigned bits = __float_as_uint(x);
+        if (x != x) return 0x7FFFu;
+        return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+    };
+    return round(high) << 16 | round(low);
+#else
+    unsigned pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#endif
+}
+__device__ inline float low_bf16(unsigned pair) { return __uint_as_float(pair << 16); }
+__device__ inline float high_bf16(unsigned pair) { return __uint_as_float(pair & 0xFFFF0000); }
+
+// How activations and their gradients are stored, and the weights of matrices: every file compiles in two precisions.
+// Arithmetic, statistics, sums, vectors of parameters and all parameter gradients are float always.
+#ifdef TINYDIFF_BF16
+struct Real {
+    unsigned short bits;
+    Real() = default;
+    __device__ Real(float x) : bits(static_cast<unsigned short>(pack_bf16(x, 0))) {}
+    __device__ operator float() const { return low_bf16(bits); }
+};
+#else
+using Real = float;
+#endif
+
+// Before a loop whose index must be known to the compiler, because it chooses among registers.
+#ifdef TINYDIFF_EMULATOR
+#define UNROLL
+#else
+#define UNROLL _Pragma("unroll")
+#endif
 
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xFFFFFFFF;
@@ -37,11 +73,11 @@ class Shared {
     int used_ = 0;
 };
 
-// Four neighbours p[0..3], of which the first `valid` exist; the others are 0 and are not touched. One access of 16
-// bytes where all exist and p is aligned.
 __device__ inline bool aligned_16(const void* p) { return reinterpret_cast<unsigned long long>(p) % 16 == 0; }
 
-__device__ inline float4 load4(const Real* p, int64 valid) {
+// Four neighbours p[0..3], of which the first `valid` exist; the others are 0 and are not touched. One access of 16
+// bytes where all exist and p is aligned.
+__device__ inline float4 load4(const float* p, int64 valid) {
     if (valid >= 4 && aligned_16(p)) return *reinterpret_cast<const float4*>(p);
     float4 v = make_float4(0, 0, 0, 0);
     if (valid > 0) v.x = p[0];
@@ -51,7 +87,7 @@ __device__ inline float4 load4(const Real* p, int64 valid) {
     return v;
 }
 
-__device__ inline void store4(Real* p, float4 v, int64 valid) {
+__device__ inline void store4(float* p, float4 v, int64 valid) {
     if (valid >= 4 && aligned_16(p)) {
         *reinterpret_cast<float4*>(p) = v;
         return;
@@ -60,6 +96,45 @@ __device__ inline void store4(Real* p, float4 v, int64 valid) {
     if (valid > 1) p[1] = v.y;
     if (valid > 2) p[2] = v.z;
     if (valid > 3) p[3] = v.w;
+}
+
+// The same of as many activations as 16 bytes hold.
+constexpr int VECTOR = 16 / int(sizeof(Real));
+
+struct Vector {
+    float v[VECTOR];
+};
+
+__device__ inline Vector load_vector(const Real* p, int64 valid) {
+    Vector vector;
+#ifdef TINYDIFF_BF16
+    if (valid >= VECTOR && aligned_16(p)) {
+        const uint4 four = *reinterpret_cast<const uint4*>(p);
+        const unsigned pairs[VECTOR / 2] = {four.x, four.y, four.z, four.w};
+        for (int i = 0; i < VECTOR; ++i) vector.v[i] = i % 2 ? high_bf16(pairs[i / 2]) : low_bf16(pairs[i / 2]);
+        return vector;
+    }
+    for (int i = 0; i < VECTOR; ++i) vector.v[i] = i < valid ? float(p[i]) : 0.0f;
+#else
+    const float4 four = load4(p, valid);
+    vector = {four.x, four.y, four.z, four.w};
+#endif
+    return vector;
+}
+
+__device__ inline void store_vector(Real* p, const Vector& vector, int64 valid) {
+#ifdef TINYDIFF_BF16
+    const float* v = vector.v;
+    if (valid >= VECTOR && aligned_16(p)) {
+        *reinterpret_cast<uint4*>(p) =
+            make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+        return;
+    }
+    for (int i = 0; i < VECTOR; ++i)
+        if (i < valid) p[i] = v[i];
+#else
+    store4(p, make_float4(vector.v[0], vector.v[1], vector.v[2], vector.v[3]), valid);
+#endif
 }
 
 // Sums and maxima over a warp, in every lane. A butterfly: the same tree whatever the order of lanes.

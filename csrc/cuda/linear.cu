@@ -3,8 +3,16 @@
 // v1_naive     one value a thread, straight from memory
 // v2_tile      one tile of 64 x 64 a block, its operands staged in shared memory: each value read is used 64 times
 //
+// On tensor cores, in bfloat16 alone (see tensor_cores.cuh):
+// v3_tensor_cores   one tile of 64 x 64 a block
+// v4_tall_tiles     128 x 64
+// v5_square_tiles   128 x 128
+//
 // The weight gradient sums over M, in parts of so many rows that do not depend on the device; merge adds them.
 #include "gemm.cuh"
+#ifdef TINYDIFF_BF16
+#include "tensor_cores.cuh"
+#endif
 
 // One thread does one value of y (M, O). b may be null.
 // launch: threads >= M O
@@ -76,6 +84,112 @@ extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
         if (c < C && o < O) dw_parts[(int64(blockIdx.z) * C + c) * O + o] = sum;
     });
 }
+
+#ifdef TINYDIFF_BF16
+template <class T>
+__device__ inline void forward_on_tensor_cores(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C,
+                                               int O) {
+    multiply_on_tensor_cores<T>(Rows<true>{x, M, C, C}, Rows<false>{w, O, C, O}, 0, ceil_div(C, STEP),
+                                [&](int64 m, int64 o, float u, float v) {
+                                    if (m >= M || o >= O) return;
+                                    if (b) u += b[o], v += o + 1 < O ? b[o + 1] : 0.0f;
+                                    store_pair(y + m * O, o, O, u, v);
+                                });
+}
+
+template <class T>
+__device__ inline void input_gradient_on_tensor_cores(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
+    multiply_on_tensor_cores<T>(Rows<true>{dy, M, O, O}, Rows<true>{w, C, O, O}, 0, ceil_div(O, STEP),
+                                [&](int64 m, int64 c, float u, float v) {
+                                    if (m < M) store_pair(dx + m * C, c, C, u, v);
+                                });
+}
+
+template <class T>
+__device__ inline void weight_gradient_on_tensor_cores(const Real* x, const Real* dy, float* dw_parts, int64 stretch,
+                                                       int64 M, int C, int O) {
+    const int64 first = blockIdx.z * stretch, last = min(M, first + stretch);
+    multiply_on_tensor_cores<T>(Rows<false>{x, C, last, C}, Rows<false>{dy, O, last, O}, first,
+                                int(ceil_div(last - first, int64(STEP))), [&](int64 c, int64 o, float u, float v) {
+                                    if (c < C) store_pair(dw_parts + (int64(blockIdx.z) * C + c) * O, o, O, u, v);
+                                });
+}
+
+// One block does 64 rows and 64 columns of y.
+// launch: grid (ceil(M / 64), ceil(O / 64)), block 128, shared: 32768 bytes.
+// writes: y, all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(SmallTile::THREADS)
+    linear_forward_v3_tensor_cores(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
+    forward_on_tensor_cores<SmallTile>(x, w, b, y, M, C, O);
+}
+
+// One block does 128 rows and 64 columns of y.
+// launch: grid (ceil(M / 128), ceil(O / 64)), block 128, shared: 49152 bytes.
+// writes: y, all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(TallTile::THREADS)
+    linear_forward_v4_tall_tiles(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
+    forward_on_tensor_cores<TallTile>(x, w, b, y, M, C, O);
+}
+
+// One block does 128 rows and 128 columns of y.
+// launch: grid (ceil(M / 128), ceil(O / 128)), block 256, shared: 65536 bytes.
+// writes: y, all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(SquareTile::THREADS, 2)
+    linear_forward_v5_square_tiles(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
+    forward_on_tensor_cores<SquareTile>(x, w, b, y, M, C, O);
+}
+
+// One block does 64 rows and 64 columns of dx.
+// launch: grid (ceil(M / 64), ceil(C / 64)), block 128, shared: 32768 bytes.
+// writes: dx, all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(SmallTile::THREADS)
+    linear_input_gradient_v3_tensor_cores(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
+    input_gradient_on_tensor_cores<SmallTile>(dy, w, dx, M, C, O);
+}
+
+// One block does 128 rows and 64 columns of dx.
+// launch: grid (ceil(M / 128), ceil(C / 64)), block 128, shared: 49152 bytes.
+// writes: dx, all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(TallTile::THREADS)
+    linear_input_gradient_v4_tall_tiles(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
+    input_gradient_on_tensor_cores<TallTile>(dy, w, dx, M, C, O);
+}
+
+// One block does 128 rows and 128 columns of dx.
+// launch: grid (ceil(M / 128), ceil(C / 128)), block 256, shared: 65536 bytes.
+// writes: dx, all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(SquareTile::THREADS, 2)
+    linear_input_gradient_v5_square_tiles(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
+    input_gradient_on_tensor_cores<SquareTile>(dy, w, dx, M, C, O);
+}
+
+// One block does 64 rows and 64 columns of one part of dw.
+// launch: grid (ceil(C / 64), ceil(O / 64), parts), block 128, shared: 32768 bytes. needs: parts x stretch >= M
+// writes: dw_parts (parts, C, O), all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(SmallTile::THREADS)
+    linear_weight_gradient_v3_tensor_cores(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M,
+                                           int C, int O) {
+    weight_gradient_on_tensor_cores<SmallTile>(x, dy, dw_parts, stretch, M, C, O);
+}
+
+// One block does 128 rows and 64 columns of one part of dw.
+// launch: grid (ceil(C / 128), ceil(O / 64), parts), block 128, shared: 49152 bytes. needs: parts x stretch >= M
+// writes: dw_parts (parts, C, O), all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(TallTile::THREADS)
+    linear_weight_gradient_v4_tall_tiles(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M, int C,
+                                         int O) {
+    weight_gradient_on_tensor_cores<TallTile>(x, dy, dw_parts, stretch, M, C, O);
+}
+
+// One block does 128 rows and 128 columns of one part of dw.
+// launch: grid (ceil(C / 128), ceil(O / 128), parts), block 256, shared: 65536 bytes. needs: parts x stretch >= M
+// writes: dw_parts (parts, C, O), all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(SquareTile::THREADS, 2)
+    linear_weight_gradient_v5_square_tiles(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M,
+                                           int C, int O) {
+    weight_gradient_on_tensor_cores<SquareTile>(x, dy, dw_parts, stretch, M, C, O);
+}
+#endif
 
 // One thread adds the parts of one value. launch: threads >= size. writes: dw, all of it. reproducible: yes.
 extern "C" __global__ void linear_merge_v1_naive(const float* parts, float* merged, int count, int64 size) {

@@ -6,13 +6,14 @@
 
 // 16 bytes from global to shared memory, both aligned to 16, without passing through registers. Of them `valid` are
 // copied (0 for none: then `from` is not touched) and the others are zeros. They have arrived for this thread after a
-// wait, and for the block after a barrier that follows it.
+// wait, and for the block after a barrier that follows it. They pass through the L1 cache, where a convolution finds a
+// pixel again for the next place in its filter.
 __device__ inline void copy_async_16(void* to_shared, const void* from, int valid = 16) {
 #ifdef TINYDIFF_EMULATOR
     tinydiff::emulator::copy_async(to_shared, from, valid);
 #else
     const unsigned to = unsigned(__cvta_generic_to_shared(to_shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
 #endif
 }
 
@@ -34,24 +35,6 @@ __device__ inline void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(ALL_BUT_LATEST) : "memory");
 #endif
 }
-
-// Two floats as a pair of bfloat16, each rounded to nearest, ties to even; `low` in the lower half.
-__device__ inline unsigned pack_bf16(float low, float high) {
-#ifdef TINYDIFF_EMULATOR
-    auto round = [](float x) {
-        const unsigned bits = __float_as_uint(x);
-        if (x != x) return 0x7FFFu;
-        return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
-    };
-    return round(high) << 16 | round(low);
-#else
-    unsigned pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
-#endif
-}
-__device__ inline float low_bf16(unsigned pair) { return __uint_as_float(pair << 16); }
-__device__ inline float high_bf16(unsigned pair) { return __uint_as_float(pair & 0xFFFF0000); }
 
 // Four 8x8 matrices of 16-bit values from shared memory into the registers of a warp. Lane l gives the address,
 // aligned to 16, of row l % 8 of matrix l / 8, and receives in r[i] the values 2 (l % 4) and 2 (l % 4) + 1 of row
@@ -121,15 +104,23 @@ struct Product {
 };
 
 inline void multiply_warp(void* const brought[WARP], unsigned) {
-    auto half = [](unsigned pair, int which) { return which ? high_bf16(pair) : low_bf16(pair); };
-    auto of = [&](int lane) -> const Product& { return *static_cast<Product*>(brought[lane]); };
-    auto a = [&](int row, int k) { return half(of(row % 8 * 4 + k % 8 / 2).a[row / 8 + 2 * (k / 8)], k % 2); };
-    auto b = [&](int k, int column) { return half(of(column * 4 + k % 8 / 2).b[k / 8], k % 2); };
-    for (int row = 0; row < 16; ++row)
-        for (int column = 0; column < 8; ++column) {
-            float& d = of(row % 8 * 4 + column / 2).d[row / 8 * 2 + column % 2];
-            for (int k = 0; k < 16; ++k) d += a(row, k) * b(k, column);
+    float a[16][16], b[16][8];
+    for (int lane = 0; lane < WARP; ++lane) {
+        const Product& of = *static_cast<Product*>(brought[lane]);
+        const int g = lane / 4, t = lane % 4 * 2;
+        for (int i = 0; i < 4; ++i) {
+            float* to = &a[g + i % 2 * 8][t + i / 2 * 8];
+            to[0] = low_bf16(of.a[i]), to[1] = high_bf16(of.a[i]);
         }
+        for (int i = 0; i < 2; ++i) b[t + 8 * i][g] = low_bf16(of.b[i]), b[t + 8 * i + 1][g] = high_bf16(of.b[i]);
+    }
+    for (int row = 0; row < 16; ++row) {
+        float sums[8] = {};
+        for (int k = 0; k < 16; ++k)
+            for (int column = 0; column < 8; ++column) sums[column] += a[row][k] * b[k][column];
+        for (int column = 0; column < 8; ++column)
+            static_cast<Product*>(brought[row % 8 * 4 + column / 2])->d[row / 8 * 2 + column % 2] += sums[column];
+    }
 }
 #endif
 

@@ -23,6 +23,7 @@ uint64_t seed = 0;
 
 std::string name_of(const Parameter& parameter) {
     if (parameter.kind == 'b') return "bool";
+    if (parameter.kind == 'V') return "bfloat16";
     const std::string kind = parameter.kind == 'f' ? "float" : parameter.kind == 'i' ? "int" : "uint";
     return kind + std::to_string(8 * parameter.size);
 }
@@ -49,7 +50,8 @@ Value convert(const std::string& what, const Parameter& parameter, const py::obj
             (parameter.pointer ? "an array of " : "a NumPy scalar of ") + name_of(parameter));
     const auto values = py::array::ensure(given);
     const auto dtype = values.dtype();
-    require(dtype.kind() == parameter.kind && static_cast<size_t>(dtype.itemsize()) == parameter.size,
+    require(dtype.kind() == parameter.kind && static_cast<size_t>(dtype.itemsize()) == parameter.size &&
+                (dtype.kind() != 'V' || std::string(py::str(dtype)) == name_of(parameter)),
             name_of(parameter));
     if (!parameter.pointer) {
         std::memcpy(value.number, values.data(), parameter.size);

@@ -13,7 +13,7 @@
 
 namespace tinydiff::emulator {
 
-// A parameter as a kernel declares it. The kind is NumPy's: f, i, u or b.
+// A parameter as a kernel declares it. The kind is NumPy's: f, i, u or b, and V for the bfloat16 of ml_dtypes.
 struct Parameter {
     bool pointer, writes;
     char kind;  // of the value, or of what the pointer points to
@@ -37,6 +37,7 @@ Parameter describe() {
     constexpr char kind = std::is_same_v<Value, bool> ? 'b'
                           : std::is_unsigned_v<Value> ? 'u'
                           : std::is_integral_v<Value> ? 'i'
+                          : std::is_class_v<Value>    ? 'V'
                                                       : 'f';
     return {pointer, pointer && !std::is_const_v<std::remove_pointer_t<T>>, kind, sizeof(Value)};
 }

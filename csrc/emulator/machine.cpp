@@ -113,7 +113,7 @@ class Machine {
 
     void make_ready(Thread& thread) {
         thread.waits_in = nullptr;
-        ready_.push_back(&thread);
+        (thread.id / WARP == late_warp_ ? ready_late_ : ready_).push_back(&thread);
     }
 
     void sync_threads(Site site) {
@@ -126,10 +126,8 @@ class Machine {
             return;
         }
         at_barrier_.clear();
-        for (auto& thread : threads_)
-            if (&thread != current) make_ready(thread);
-        // the last to come has no privilege
-        ready_.push_back(current);
+        draw_late_warp();
+        for (auto& thread : threads_) make_ready(thread);  // the last to come has no privilege
         switch_context(current->context, scheduler_);
     }
 
@@ -209,6 +207,8 @@ class Machine {
         meetings_.assign((count + WARP - 1) / WARP, {});
         at_barrier_.clear();
         ready_.clear();
+        ready_late_.clear();
+        draw_late_warp();
         for (size_t id = 0; id < count; ++id) {
             Thread& thread = threads_[id];
             const auto i = static_cast<unsigned>(id);
@@ -220,16 +220,17 @@ class Machine {
             thread.arrays = 0;
             thread.copies.clear();
             thread.groups.clear();
-            ready_.push_back(&thread);
+            make_ready(thread);
         }
         carved_ = 0;
         error_.clear();
 
-        while (!ready_.empty() && error_.empty()) {
-            const size_t at = random(ready_.size());
-            current = ready_[at];
-            ready_[at] = ready_.back();
-            ready_.pop_back();
+        while (error_.empty() && !(ready_.empty() && ready_late_.empty())) {
+            auto& ready = ready_.empty() ? ready_late_ : ready_;
+            const size_t at = random(ready.size());
+            current = ready[at];
+            ready[at] = ready.back();
+            ready.pop_back();
             if (!current->stack) start(*current);
             threadIdx = current->index;
             switch_context(scheduler_, current->context);
@@ -243,6 +244,10 @@ class Machine {
                                      std::to_string(blockIdx.y) + ", " + std::to_string(blockIdx.z) + "): " + error_);
         }
     }
+
+    // Until the next barrier one warp, half of the time, runs only when all others must wait: warps that are chosen
+    // fairly never get far apart, and what one does to the values that another has yet to read would not show.
+    void draw_late_warp() { late_warp_ = static_cast<int>(random(2 * meetings_.size())); }
 
     // Empty if nobody does.
     std::string who_still_waits() const {
@@ -305,7 +310,8 @@ class Machine {
     }
 
     std::vector<Thread> threads_;
-    std::vector<Thread*> ready_;
+    std::vector<Thread*> ready_, ready_late_;
+    int late_warp_ = 0;
     std::vector<Count> at_barrier_;
     std::vector<std::vector<Meeting>> meetings_;  // of each warp
     std::vector<SharedArray> arrays_;

@@ -1,9 +1,10 @@
 // The CUDA execution model on one CPU core: what a thread of a kernel can ask for besides arithmetic.
 //
 // Every CUDA thread is a fiber, and one block runs at a time. A thread runs until it must wait for others; who runs
-// next, and which block, is drawn from a seed. So a result that depends on the seed is a race. What CUDA leaves
-// undefined is made to hurt: shared memory starts as NaN, an asynchronous copy arrives as late as it may, and threads
-// that wait for others that never come are an error that names the places in the source.
+// next, which warp lags behind the others and which block comes next are drawn from a seed. So a result that depends on
+// the seed is a race. What CUDA leaves undefined is made to hurt: shared memory starts as NaN, an asynchronous copy
+// arrives as late as it may, and threads that wait for others that never come are an error that names the places in the
+// source.
 #pragma once
 
 #include <cstddef>

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.checks import EPS32, assert_as_good, run_op, same_bits
-from tests.kernels.rows import ROWS, floats
+from tests.kernels.rows import NANS, ROWS, between_nans, floats
 from tinydiff.gradcheck.adjoint import as_tuple
 from tinydiff.ops import OPS, WITHOUT_GRADIENT
 
@@ -16,18 +16,26 @@ class Expected(NamedTuple):
 
     op: str
     names: list  # of the outputs
+    dtypes: list  # of the outputs
     inputs: list  # float32
     options: dict
     dy: object  # an array, a number for a scalar y, None without gradient
+    placed: tuple  # inputs and dy as a backend is given them
     truth: list  # outputs in float64
-    rivals: list  # of rows of outputs in float32
+    rivals: list  # of rows of outputs in float32, rounded to the outputs' dtypes
     entering: list
 
 
-def expect(op, sizes, seed):
-    """The row's problem of these sizes, solved by the reference."""
+def expect(op, sizes, seed, dtype_of=lambda name: "float32"):
+    """The row's problem of these sizes, solved by the reference.
+
+    ``dtype_of`` gives the dtype of an input or output by its name. What is bfloat16 starts as such: the truth is that
+    of the rounded inputs.
+    """
     row, rng = ROWS[op], np.random.default_rng(seed)
     inputs, options = row.inputs(rng, **sizes)
+    names_in = list(inspect.signature(OPS[op].forward).parameters)[: len(inputs)]
+    inputs = [rounded(x, dtype_of(name)) for name, x in zip(names_in, inputs)]
     wide = [_in_float64(x) for x in inputs]
     names = ["y"]
     if op in WITHOUT_GRADIENT:
@@ -35,31 +43,44 @@ def expect(op, sizes, seed):
     else:
         y, cache = OPS[op].forward(*wide, **options)
         dy = floats(rng, *y.shape) if y.ndim else float(rng.standard_normal(dtype=np.float32))
+        dy = rounded(dy, dtype_of("dy"))
         truth = [y, *as_tuple(OPS[op].backward(_in_float64(dy), cache))]
-        names += [f"d{name}" for name in inspect.signature(OPS[op].forward).parameters][: len(inputs)]
-    rivals = [_reference(op, inputs, options, dy)]
-    rivals += [_reference(op, [moved(rng, x) for x in inputs], options, moved(rng, dy)) for _ in range(row.rivals)]
+        names += [f"d{name}" for name in names_in]
+    dtypes = [dtype_of(name) for name in names]
+    start = int(rng.choice([8, rng.integers(1, NANS)]))  # aligned to 16 bytes, or not
+
+    def place(name, x):
+        return between_nans(x, start, dtype_of(name)) if _is_float32(x) and str(dtype_of(name)) == "bfloat16" else x
+
+    def reference(inputs, dy):
+        return [rounded(x, dtype) for x, dtype in zip(_reference(op, inputs, options, dy, dtypes[0]), dtypes)]
+
+    rivals = [reference(inputs, dy)]
+    rivals += [reference([moved(rng, x) for x in inputs], moved(rng, dy)) for _ in range(row.rivals)]
     entering = row.entering(truth, wide, dy, cache)
-    return Expected(op, names, inputs, options, dy, truth, rivals, entering)
+    placed = [place(name, x) for name, x in zip(names_in, inputs)], place("dy", dy)
+    return Expected(op, names, dtypes, inputs, options, dy, placed, truth, rivals, entering)
 
 
 def outputs(backend, expected):
     """What a backend makes of it, having kept the promises about its arrays; as NumPy arrays."""
     convert = lambda x: backend.asarray(x) if isinstance(x, np.ndarray) else x
-    inputs, dy = [convert(x) for x in expected.inputs], convert(expected.dy)
-    made = run_op(getattr(backend, expected.op), inputs, expected.options, dy)
+    inputs, dy = expected.placed
+    made = run_op(getattr(backend, expected.op), [convert(x) for x in inputs], expected.options, convert(dy))
     return [None if x is None else backend.to_numpy(x) for x in made]
 
 
 def compare(actual, expected, way=""):
-    """Every output as good as the reference is in float32; None where it has None."""
-    times = ROWS[expected.op].times
-    for name, *row in zip(expected.names, actual, expected.truth, expected.entering, *expected.rivals, strict=True):
-        result, truth, entering, *rivals = row
+    """Every output as good as the reference is in float32 (and rounded, where it is); None where it has None."""
+    row = ROWS[expected.op]
+    columns = expected.names, expected.dtypes, actual, expected.truth, expected.entering, *expected.rivals
+    for name, dtype, result, truth, entering, *rivals in zip(*columns, strict=True):
         if truth is None:
             assert result is None, name
-        else:
-            assert_as_good(result, truth, *rivals, times=times, entering=entering, name=f"{expected.op} {way}: {name}")
+            continue
+        times = row.times_bf16 if str(dtype) == "bfloat16" else row.times
+        name = f"{expected.op} {way}: {name}"
+        assert_as_good(result, truth, *rivals, times=times, entering=entering, name=name, dtype=dtype)
 
 
 def assert_same(actual, first, what):
@@ -75,10 +96,17 @@ def moved(rng, x):
     return (x * (1 + EPS32 * rng.uniform(-1, 1, x.shape))).astype(np.float32)
 
 
-def _reference(op, inputs, options, dy):
+def rounded(x, dtype):
+    """Float32 values rounded to a dtype, as float32."""
+    return x.astype(dtype).astype(np.float32) if _is_float32(x) and str(dtype) != "float32" else x
+
+
+def _reference(op, inputs, options, dy, dtype):
     if dy is None:
         return [OPS[op].forward(*inputs, **options)]
     y, cache = OPS[op].forward(*inputs, **options)
+    if "y" in cache._fields:
+        cache = cache._replace(y=rounded(y, dtype))
     return [y, *as_tuple(OPS[op].backward(dy, cache))]
 
 

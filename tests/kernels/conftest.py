@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.checks import COMPILED, backend_or_skip
+from tests.checks import COMPILED, DEVICE, backend_or_skip
 from tests.kernels.on_host import OnHost
 
 
@@ -18,14 +18,15 @@ class Kernels:
 
     backend: Any
     ways: list  # names; for a CPU its instruction sets
+    ways_of: Any  # op -> those in which it differs
     use: Any
     before: tuple  # the way and the threads that were in use
     threads: tuple  # numbers of threads worth trying, 1 first
     examples: int  # how many problems of drawn sizes it has time for
 
-    def each(self, threads=(1,)):
-        """(way, n) with that way and number of threads in use, one after the other."""
-        for way in self.ways:
+    def each(self, threads=(1,), op=None):
+        """(way, n) with that way and number of threads in use, one after the other; of an op only ways that differ."""
+        for way in self.ways_of(op) if op else self.ways:
             for n in threads:
                 self.use(way, n)
                 yield way, n
@@ -39,7 +40,8 @@ def _cpu(backend):
         cpu.use_threads(threads)
 
     before = cpu.instruction_set(), cpu.threads()
-    return Kernels(backend, cpu.instruction_sets(), use, before, threads=(1, 2, 3, 5), examples=100)
+    ways = cpu.instruction_sets()
+    return Kernels(backend, ways, lambda op: ways, use, before, threads=(1, 2, 3, 5), examples=100)
 
 
 def _emulator(backend):
@@ -50,8 +52,10 @@ def _emulator(backend):
         for op in launch_table.TABLE:
             launch_table.use_version(op, way if way in launch_table.versions(op) else None)
 
-    ways = sorted({version for op in launch_table.TABLE for version in launch_table.versions(op)})
-    return Kernels(backend, ways, use, (None, 0), threads=(1, 2), examples=50)
+    every = (launch_table.versions(op, backend.precision) for op in launch_table.TABLE)
+    ways = sorted({version for versions in every for version in versions})
+    ways_of = lambda op: launch_table.versions(op, backend.precision)
+    return Kernels(backend, ways, ways_of, use, (None, 0), threads=(1, 2), examples=50)
 
 
 def _cuda(backend):
@@ -64,6 +68,15 @@ KERNELS = {"cpu": _cpu, "emulator": _emulator, "cuda": _cuda}
 
 @pytest.fixture(scope="module", params=COMPILED)
 def kernels(request):
-    kernels = KERNELS[request.param](backend_or_skip(request.param))
+    yield from in_use(request.param, "fp32")
+
+
+@pytest.fixture(scope="module")
+def kernels_bf16():
+    yield from in_use(DEVICE, "bf16")
+
+
+def in_use(name, precision):
+    kernels = KERNELS[name](backend_or_skip(name, precision))
     yield kernels
     kernels.use(*kernels.before)

@@ -10,7 +10,7 @@ class OnHost:
     """A backend whose ops take and return NumPy arrays, whatever lies between."""
 
     def __init__(self, backend):
-        self.name = backend.name
+        self.name, self.precision, self.activations = backend.name, backend.precision, backend.activations
         for op in OPS:
             setattr(self, op, Op(backend, getattr(backend, op)))
 
@@ -26,7 +26,7 @@ class Op:
     kernel writes where it should not is seen."""
 
     def __init__(self, backend, op):
-        self.backend, self.op = backend, op
+        self.backend, self.op, self.dtype = backend, op, op.dtype
         if hasattr(op, "backward"):
             self.backward = self._backward
 

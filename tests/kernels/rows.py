@@ -18,6 +18,7 @@ class Row(NamedTuple):
     sizes: st.SearchStrategy  # {name: size or option of inputs}
     always: list  # of such
     times: float = 4  # see ``assert_as_good``
+    times_bf16: float = 1.25  # the same of results in bfloat16: the one rounding of a float32 result
     rivals: int = 8  # runs of the reference at inputs moved by a rounding
     entering: Callable = lambda truth, inputs, dy, cache: [0.0] * len(truth)  # per output, see ``assert_as_good``
 
@@ -25,9 +26,10 @@ class Row(NamedTuple):
 NANS = 16
 
 
-def between_nans(values, start=1):
-    """A float32 copy, at an address aligned to a float and no better, with NaNs around it that nobody may read."""
-    buffer = np.full(values.size + NANS, np.nan, np.float32)
+def between_nans(values, start=1, dtype=np.float32):
+    """A copy of this dtype, ``start`` values beyond an aligned address, with NaNs around it that nobody may read."""
+    buffer = np.full(values.size + NANS + 16, np.nan, dtype)
+    start += -buffer.ctypes.data % 16 // buffer.itemsize
     array = buffer[start : start + values.size].reshape(values.shape)
     array[...] = values
     return array
@@ -224,6 +226,7 @@ ROWS = {
             dict(N=3, L=67, M=5, A=3, D=13),
         ],
         times=6,  # as linear
+        times_bf16=3,  # of its own, the probabilities and their gradients are rounded too
         entering=attention_entering,
     ),
     "upsample2x": Row(

@@ -1,24 +1,36 @@
-"""Every op of every compiled backend, in every way it can compute, is as good as the reference in float32; and
-no number of threads changes a bit."""
+"""Every op of every compiled backend, in every way and precision it can compute, is as good as the reference in float32
+(whose results are rounded where those of the backend are); and no number of threads changes a bit."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.checks import seeds
+from tests.checks import COMPILED, DEVICE, seeds
 from tests.kernels.comparison import assert_same, compare, expect, outputs
+from tests.kernels.conftest import in_use
 from tests.kernels.rows import ROWS, WITHOUT_A_ROW
 from tinydiff.ops import OPS
+
+
+@pytest.fixture(scope="module", params=[*COMPILED, f"{DEVICE} bf16"])
+def kernels(request):
+    name, _, precision = request.param.partition(" ")
+    yield from in_use(name, precision or "fp32")
 
 
 def test_every_op_has_a_row():
     assert {*ROWS, *WITHOUT_A_ROW} == set(OPS)
 
 
+def dtypes(backend, op):
+    """The dtype of an array of the op by its name."""
+    return getattr(backend, op).dtype if backend.precision == "bf16" else lambda name: "float32"
+
+
 def check(kernels, op, sizes, seed, threads):
     """Against the reference with the first number of threads, and bit by bit against it with the others."""
-    expected = expect(op, sizes, seed)
-    for way, n in kernels.each(threads):
+    expected = expect(op, sizes, seed, dtypes(kernels.backend, op))
+    for way, n in kernels.each(threads, op):
         actual = outputs(kernels.backend, expected)
         if n == threads[0]:
             compare(actual, expected, way)

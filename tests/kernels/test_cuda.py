@@ -9,7 +9,7 @@ import pytest
 from tests.checks import backend_or_skip, normal
 from tests.kernels.fake_cupy import FakeCupy
 from tinydiff import backends
-from tinydiff.backends import launch_table, launchers
+from tinydiff.backends import kernel_names, launch_table, launchers
 from tinydiff.backends.cuda import CudaBackend
 
 
@@ -28,13 +28,77 @@ def test_versions_are_chosen_by_number():
     launch_table.use_version("linear", "v2")
     assert launch_table.kernel("linear", "forward", **sizes)[0] == "linear_forward_v2_tile"
     assert launch_table.kernel("linear", "merge", count=3)[0] == "linear_merge_v1_naive"  # there is no other
-    with pytest.raises(ValueError, match="the version of linear must be one of v1, v2, got 'v9'"):
+    launch_table.use_version("linear", "v4")
+    assert launch_table.kernel("linear", "forward", **sizes)[0] == "linear_forward_v2_tile"  # it is in bfloat16 alone
+    assert launch_table.kernel("linear", "forward", "bf16", **sizes)[0] == "linear_forward_v4_tall_tiles"
+    with pytest.raises(ValueError, match="the version of linear must be one of v1, v2, v3, v4, v5, got 'v9'"):
         launch_table.use_version("linear", "v9")
 
 
-@pytest.mark.parametrize("values, version", [(1000, "v2_one_reading"), (20_000, "v1_three_readings")])
-def test_a_version_that_cannot_gives_way(values, version):
-    assert launch_table.kernel("group_norm", "forward", N=1, G=1, values=values)[0] == f"group_norm_forward_{version}"
+@pytest.mark.parametrize(
+    "rows, columns, version",
+    [
+        (64, 64, "v3_tensor_cores"),
+        (100_352, 64, "v4_tall_tiles"),
+        (6272, 256, "v5_square_tiles"),
+        (1_000_000, 128, "v5_square_tiles"),
+    ],
+)
+def test_the_tile_goes_by_the_size_of_the_product(rows, columns, version):
+    name, grid, (threads, _, _), shared_bytes = launch_table.kernel(
+        "conv2d", "forward", "bf16", rows=rows, columns=columns
+    )
+    assert name == f"conv2d_forward_{version}"
+    height, width = launch_table.TENSOR_CORES[version].tile
+    assert grid[0] * height >= rows and grid[1] * width >= columns and shared_bytes == 256 * (height + width)
+
+
+def test_kernels_on_tensor_cores_are_of_one_precision():
+    fp32, bf16 = (launchers.kernel_files(precision).keys() for precision in kernel_names.PRECISIONS)
+    assert fp32 < bf16 and all("_v1_" not in name and "_v2_" not in name for name in bf16 - fp32)
+
+
+def test_dtypes_of_bfloat16():
+    backend = backend_or_skip("emulator", "bf16")
+    x, w = backend.asarray(normal(0, 3, 4), backend.activations), backend.asarray(normal(1, 4, 5), backend.activations)
+    b = normal(2, 5, dtype=np.float32)
+    y, cache = backend.linear.forward(x, w, b)
+    assert y.dtype == backend.activations
+    assert [each.dtype for each in backend.linear.backward(y, cache)] == [backend.activations, np.float32, np.float32]
+    for bad, message in (
+        ((x.astype(np.float32), w, b), "x must be bfloat16, got float32"),
+        ((x, w.astype(np.float32), b), "w must be bfloat16, got float32"),
+        ((x, w, b.astype(backend.activations)), "b must be float32, got bfloat16"),
+        ((x, w, b.astype(np.float64)), "b must be bfloat16 like x, got float64"),
+    ):
+        with pytest.raises(ValueError, match=f"linear: {message}"):
+            backend.linear.forward(*bad)
+    with pytest.raises(ValueError, match="linear: dy must be bfloat16, got float32"):
+        backend.linear.backward(y.astype(np.float32), cache)
+    with pytest.raises(TypeError, match="argument 0 must be bfloat16, got float32"):
+        launch = launch_table.kernel("silu", "forward", "bf16", count=5, bytes=10)
+        backend.launcher.launch(*launch, (b, y, np.int64(5)), "bf16")
+
+
+def test_without_ml_dtypes(monkeypatch):
+    backend_or_skip("emulator")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ValueError, match="precision 'bf16' needs ml_dtypes: pip install ml_dtypes"):
+        backends.get("emulator", "bf16")
+
+
+@pytest.mark.parametrize(
+    "pixels, width, version",
+    [
+        (1000, 1, "v2_one_reading"),
+        (20_000, 1, "v1_three_readings"),
+        (784, 4, "v3_vectors"),
+        (784, 64, "v1_three_readings"),
+    ],
+)
+def test_a_version_that_cannot_gives_way(pixels, width, version):
+    sizes = dict(N=1, G=1, values=pixels * width, width=width, itemsize=4)
+    assert launch_table.kernel("group_norm", "forward", **sizes)[0] == f"group_norm_forward_{version}"
 
 
 def test_a_group_too_large_for_shared_memory():
@@ -63,7 +127,7 @@ def test_an_edited_header_is_a_different_kernel(tmp_path, monkeypatch):
 
 def test_a_launch_through_cupy():
     cupy = FakeCupy()
-    backend = CudaBackend("cuda", launchers.CupyLauncher(cupy))
+    backend = CudaBackend("cuda", launcher=launchers.CupyLauncher(cupy))
     x, w = backend.asarray(np.ones((3, 4), np.float32)), backend.asarray(np.ones((4, 5), np.float32))
     y, _ = backend.linear.forward(x, w)
     backend.linear.forward(x, w)

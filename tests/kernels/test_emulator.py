@@ -17,22 +17,27 @@ from tests.test_install import ROOT, python
 from tinydiff.backends.launchers import EmulatorLauncher
 
 FAULTS = ROOT / "tests" / "kernels" / "faults"
+EMULATOR, CUDA = ROOT / "csrc" / "emulator", ROOT / "csrc" / "cuda"
 SEEDS = range(20)
 
 
-def build(folder, *flags):
-    """The emulator with the kernels of ``faults/`` in place of csrc/cuda, as a module of its own."""
+def compiler_and_includes():
+    """What it takes to compile the emulator: the compiler, its includes, and ``wrap`` of wrap.py."""
     pybind11 = pytest.importorskip("pybind11")
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         pytest.skip(f"there is no {compiler} here")
-    emulator, cuda = ROOT / "csrc" / "emulator", ROOT / "csrc" / "cuda"
-    wrap = runpy.run_path(str(emulator / "wrap.py"))["wrap"]
-    files = [*emulator.glob("*.cpp")]
+    includes = [f"-I{path}" for path in (EMULATOR, CUDA, pybind11.get_include(), sysconfig.get_path("include"))]
+    return compiler, includes, runpy.run_path(str(EMULATOR / "wrap.py"))["wrap"]
+
+
+def build(folder, *flags):
+    """The emulator with the kernels of ``faults/`` in place of csrc/cuda, as a module of its own."""
+    compiler, includes, wrap = compiler_and_includes()
+    files = [*EMULATOR.glob("*.cpp")]
     for path in FAULTS.glob("*.cu"):
         files.append(folder / f"{path.stem}.cpp")
         files[-1].write_text(wrap(path))
-    includes = [f"-I{path}" for path in (emulator, cuda, pybind11.get_include(), sysconfig.get_path("include"))]
     target = folder / f"faults{sysconfig.get_config_var('EXT_SUFFIX')}"
     options = ["-std=c++17", "-O0", "-fPIC", "-shared", "-fvisibility=hidden", "-DTINYDIFF_MODULE=faults", *flags]
     subprocess.run([compiler, *options, *includes, *files, "-o", target], check=True)

@@ -5,6 +5,7 @@ computes every op in every way, on arrays of which the first byte beyond the las
 """
 
 import ctypes
+import inspect
 import itertools
 import os
 import shutil
@@ -13,7 +14,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.checks import backend_or_skip
 from tests.test_install import copy_to_build, python
@@ -108,10 +109,10 @@ def longer(x):
     return np.lib.stride_tricks.as_strided(x, (x.size + 1,))
 
 
-def at_the_end(values, start=0):
+def at_the_end(values, start=0, dtype=np.float32):
     """A copy that ends with its block of memory; half of the time it also begins with it, else anywhere inside."""
     before = max(0, start - 8)
-    block = np.empty(before + values.size, np.float32)
+    block = np.empty(before + values.size, dtype)
     array = block[before:].reshape(values.shape)
     array[...] = values
     return array
@@ -157,13 +158,15 @@ def every_cuda_kernel():
     from tinydiff import backends
 
     rows.between_nans = at_the_end
-    backend = backends.get("emulator")
-    kernels = KERNELS["emulator"](backend)
     rng = np.random.default_rng(0)
-    for _ in kernels.each():
+    for precision in backends.PRECISIONS:
+        backend = backends.get("emulator", precision)
+        kernels = KERNELS["emulator"](backend)
         for op, row in rows.ROWS.items():
-            for sizes in drawn(row.sizes, 8):
-                forward_and_backward(getattr(backend, op), rng, *row.inputs(rng, **sizes))
+            for _ in kernels.each(op=op):
+                for sizes in drawn(row.sizes, 8):
+                    forward_and_backward(getattr(backend, op), rng, *row.inputs(rng, **sizes))
+    for _ in kernels.each():
         ops_without_a_row(backend, (41, 13), 1003)
 
 
@@ -190,18 +193,26 @@ def ops_without_a_row(backend, largest, most):
 def forward_and_backward(op, rng, inputs, options):
     from tests.kernels.rows import floats
 
+    def stored(name, x):
+        """As the op takes it."""
+        dtype = op.dtype(name) if hasattr(op, "dtype") else np.float32
+        return at_the_end(x, int(rng.integers(16)), dtype) if getattr(x, "dtype", dtype) != dtype else x
+
+    inputs = [stored(name, x) for name, x in zip(inspect.signature(op.forward).parameters, inputs)]
     if not hasattr(op, "backward"):
         op.forward(*inputs, **options)
         return
     y, cache = op.forward(*inputs, **options)
-    op.backward(floats(rng, *y.shape) if y.ndim else 1.5, cache)
+    op.backward(stored("dy", floats(rng, *y.shape)) if y.ndim else 1.5, cache)
 
 
 def drawn(strategy, count=20):
     """Some values of a strategy, the same every time."""
     values = []
 
-    @settings(max_examples=count, phases=[Phase.generate], database=None, derandomize=True)
+    slow = [HealthCheck.too_slow]  # a busy machine is no reason to fail
+
+    @settings(max_examples=count, phases=[Phase.generate], database=None, derandomize=True, suppress_health_check=slow)
     @given(strategy)
     def draw(value):
         values.append(value)

@@ -1,10 +1,11 @@
-"""A whole U-Net on compiled kernels: its gradient, and the loss curve of a training run."""
+"""A whole U-Net on compiled kernels: its gradient, and the loss curve of a training run; in float32 and in bfloat16."""
 
 import numpy as np
 import pytest
 
 from tests.checks import assert_as_good, normal
 from tests.kernels.comparison import moved
+from tests.kernels.rounded import RoundedReference
 from tests.model.checks import OnlyX, randomise
 from tests.train import tiny
 from tinydiff import backends
@@ -20,6 +21,7 @@ def gradient(config, backend, dtype, values, x, dy):
     """{name: array} of y, dx and the gradient of every parameter, at these parameters."""
     model = UNet(config, backend, dtype)
     model.parameters.values[...] = values
+    model.parameters.refresh()
     only_x = OnlyX(model, x)
     only_x.step = only_x.step.astype(np.float32).astype(dtype)
     y, cache = only_x.forward(x.astype(dtype))
@@ -28,17 +30,16 @@ def gradient(config, backend, dtype, values, x, dy):
     return {"y": y, "dx": dx, **{parameter.name: parameter.grad.copy() for parameter in model.parameters}}
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"film": True, "downsample_padding": 0},
-        {"channels": (32, 48), "head_width": 16},
-        {"classes": 0, "blocks": 2},
-    ],
-    ids=str,
-)
-def test_gradient(kernels, changes):
+MODELS = [
+    {},
+    {"film": True, "downsample_padding": 0},
+    {"channels": (32, 48), "head_width": 16},
+    {"classes": 0, "blocks": 2},
+]
+
+
+def check_gradient(kernels, reference, changes, ways, times=12):
+    """At every parameter as good as a reference in the same precision."""
     config = UNetConfig(**{**tiny.MODEL, **changes})
     rng = np.random.default_rng(0)
     x, dy = normal(1, 2, 8, 8, 1, dtype=np.float32), normal(2, 2, 8, 8, 1, dtype=np.float32)
@@ -47,15 +48,27 @@ def test_gradient(kernels, changes):
     values = model.parameters.values
 
     truth = gradient(config, NUMPY, np.float64, values, x, dy)
-    rivals = [gradient(config, NUMPY, np.float32, v, x, dy) for v in (values, *(moved(rng, values) for _ in range(3)))]
+    every = (values, *(moved(rng, values) for _ in range(3)))
+    rivals = [gradient(config, reference, np.float32, v, x, dy) for v in every]
     largest = max(np.abs(t).max() for name, t in truth.items() if name not in ("y", "dx"))
-    for way, _ in kernels.each([2]):
+    for way, _ in ways:
         actual = gradient(config, kernels.backend, np.float32, values, x, dy)
         for name, t in truth.items():
             # the gradient of a key's bias is zero, of terms about as large as those of other gradients
             entering = largest if name.endswith("to_k.bias") else 0
             others = [rival[name] for rival in rivals]
-            assert_as_good(actual[name], t, *others, times=12, entering=entering, name=f"{way}: {name}")
+            assert_as_good(actual[name], t, *others, times=times, entering=entering, name=f"{way}: {name}")
+
+
+@pytest.mark.parametrize("changes", MODELS, ids=str)
+def test_gradient(kernels, changes):
+    check_gradient(kernels, NUMPY, changes, kernels.each([2]))
+
+
+@pytest.mark.parametrize("changes", MODELS[:2], ids=str)
+def test_gradient_in_bfloat16(kernels_bf16, changes):
+    kernels_bf16.use(None, 2)
+    check_gradient(kernels_bf16, RoundedReference(), changes, [("bf16", 2)], times=4)
 
 
 class InFloat64(NumpyBackend):
@@ -78,19 +91,29 @@ def curve(backend, model, move=lambda x: x):
     """(losses, gradient norms) of a short run."""
     trainer = Trainer(tiny.trainer(model=model).config, tiny.dataset(), backend)
     trainer.parameters.values[...] = move(trainer.parameters.values)
+    trainer.parameters.refresh()
     metrics = [trainer.train_step() for _ in range(STEPS)]
     return np.array([[each.loss for each in metrics], [each.grad_norm for each in metrics]], trainer.mean.dtype)
 
 
-@pytest.mark.parametrize("model", [{}, {"film": True}, {"channels": (16, 32)}], ids=str)
-def test_loss_curve(kernels, model):
+def check_curve(kernels, reference, model, ways, times=12):
     rng = np.random.default_rng(0)
     truth = curve(InFloat64(), model)
-    rivals = [curve(NUMPY, model), *(curve(NUMPY, model, lambda x: moved(rng, x)) for _ in range(3))]
+    rivals = [curve(reference, model), *(curve(reference, model, lambda x: moved(rng, x)) for _ in range(3))]
     assert truth[0, -1] < truth[0, 0]
-    for way, _ in kernels.each():
+    for way, _ in ways:
         for name, actual, t, *others in zip(("loss", "norm"), curve(kernels.backend, model), truth, *rivals):
-            assert_as_good(actual, t, *others, times=12, name=f"{way}: {name}")
+            assert_as_good(actual, t, *others, times=times, name=f"{way}: {name}")
+
+
+@pytest.mark.parametrize("model", [{}, {"film": True}, {"channels": (16, 32)}], ids=str)
+def test_loss_curve(kernels, model):
+    check_curve(kernels, NUMPY, model, kernels.each())
+
+
+def test_loss_curve_in_bfloat16(kernels_bf16):
+    kernels_bf16.use(None, 0)
+    check_curve(kernels_bf16, RoundedReference(), {}, [("bf16", 0)], times=4)
 
 
 def test_loss_curve_does_not_depend_on_threads(kernels):

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
+from tests.checks import backend_or_skip
 from tinydiff import backends
 from tinydiff.model.parameters import Constant, Normal, Parameters, Uniform
 
 
-def build():
-    parameters = Parameters(backends.get("numpy"))
+def build(backend=None):
+    parameters = Parameters(backend or backends.get("numpy"))
     parameters.add("a.bias", (3,), Constant(2.0))
     parameters.add("a.weight", (200, 3), Uniform(0.5), decay=True)
     parameters.add("b", (1000,), Normal(3.0))
@@ -66,3 +67,21 @@ def test_a_name_is_declared_once():
     parameters = build()
     with pytest.raises(ValueError, match="parameter 'b' is declared twice"):
         parameters.add("b", (1,), Constant(0.0))
+
+
+def test_matrices_are_read_rounded_where_activations_are():
+    parameters = build()
+    assert parameters.rounded is None and parameters["a.weight"].operand is parameters["a.weight"].value
+    parameters = build(backend_or_skip("emulator", "bf16"))
+    weight, bias = parameters["a.weight"], parameters["a.bias"]
+    assert parameters.values.dtype == np.float32 and str(parameters.rounded.dtype) == "bfloat16"
+    assert bias.operand is bias.value and weight.operand.shape == weight.shape
+    for write in (
+        lambda: parameters.initialise(1),
+        lambda: parameters.load(parameters.values, parameters.to_numpy(np.arange(1603) / np.float32(7))),
+    ):
+        write()
+        assert np.any(weight.value) and np.array_equal(weight.operand, weight.value.astype(parameters.rounded.dtype))
+    parameters.values[...] = 1 + 2**-8 + 2**-20  # just above the middle between two bfloat16
+    parameters.refresh()
+    assert (weight.operand == 1 + 2**-7).all() and (weight.value != weight.operand).all()

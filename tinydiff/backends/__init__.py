@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinydiff.backends import launchers
 from tinydiff.backends.cuda import CudaBackend
+from tinydiff.backends.kernel_names import PRECISIONS
 from tinydiff.backends.numpy import NumpyBackend
 
 try:
@@ -14,17 +15,25 @@ except ModuleNotFoundError:  # installed without a compiler
 NAMES = ("auto", "numpy", "cpu", "cuda", "emulator")
 
 
-def get(name="auto"):
+def get(name="auto", precision="fp32"):
     """The backend of that name; ``"auto"`` takes the fastest that works here (its ``name`` says which).
 
-    Raises ``ValueError`` for an unknown name and for a backend that cannot run here, saying what is missing.
+    ``precision`` says how activations and the weights of matrices are stored where a model computes: "fp32", or "bf16"
+    (bfloat16; parameters, their gradients, statistics and losses stay float32), which cuda and emulator have.
+
+    Raises ``ValueError`` for an unknown name or precision and for a backend that cannot run here, saying what is
+    missing.
     """
     if name not in NAMES:
         raise ValueError(f"backend must be one of {', '.join(NAMES)}, got {name!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision == "bf16" and name not in ("cuda", "emulator"):
+        raise ValueError(f"backend {name!r} has no precision 'bf16'; 'cuda' and 'emulator' have")
     if missing := _missing(name):
         raise ValueError(f"backend {name!r} needs {missing}; use 'numpy' or 'auto'")
     if name in ("cuda", "emulator"):
-        return CudaBackend(name)
+        return CudaBackend(name, precision)
     if name == "numpy" or CpuBackend is None:
         return NumpyBackend()
     return CpuBackend()

@@ -1,8 +1,11 @@
-"""The cuda and the emulator backend: kernels of ``csrc/cuda``, float32, launched on a GPU or on their emulator.
+"""The cuda and the emulator backend: kernels of ``csrc/cuda``, launched on a GPU or on their emulator.
 
 An op here is what its reference in ``tinydiff.ops`` is, with the arithmetic elsewhere: the same arguments, the same
 errors, the same gradients to within round-off. Derivations are not repeated. Results have the same bits on every
 run. What would take looking into an array's values is checked where that costs nothing (in the emulator).
+
+In the precision "fp32" every array is float32. In "bf16" activations, their gradients and the weights of ``linear`` and
+``conv2d`` are bfloat16; what an op names in ``float32`` is float32 all the same, and arithmetic is.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.backends import launchers
-from tinydiff.backends.launch_table import STRETCH, TILE, ceil_div, kernel, split, use_version
+from tinydiff.backends.launch_table import STRETCH, ceil_div, split, use_version
+from tinydiff.backends.op import Float32, Op
 from tinydiff.ops import contract
 
 __all__ = ["OPS", "CudaBackend", "use_version"]
@@ -29,101 +33,30 @@ def bits_of(value):
 class CudaBackend:
     """One attribute per op and the array services a model needs, on the arrays of its launcher."""
 
-    def __init__(self, name, launcher=None):
-        self.name = name
+    def __init__(self, name, precision="fp32", launcher=None):
+        self.name, self.precision = name, precision
+        self.activations = launchers.bfloat16() if precision == "bf16" else None  # None: as parameters are
         self.launcher = launcher or launchers.get(name)
         for service in ("asarray", "empty", "zeros", "synchronize", "capture", "describe"):
             setattr(self, service, getattr(self.launcher, service))
         for op in OPS:
-            setattr(self, op.__name__, op(self.launcher))
+            setattr(self, op.__name__, op(self.launcher, precision))
 
     def to_numpy(self, array):
         """A NumPy array of the same values; in the emulator it may share memory."""
         return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
-class Op:
-    """What the ops share: their launcher, and arrays as kernels need them."""
-
-    def __init__(self, launcher):
-        self.launcher = launcher
-        self.empty = launcher.empty
-
-    @property
-    def name(self):
-        return type(self).__name__
-
-    def launch(self, verb, sizes, *arguments):
-        """Run the version in use of this op's kernel; ``sizes`` decide the launch, ``arguments`` are the kernel's."""
-        self.launcher.launch(*kernel(self.name, verb, **sizes), arguments)
-
-    def dense(self, **arrays):
-        """Raise ``ValueError`` for an array that kernels cannot read: of another kind, dtype or layout."""
-        for name, array in arrays.items():
-            if array is None:
-                continue
-            if not isinstance(array, self.launcher.xp.ndarray):
-                kind, given = self.launcher.kind, type(array).__name__
-                raise ValueError(f"{self.name}: {name} must be an array of {kind}, got {given}")
-            if array.dtype != np.float32:
-                raise ValueError(f"{self.name}: {name} must be float32, got {array.dtype}")
-            if not array.flags.c_contiguous:
-                raise ValueError(f"{self.name}: {name} must be C-contiguous")
-
-    def writeable(self, **arrays):
-        """Raise ``ValueError`` for an array that kernels cannot write."""
-        self.dense(**arrays)
-        for name, array in arrays.items():
-            if array is not None and not getattr(array.flags, "writeable", True):
-                raise ValueError(f"{self.name}: {name} must be writeable")
-
-    def upstream(self, dy, shape):
-        """Check the gradient of an output of that shape."""
-        contract.expect(self.name, "dy", dy, shape, np.float32)
-        self.dense(dy=dy)
-
-    def output(self, name, into, shape):
-        """The array given for an output, which must fit, or where that is None a new one."""
-        if into is None:
-            return self.empty(shape)
-        contract.expect(self.name, name, into, shape, np.float32)
-        self.writeable(**{name: into})
-        return into
-
-    def read_only(self, array):
-        """A view that cannot be written, where arrays know such a thing."""
-        view = array.view()
-        if self.launcher.values_at_hand:
-            view.flags.writeable = False
-        return view
-
-    def integers(self, array):
-        """An integer array as int64 and contiguous, whatever its width and stride."""
-        return self.launcher.xp.ascontiguousarray(array, np.int64)
-
-    def sum_rows(self, verb, matrix, rows, arrays, dw, sizes):
-        """dw, a product that sums over rows, in parts, and their sum."""
-        tiles = ceil_div(matrix[0], TILE) * ceil_div(matrix[1], TILE)
-        parts, stretch = split(rows, tiles)
-        into = dw if parts == 1 else self.empty((parts, *dw.shape))
-        self.launch(verb, dict(rows=matrix[0], columns=matrix[1], parts=parts), *arrays, into, i64(stretch), *sizes)
-        if parts > 1:
-            self.add_parts(into, dw)
-
-    def add_parts(self, parts, out):
-        """out = the sum of the parts (parts, *out.shape), in their order."""
-        self.launch("merge", dict(count=out.size), parts, out, i32(len(parts)), i64(out.size))
-
-
 class linear(Op):
     Cache = ops.linear.Cache
+    float32 = ("b", "dw", "db")
 
     def forward(self, x, w, b=None):
         ops.linear.check(x, w, b)
         self.dense(x=x, w=w, b=b)
         C, O = w.shape
         M = x.size // C
-        y = self.empty((*x.shape[:-1], O))
+        y = self.activation((*x.shape[:-1], O))
         self.launch("forward", dict(rows=M, columns=O), x, w, b, y, i64(M), i32(C), i32(O))
         return y, self.Cache(x, w, b is not None)
 
@@ -134,7 +67,7 @@ class linear(Op):
         self.upstream(dy, (*x.shape[:-1], O))
         dw = self.output("dw", into[0], w.shape)
         db = self.output("db", into[1], (O,)) if has_b else None
-        dx = self.empty(x.shape)
+        dx = self.activation(x.shape)
         self.launch("input_gradient", dict(rows=M, columns=C), dy, w, dx, i64(M), i32(C), i32(O))
         self.sum_rows("weight_gradient", (C, O), M, (x, dy), dw, (i64(M), i32(C), i32(O)))
         if has_b:
@@ -148,6 +81,7 @@ class linear(Op):
 
 class conv2d(Op):
     Cache = ops.conv2d.Cache
+    float32 = ("b", "dw", "db")
 
     def forward(self, x, w, b=None, add=None, *, stride=1, padding=0):
         padding, y_shape = ops.conv2d.check(x, w, b, add, stride, padding)
@@ -155,7 +89,7 @@ class conv2d(Op):
         N, H_out, W_out, O = y_shape
         add_shape = None if add is None else tuple(add.shape)
         cache = self.Cache(x, w, stride, padding, y_shape, b is not None, add_shape)
-        y = self.empty(y_shape)
+        y = self.activation(y_shape)
         add_pixels = 1 if add_shape == y_shape else H_out * W_out
         launch = dict(rows=N * H_out * W_out, columns=O)
         self.launch("forward", launch, x, w, b, add, y, i32(add_pixels), *self._sizes(cache))
@@ -169,16 +103,17 @@ class conv2d(Op):
         dw = self.output("dw", into[0], w.shape)
         db = self.output("db", into[1], (O,)) if has_b else None
         sizes = self._sizes(cache)
-        dx = self.empty(x.shape)
+        dx = self.activation(x.shape)
         self.launch("input_gradient", dict(rows=x.size // C, columns=C), dy, w, dx, *sizes)
-        self.sum_rows("weight_gradient", (R * S * C, O), N * H_out * W_out, (x, dy), dw, sizes)
+        taps = R * S * (C if self.precision == "fp32" else ceil_div(C, 8) * 8)  # pieces of 16 bytes
+        self.sum_rows("weight_gradient", (taps, O), N * H_out * W_out, (x, dy), dw, sizes)
 
         dadd = None
         if has_b or (add_shape is not None and add_shape != y_shape):
             pixels = H_out * W_out
             sums = self.empty((N, O))
             self.launch("column_sums", dict(O=O, parts=N), dy, sums, i64(N * pixels), i32(O), i64(pixels))
-            dadd = sums.reshape(N, 1, 1, O)
+            dadd = sums.reshape(N, 1, 1, O).astype(self.real, copy=False)
         if has_b:
             self.add_parts(sums, db)
         if add_shape is None:
@@ -197,13 +132,14 @@ class conv2d(Op):
 
 class group_norm(Op):
     Cache = ops.group_norm.Cache
+    float32 = ("gamma", "beta", "dgamma", "dbeta")
 
     def forward(self, x, gamma, beta, scale=None, shift=None, *, groups, eps=1e-5, silu=False):
         ops.group_norm.check(x, gamma, beta, scale, shift, groups, eps)
         self.dense(x=x, gamma=gamma, beta=beta, scale=scale, shift=shift)
         N, H, W, C = x.shape
-        y, mean, rstd = self.empty(x.shape), self.empty((N, groups)), self.empty((N, groups))
-        launch = dict(N=N, G=groups, values=H * W * C // groups)
+        y, mean, rstd = self.activation(x.shape), self.empty((N, groups)), self.empty((N, groups))
+        launch = dict(N=N, G=groups, values=H * W * C // groups, width=C // groups, itemsize=x.itemsize)
         sizes = i32(H * W), i32(C), i32(groups), f32(eps), i32(silu)
         self.launch("forward", launch, x, gamma, beta, scale, shift, y, mean, rstd, *sizes)
         return y, self.Cache(x, gamma, beta, scale, shift, mean, rstd, silu)
@@ -212,18 +148,19 @@ class group_norm(Op):
         x, gamma, beta, scale, shift, mean, rstd, silu = cache
         self.upstream(dy, x.shape)
         if add is not None:
-            contract.expect("group_norm", "add", add, x.shape, np.float32)
+            contract.expect("group_norm", "add", add, x.shape, self.real)
             self.dense(add=add)
         N, H, W, C = x.shape
         G = mean.shape[1]
         dgamma, dbeta = self.output("dgamma", into[0], (C,)), self.output("dbeta", into[1], (C,))
-        dx, du_sum, du_xhat = self.empty(x.shape), self.empty((N, C)), self.empty((N, C))
+        dx, du_sum, du_xhat = self.activation(x.shape), self.empty((N, C)), self.empty((N, C))
         dscale = dshift = None
         if scale is not None:
-            dscale, dshift = self.empty((N, C)), self.empty((N, C))
+            dscale, dshift = self.activation((N, C)), self.activation((N, C))
         arrays = dy, x, gamma, beta, scale, shift, mean, rstd, add, dx, du_sum, du_xhat
         sizes = i32(H * W), i32(C), i32(G), i32(silu)
-        self.launch("backward", dict(N=N, G=G, values=H * W * C // G, width=C // G), *arrays, *sizes)
+        launch = dict(N=N, G=G, values=H * W * C // G, width=C // G, itemsize=x.itemsize)
+        self.launch("backward", launch, *arrays, *sizes)
         arrays = gamma, beta, scale, du_sum, du_xhat, dgamma, dbeta, dscale, dshift
         self.launch("parameter_gradients", dict(count=C), *arrays, i32(N), i32(C))
         return dx, dgamma, dbeta, dscale, dshift
@@ -235,15 +172,15 @@ class silu(Op):
     def forward(self, x):
         ops.silu.check(x)
         self.dense(x=x)
-        y = self.empty(x.shape)
-        self.launch("forward", dict(count=x.size), x, y, i64(x.size))
+        y = self.activation(x.shape)
+        self.launch("forward", dict(count=x.size, bytes=x.nbytes), x, y, i64(x.size))
         return y, self.Cache(x)
 
     def backward(self, dy, cache):
         (x,) = cache
         self.upstream(dy, x.shape)
-        dx = self.empty(x.shape)
-        self.launch("backward", dict(count=x.size), dy, x, dx, i64(x.size))
+        dx = self.activation(x.shape)
+        self.launch("backward", dict(count=x.size, bytes=x.nbytes), dy, x, dx, i64(x.size))
         return dx
 
 
@@ -255,7 +192,7 @@ class attention(Op):
         self.dense(q=q, k=k, v=v)
         N, L, A, D = q.shape
         M = k.shape[1]
-        y, lse = self.empty(q.shape), self.empty((N, A, L))
+        y, lse = self.activation(q.shape), self.empty((N, A, L))
         self.launch("forward", dict(N=N, A=A, L=L, M=M, D=D), q, k, v, y, lse, *self._sizes(q, k))
         return y, self.Cache(q, k, v, y, lse)
 
@@ -265,7 +202,7 @@ class attention(Op):
         N, L, A, D = q.shape
         launch = dict(N=N, A=A, L=L, M=k.shape[1], D=D)
         row_dot = self.empty((N, A, L))
-        dq, dk, dv = self.empty(q.shape), self.empty(k.shape), self.empty(v.shape)
+        dq, dk, dv = self.activation(q.shape), self.activation(k.shape), self.activation(v.shape)
         self.launch("row_dot", dict(count=N * A * L), dy, y, row_dot, i32(N), i32(L), i32(A), i32(D))
         self.launch("query_gradient", launch, dy, q, k, v, lse, row_dot, dq, *self._sizes(q, k))
         self.launch("key_gradient", launch, dy, q, k, v, lse, row_dot, dk, dv, *self._sizes(q, k))
@@ -284,14 +221,14 @@ class upsample2x(Op):
         ops.upsample2x.check(x)
         self.dense(x=x)
         N, H, W, C = x.shape
-        y = self.empty((N, 2 * H, 2 * W, C))
+        y = self.activation((N, 2 * H, 2 * W, C))
         self.launch("forward", dict(count=y.size), x, y, i32(N), i32(H), i32(W), i32(C))
         return y, self.Cache(x.shape)
 
     def backward(self, dy, cache):
         N, H, W, C = cache.x_shape
         self.upstream(dy, (N, 2 * H, 2 * W, C))
-        dx = self.empty(cache.x_shape)
+        dx = self.activation(cache.x_shape)
         self.launch("backward", dict(count=dx.size), dy, dx, i32(N), i32(H), i32(W), i32(C))
         return dx
 
@@ -305,7 +242,7 @@ class concat(Op):
         ops.concat.check(a, b)
         self.dense(a=a, b=b)
         A, B = a.shape[-1], b.shape[-1]
-        y = self.empty((*a.shape[:-1], A + B))
+        y = self.activation((*a.shape[:-1], A + B))
         self.launch("forward", dict(count=y.size), a, b, y, i64(a.size // A), i32(A), i32(B))
         return y, self.Cache(a.shape, b.shape)
 
@@ -313,12 +250,14 @@ class concat(Op):
         a_shape, b_shape = cache
         A, B = a_shape[-1], b_shape[-1]
         self.upstream(dy, (*a_shape[:-1], A + B))
-        da, db = self.empty(a_shape), self.empty(b_shape)
+        da, db = self.activation(a_shape), self.activation(b_shape)
         self.launch("backward", dict(count=dy.size), dy, da, db, i64(da.size // A), i32(A), i32(B))
         return da, db
 
 
 class class_embedding(Op):
+    float32 = ("table", "dtable")
+
     class Cache(NamedTuple):
         labels: Any  # (N,) int64
         table_shape: tuple[int, int]
@@ -330,7 +269,7 @@ class class_embedding(Op):
         if self.launcher.values_at_hand:
             ops.class_embedding.check_labels(labels, K)
         labels = self.integers(labels)
-        y = self.empty((N, E))
+        y = self.activation((N, E))
         self.launch("forward", dict(count=y.size), table, labels, y, i32(N), i32(K), i32(E))
         return y, self.Cache(labels, table.shape)
 
@@ -344,16 +283,18 @@ class class_embedding(Op):
 
 
 class timestep_embedding(Op):
+    float32 = ("step",)
+
     def forward(self, step, *, width):
         ops.timestep_embedding.check(step, width)
         self.dense(step=step)
         N, half = len(step), width // 2
-        y = self.empty((N, width))
+        y = self.activation((N, width))
         self.launch("forward", dict(count=N * half), step, y, i32(N), i32(half))
         return y
 
 
-class mse_loss(Op):
+class mse_loss(Float32):
     class Cache(NamedTuple):
         for_one: Any  # dprediction where dloss is 1, as in training: made while both arrays were read
         squares: Any  # (N,), the sum of squares of each sample: dweight needs it and little else
@@ -388,7 +329,7 @@ class mse_loss(Op):
         return outputs
 
 
-class philox(Op):
+class philox(Float32):
     def forward(self, seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
         ops.philox.check_kinds(purpose, sample, kind)
         if self.launcher.values_at_hand:
@@ -410,7 +351,7 @@ class philox(Op):
         return None, bits_of(value)
 
 
-class draw_batch(Op):
+class draw_batch(Float32):
     def forward(self, labels, number, *, batch, noise_steps, classes, dropout, seed):
         seed = ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, seed)
         index, step = self.empty(batch, np.int64), self.empty(batch, np.int64)
@@ -423,7 +364,7 @@ class draw_batch(Op):
         return index, step, labels_N
 
 
-class corrupt(Op):
+class corrupt(Float32):
     def forward(self, images, index, step, table, draw, *, seed):
         seed = ops.corrupt.check(images, index, step, table, draw, seed)
         if self.launcher.values_at_hand:
@@ -442,7 +383,7 @@ class corrupt(Op):
         return x, target, weight
 
 
-class global_norm(Op):
+class global_norm(Float32):
     def forward(self, grads):
         ops.global_norm.check(grads)
         self.dense(grads=grads)
@@ -454,7 +395,7 @@ class global_norm(Op):
         return norm
 
 
-class adamw(Op):
+class adamw(Float32):
     def forward(self, params, grads, mean, mean_square, average=None, copy=None, **options):
         options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
         learning_rate, step_number, norm, limit, average_decay, decayed, *others = options

@@ -2,23 +2,31 @@
 
 ``TABLE[op][verb][version]`` says how ``<op>_<verb>_<version>`` is launched: a function of the sizes that its op
 passes, giving ``(grid, block, shared_bytes)``, or None where the version cannot do these sizes. Versions stand simplest
-first; the last that can is the default, and the first always can. All versions of a verb take the same arguments.
+first; the last that can is the default, and the first always can. In bfloat16, of the versions on tensor cores that one
+is the default that should be fastest at these sizes. All versions of a verb take the same arguments.
 
 Nothing here depends on the device: the order of every sum follows from the shapes alone.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 THREADS = 256
 WARP = 32
 FLOAT = 4  # bytes
 PER_WARP = THREADS // WARP * FLOAT  # bytes of a float for each warp
 TILE, TILE_K = 64, 16  # as in gemm.cuh
+STEP, STAGES = 32, 4  # as in tensor_cores.cuh
+BF16 = 2  # bytes
 ATTENTION_THREADS = 64
 HERE, PASSING, PASS_THREADS = 16, 32, 128  # as in attention.cu
+COLUMNS, HEAD_THREADS = 64, 128  # as in attention_tiles.cuh
 STRETCH = 4096  # values a block adds up where everything becomes one number
 BLOCKS = 264  # two for each multiprocessor of a large GPU
 SHARED_BYTES = 48 * 1024  # of a block, without asking for more
+LARGE_SHARED_BYTES = 99 * 1024  # the most that every GPU from sm_80 on gives a block that asks
+MOST_THREADS, GRID_YZ = 1024, 65535  # of a block; blocks in the second and third direction
 
 
 def ceil_div(a, b):
@@ -28,11 +36,16 @@ def ceil_div(a, b):
 def per_thread(values=1, shared_bytes=0, blocks=None):
     """Threads enough for ``count`` values, so many a thread; at most so many ``blocks``, which then go round again."""
 
-    def geometry(count):
+    def geometry(count, **_):
         enough = ceil_div(count, THREADS * values)
         return (enough if blocks is None else min(enough, blocks), 1, 1), (THREADS, 1, 1), shared_bytes
 
     return geometry
+
+
+def per_vector(bytes, **_):
+    """Threads enough for arrays of so many bytes, 16 a thread."""
+    return per_thread(16)(bytes)
 
 
 def one_block(**_):
@@ -63,27 +76,84 @@ def tiles(rows, columns, parts=1):
     return (ceil_div(rows, TILE), ceil_div(columns, TILE), parts), (THREADS, 1, 1), 2 * TILE_K * (TILE + 4) * FLOAT
 
 
+class TensorCores(NamedTuple):
+    """One block a tile of the product (of each part), in bfloat16 alone; see tensor_cores.cuh.
+
+    ``speed`` is what a multiprocessor makes of such tiles beside the largest: an expectation, from how often each value
+    in shared memory is used.
+    """
+
+    tile: tuple[int, int]
+    threads: int
+    speed: float
+
+    def __call__(self, rows, columns, parts=1):
+        grid = ceil_div(rows, self.tile[0]), ceil_div(columns, self.tile[1]), parts
+        return grid, (self.threads, 1, 1), sum(self.tile) * STEP * BF16 * STAGES
+
+    def cost(self, rows, columns, parts=1):
+        """How long it takes, in an arbitrary unit: the blocks share the multiprocessors as well as they divide."""
+        (*grid, parts), _, _ = self(rows, columns, parts)
+        return ceil_div(grid[0] * grid[1] * parts, BLOCKS // 2) * self.tile[0] * self.tile[1] / self.speed
+
+
+TENSOR_CORES = {
+    "v3_tensor_cores": TensorCores((64, 64), 128, 0.6),
+    "v4_tall_tiles": TensorCores((128, 64), 128, 0.8),
+    "v5_square_tiles": TensorCores((128, 128), 256, 1.0),
+}
+
+
 def group_threads(values):
     """(block, bytes of a float for each warp) for groups of so many values: at least four a thread."""
     threads = min(THREADS, WARP * ceil_div(values, 4 * WARP))
     return (threads, 1, 1), padded(threads // WARP)
 
 
-def one_reading(N, G, values):
+def one_reading(N, G, values, **_):
     """One block a group, which waits in shared memory; where that is too small, not at all."""
     block, per_warp = group_threads(values)
     shared_bytes = per_warp + padded(values)
     return ((N * G, 1, 1), block, shared_bytes) if shared_bytes <= SHARED_BYTES else None
 
 
-def three_readings(N, G, values):
+def three_readings(N, G, values, **_):
     block, per_warp = group_threads(values)
     return (N * G, 1, 1), block, per_warp
 
 
-def two_readings(N, G, values, width):
+def two_readings(N, G, values, width, **_):
     block, per_warp = group_threads(values)
     return (N * G, 1, 1), block, 2 * padded(block[0]) + 2 * padded(width) + per_warp
+
+
+def bundles(N, G, values, width, itemsize, arrays, floats):
+    """One block a bundle of groups: whole pieces of 16 bytes, and if it can be 64 bytes, of every pixel.
+
+    So many ``arrays`` of it wait in shared memory, beside ``floats`` for each channel. None where channels are not whole
+    pieces, or too many to wait.
+    """
+    bytes_of = {groups: groups * width * itemsize for groups in range(1, G + 1) if G % groups == 0}  # of a pixel
+    whole = [groups for groups, size in bytes_of.items() if size % 16 == 0]
+    if not whole or N > GRID_YZ:
+        return None
+    pixels = values // width
+    for groups in reversed([groups for groups in whole if bytes_of[groups] <= 64] or whole[:1]):
+        span, lanes = groups * width, bytes_of[groups] // 16
+        threads = max(min(THREADS, WARP * ceil_div(pixels * lanes, 2 * WARP)), WARP * ceil_div(lanes, WARP))
+        shared_bytes = arrays * pixels * bytes_of[groups] + padded(threads // lanes * (span + 1))
+        shared_bytes += floats * padded(span) + 2 * padded(groups)
+        if threads <= MOST_THREADS and shared_bytes <= LARGE_SHARED_BYTES:
+            return (G // groups, N, 1), (threads, 1, 1), shared_bytes
+    return None
+
+
+def bundles_forward(**sizes):
+    return bundles(**sizes, arrays=1, floats=1)
+
+
+def bundles_backward(**sizes):
+    return bundles(**sizes, arrays=2, floats=2)
 
 
 def attention_rows(N, A, L, M, **_):
@@ -112,6 +182,21 @@ def one_pass(tokens, *, here, padded_tiles, tiles=0, matrices, per_token=0):
     return geometry
 
 
+class AttentionOnTensorCores(NamedTuple):
+    """One block 64 of the queries ("L") or keys ("M"), which others pass in tiles of 64; in bfloat16 alone. So many
+    ``tiles`` of heads filled up with zeros wait in shared memory. None where a head is too wide for it."""
+
+    tokens: str
+    tiles: int
+
+    def __call__(self, N, A, L, M, D):
+        if D > 64:
+            return None
+        width = 32 if D <= 32 else 64
+        grid = ceil_div({"L": L, "M": M}[self.tokens], COLUMNS), A, N
+        return grid, (HEAD_THREADS, 1, 1), self.tiles * COLUMNS * width * BF16
+
+
 def padded(floats):
     """Bytes that an array of floats takes of shared memory."""
     return ceil_div(FLOAT * floats, 16) * 16
@@ -120,41 +205,44 @@ def padded(floats):
 # {op: {verb: {version: geometry}}}
 TABLE = {
     "linear": {
-        "forward": {"v1_naive": values_per_thread, "v2_tile": tiles},
-        "input_gradient": {"v1_naive": values_per_thread, "v2_tile": tiles},
-        "weight_gradient": {"v1_naive": parts_per_thread, "v2_tile": tiles},
+        "forward": {"v1_naive": values_per_thread, "v2_tile": tiles, **TENSOR_CORES},
+        "input_gradient": {"v1_naive": values_per_thread, "v2_tile": tiles, **TENSOR_CORES},
+        "weight_gradient": {"v1_naive": parts_per_thread, "v2_tile": tiles, **TENSOR_CORES},
         "column_sums": {"v1_naive": column_sums},
         "merge": {"v1_naive": per_thread()},
     },
     "conv2d": {
-        "forward": {"v1_naive": values_per_thread, "v2_implicit_gemm": tiles},
-        "input_gradient": {"v1_naive": values_per_thread, "v2_implicit_gemm": tiles},
-        "weight_gradient": {"v1_naive": parts_per_thread, "v2_implicit_gemm": tiles},
+        "forward": {"v1_naive": values_per_thread, "v2_implicit_gemm": tiles, **TENSOR_CORES},
+        "input_gradient": {"v1_naive": values_per_thread, "v2_implicit_gemm": tiles, **TENSOR_CORES},
+        "weight_gradient": {"v1_naive": parts_per_thread, "v2_implicit_gemm": tiles, **TENSOR_CORES},
         "column_sums": {"v1_naive": column_sums},
         "merge": {"v1_naive": per_thread()},
     },
     "group_norm": {
-        "forward": {"v1_three_readings": three_readings, "v2_one_reading": one_reading},
-        "backward": {"v1_two_readings": two_readings},
+        "forward": {"v1_three_readings": three_readings, "v2_one_reading": one_reading, "v3_vectors": bundles_forward},
+        "backward": {"v1_two_readings": two_readings, "v2_vectors": bundles_backward},
         "parameter_gradients": {"v1_naive": per_thread()},
     },
     "silu": {
-        "forward": {"v1_naive": per_thread(), "v2_vectors": per_thread(4)},
-        "backward": {"v1_naive": per_thread(), "v2_vectors": per_thread(4)},
+        "forward": {"v1_naive": per_thread(), "v2_vectors": per_vector},
+        "backward": {"v1_naive": per_thread(), "v2_vectors": per_vector},
     },
     "attention": {
         "forward": {
             "v1_naive": attention_rows,
             "v2_one_pass": one_pass("L", here=2, padded_tiles=1, tiles=1, matrices=1, per_token=3),
+            "v3_tensor_cores": AttentionOnTensorCores("L", tiles=3),
         },
         "row_dot": {"v1_naive": per_thread()},
         "query_gradient": {
             "v1_naive": attention_rows,
             "v2_one_pass": one_pass("L", here=3, padded_tiles=2, matrices=1),
+            "v3_tensor_cores": AttentionOnTensorCores("L", tiles=4),
         },
         "key_gradient": {
             "v1_naive": attention_columns,
             "v2_one_pass": one_pass("M", here=4, padded_tiles=2, matrices=2),
+            "v3_tensor_cores": AttentionOnTensorCores("M", tiles=4),
         },
     },
     "upsample2x": {"forward": {"v1_naive": per_thread()}, "backward": {"v1_naive": per_thread()}},
@@ -184,9 +272,9 @@ TABLE = {
 _chosen = {}
 
 
-def versions(op):
+def versions(op, precision="bf16"):
     """The versions of an op's kernels by number, simplest first: "v1", "v2", ..."""
-    return sorted({number(version) for by_version in TABLE[op].values() for version in by_version})
+    return sorted({number(version) for verb in TABLE[op] for version in latest_first(op, verb, precision)})
 
 
 def number(version):
@@ -204,11 +292,23 @@ def use_version(op, version=None):
     _chosen[op] = version
 
 
-def kernel(op, verb, **sizes):
+def latest_first(op, verb, precision):
+    """The versions there are in this precision."""
+    by_version = TABLE[op][verb]
+    bf16_alone = TensorCores, AttentionOnTensorCores
+    return [v for v in reversed(by_version) if precision == "bf16" or not isinstance(by_version[v], bf16_alone)]
+
+
+def kernel(op, verb, precision="fp32", **sizes):
     """(name, grid, block, shared_bytes) of the version in use."""
     by_version = TABLE[op][verb]
-    default_first = list(reversed(by_version))
-    for version in sorted(default_first, key=lambda version: number(version) != _chosen.get(op)):
+
+    def preference(version):
+        geometry = by_version[version]
+        on_tensor_cores = isinstance(geometry, TensorCores)
+        return number(version) != _chosen.get(op), not on_tensor_cores, geometry.cost(**sizes) if on_tensor_cores else 0
+
+    for version in sorted(latest_first(op, verb, precision), key=preference):
         geometry = by_version[version](**sizes)
         if geometry is not None:
             return f"{op}_{verb}_{version}", *geometry

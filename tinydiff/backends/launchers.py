@@ -1,7 +1,8 @@
 """Who runs the kernels of ``csrc/cuda``: a GPU, through CuPy, or this CPU, through their emulator.
 
-A launcher owns arrays and launches. ``launch(kernel, grid, block, shared_bytes, arguments)`` takes arrays of its own
-kind, ``None`` for a null pointer, and NumPy scalars of exactly the size that the kernel declares.
+A launcher owns arrays and launches. ``launch(kernel, grid, block, shared_bytes, arguments, precision)`` takes arrays of
+its own kind, ``None`` for a null pointer, and NumPy scalars of exactly the size that the kernel declares. Every kernel is
+compiled in two precisions, in which activations are stored as float32 or as bfloat16.
 """
 
 from __future__ import annotations
@@ -25,9 +26,18 @@ def sources():
     return installed if installed.is_dir() else package.parent / "csrc" / "cuda"
 
 
-def kernel_files():
-    """{kernel: the .cu file that holds it}."""
-    return {name: path for path in sorted(sources().glob("*.cu")) for name in kernels(path.read_text())}
+def kernel_files(precision="fp32"):
+    """{kernel: the .cu file that holds it} in this precision; bf16 has every kernel."""
+    return {name: path for path in sorted(sources().glob("*.cu")) for name in kernels(path.read_text(), precision)}
+
+
+def bfloat16():
+    """The NumPy dtype of bfloat16, which comes with ml_dtypes. Raises ``ValueError`` where that is not installed."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ValueError("precision 'bf16' needs ml_dtypes: pip install ml_dtypes") from None
+    return np.dtype(ml_dtypes.bfloat16)
 
 
 def hash_of_sources():
@@ -38,10 +48,11 @@ def hash_of_sources():
     return digest.hexdigest()[:16]
 
 
-def compile_options():
+def compile_options(precision="fp32"):
     """What NVRTC is told. CuPy keeps compiled kernels by source and options and does not look into included files;
     the hash among the options makes a changed header a different kernel."""
-    return ("-std=c++17", f"-I{sources()}", f"-DTINYDIFF_SOURCES=0x{hash_of_sources()}")
+    options = ("-std=c++17", f"-I{sources()}", f"-DTINYDIFF_SOURCES=0x{hash_of_sources()}")
+    return (*options, "-DTINYDIFF_BF16") if precision == "bf16" else options
 
 
 class Launcher:
@@ -66,9 +77,9 @@ class EmulatorLauncher(Launcher):
         self._module = module
         self.use_seed = module.use_seed
 
-    def launch(self, kernel, grid, block, shared_bytes, arguments):
+    def launch(self, kernel, grid, block, shared_bytes, arguments, precision="fp32"):
         """Run to the end. Raises ``RuntimeError``, naming the kernel, for what the emulator finds wrong."""
-        self._module.launch(kernel, grid, block, shared_bytes, arguments)
+        self._module.launch(f"{kernel}_bf16" if precision == "bf16" else kernel, grid, block, shared_bytes, arguments)
 
     def empty(self, shape, dtype=np.float32):
         """An array of poison: NaN, or -1 in an integer."""
@@ -76,9 +87,9 @@ class EmulatorLauncher(Launcher):
         array.reshape(-1).view(np.uint8).fill(0xFF)
         return array
 
-    def compile_all(self):
+    def compile_all(self, precision):
         """All were compiled when tinydiff was installed."""
-        return {kernel: {} for kernel in self._module.kernels()}
+        return {kernel: {} for kernel in kernel_files(precision)}
 
     def capture(self, step_fn):
         return step_fn
@@ -87,7 +98,7 @@ class EmulatorLauncher(Launcher):
         """Nothing is ever outstanding."""
 
     def describe(self):
-        return f"{len(self._module.kernels())} CUDA kernels, emulated on this CPU: slow, for tests and debuggers"
+        return f"{len(kernel_files('bf16'))} CUDA kernels, emulated on this CPU: slow, for tests and debuggers"
 
 
 class CupyLauncher(Launcher):
@@ -100,15 +111,14 @@ class CupyLauncher(Launcher):
         self.xp = cupy
         self.empty = self.explaining(self.empty)
         self.asarray, self.zeros = self.explaining(self.asarray), self.explaining(self.zeros)
-        self._files = kernel_files()
-        self._options = compile_options()
+        self._files = kernel_files("bf16")
         self._kernel = functools.cache(self._get_kernel)
         self._module = functools.cache(self._compile)
 
-    def launch(self, kernel, grid, block, shared_bytes, arguments):
+    def launch(self, kernel, grid, block, shared_bytes, arguments, precision="fp32"):
         """Start on the current stream; does not wait."""
         arguments = tuple(np.uint64(0) if each is None else each for each in arguments)
-        function = self._kernel(kernel)
+        function = self._kernel(kernel, precision)
         if shared_bytes > function.max_dynamic_shared_size_bytes:
             function.max_dynamic_shared_size_bytes = shared_bytes
         function(grid, block, arguments, shared_mem=shared_bytes)
@@ -116,10 +126,10 @@ class CupyLauncher(Launcher):
     def use_seed(self, seed):
         """The order in which threads run is the GPU's own."""
 
-    def compile_all(self):
+    def compile_all(self, precision):
         """Compile every kernel now; returns {name: {registers, shared and local bytes}}."""
         names = {"registers": "num_regs", "shared bytes": "shared_size_bytes", "local bytes": "local_size_bytes"}
-        compiled = {kernel: self._kernel(kernel) for kernel in self._files}
+        compiled = {kernel: self._kernel(kernel, precision) for kernel in kernel_files(precision)}
         return {
             kernel: {name: getattr(function, attribute) for name, attribute in names.items()}
             for kernel, function in compiled.items()
@@ -155,11 +165,11 @@ class CupyLauncher(Launcher):
         device = self.xp.cuda.runtime.getDeviceProperties(self.xp.cuda.Device().id)
         return f"{len(self._files)} CUDA kernels on {device['name'].decode()}, through CuPy {self.xp.__version__}"
 
-    def _get_kernel(self, name):
-        return self._module(self._files[name]).get_function(name)
+    def _get_kernel(self, name, precision):
+        return self._module(self._files[name], precision).get_function(name)
 
-    def _compile(self, path):
-        return self.xp.RawModule(code=path.read_text(), options=self._options)
+    def _compile(self, path, precision):
+        return self.xp.RawModule(code=path.read_text(), options=compile_options(precision))
 
 
 def get(name):

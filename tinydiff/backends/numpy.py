@@ -14,6 +14,8 @@ class NumpyBackend:
     """One attribute per op (``backend.conv2d.forward(...)``) and the few array services a model needs."""
 
     name = "numpy"
+    precision = "fp32"
+    activations = None  # the dtype of activations, where it is not that of the parameters
 
     def __init__(self):
         keep_freed_memory()

@@ -6,6 +6,11 @@ from __future__ import annotations
 from tinydiff.model.parameters import Constant, Normal, Uniform
 
 
+def as_activation(x, backend):
+    """x in the dtype in which this backend keeps activations; where it has none of its own, as it is."""
+    return x if backend.activations is None else x.astype(backend.activations, copy=False)
+
+
 class Linear:
     """y = x weight + bias; weight (C, O). ``zero`` starts both at 0, so the layer begins as silence."""
 
@@ -17,7 +22,7 @@ class Linear:
 
     def forward(self, x):
         """x (..., C) -> y (..., O), cache."""
-        return self.op.forward(x, self.weight.value, self.bias.value)
+        return self.op.forward(x, self.weight.operand, self.bias.value)
 
     def backward(self, dy, cache):
         """dy (..., O) -> dx (..., C)."""
@@ -36,7 +41,8 @@ class Conv2d:
 
     def forward(self, x, add=None):
         """x (N,H,W,C), add (N,1,1,O) or (N,H',W',O) or None -> y (N,H',W',O), cache."""
-        return self.op.forward(x, self.weight.value, self.bias.value, add, stride=self.stride, padding=self.padding)
+        weight, bias = self.weight.operand, self.bias.value
+        return self.op.forward(x, weight, bias, add, stride=self.stride, padding=self.padding)
 
     def backward(self, dy, cache):
         """dy (N,H',W',O) -> dx (N,H,W,C), dadd (as add) or None."""

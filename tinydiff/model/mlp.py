@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinydiff.model.embedding import StepEmbedding
-from tinydiff.model.layers import Linear
+from tinydiff.model.layers import Linear, as_activation
 from tinydiff.model.parameters import Parameters
 
 
@@ -77,7 +77,7 @@ class MLP:
         silu = self.backend.silu
         embedding, embedding_cache = self.embedding.forward(step, labels)
         time, time_silu = silu.forward(embedding)
-        h, input_cache = self.input.forward(x)
+        h, input_cache = self.input.forward(as_activation(x, self.backend))
         layers = []
         for layer in self.layers:
             shift, time_proj = layer.time_proj.forward(time)
@@ -87,12 +87,13 @@ class MLP:
             layers.append(LayerCache(time_proj, silu_cache, linear))
         a, silu_cache = silu.forward(h)
         y, output = self.output.forward(a)
-        return y, Cache(embedding_cache, time_silu, input_cache, layers, silu_cache, output)
+        cache = Cache(embedding_cache, time_silu, input_cache, layers, silu_cache, output)
+        return y.astype(x.dtype, copy=False), cache
 
     def backward(self, dy, cache):
         """dy as the prediction -> dx as x, None, None (step and labels have no gradient)."""
         silu = self.backend.silu
-        da = self.output.backward(dy, cache.output)
+        da = self.output.backward(as_activation(dy, self.backend), cache.output)
         dh = silu.backward(da, cache.silu)
         dtime = 0
         for layer, (time_proj, silu_cache, linear) in zip(reversed(self.layers), reversed(cache.layers)):
@@ -103,4 +104,4 @@ class MLP:
         dx = self.input.backward(dh, cache.input)
         dembedding = silu.backward(dtime, cache.time_silu)
         dstep, dlabels = self.embedding.backward(dembedding, cache.embedding)
-        return dx, dstep, dlabels
+        return dx.astype(dy.dtype, copy=False), dstep, dlabels

@@ -9,7 +9,8 @@ import numpy as np
 
 
 class Parameter:
-    """A named view into the flat buffer (``value``) and into its twin of gradients (``grad``)."""
+    """A named view into the flat buffer (``value``) and into its twin of gradients (``grad``); ``operand`` is what an
+    op reads: of a matrix or filter where activations are bfloat16 the rounded values, else ``value`` itself."""
 
     def __init__(self, name, shape, init, decay):
         self.name = name
@@ -19,6 +20,7 @@ class Parameter:
         self.span = None  # the slice of the flat buffers it views
         self.value = None
         self.grad = None
+        self.operand = None
 
 
 class Uniform(NamedTuple):
@@ -44,12 +46,15 @@ class Parameters:
 
     ``values`` and ``grads`` are flat arrays of ``count`` numbers. The first ``decayed`` of them belong to
     matrices and filters, on which weight decay acts; biases, norms and embeddings follow.
+
+    On a backend of precision "bf16" ``rounded`` (decayed,) holds the first ones in bfloat16, elsewhere it is None.
+    Whoever writes ``values`` must ``refresh`` it, or have it written too, before the model runs.
     """
 
     def __init__(self, backend, dtype=np.float32):
         self.backend = backend
         self.dtype = np.dtype(dtype)
-        self.values = self.grads = None
+        self.values = self.grads = self.rounded = None
         self.count = self.decayed = 0
         self._declared: dict[str, Parameter] = {}
 
@@ -67,11 +72,16 @@ class Parameters:
         self.decayed = sum(math.prod(parameter.shape) for parameter in ordered if parameter.decay)
         self.values = self.backend.zeros(self.count, self.dtype)
         self.grads = self.backend.zeros(self.count, self.dtype)
+        if self.backend.activations is not None:
+            self.rounded = self.backend.zeros(self.decayed, self.backend.activations)
         start = 0
         for parameter in ordered:
             parameter.span = slice(start, start + math.prod(parameter.shape))
             parameter.value = self.values[parameter.span].reshape(parameter.shape)
             parameter.grad = self.grads[parameter.span].reshape(parameter.shape)
+            parameter.operand = parameter.value
+            if parameter.decay and self.rounded is not None:
+                parameter.operand = self.rounded[parameter.span].reshape(parameter.shape)
             start = parameter.span.stop
 
     def initialise(self, seed):
@@ -91,6 +101,12 @@ class Parameters:
                 dtype=self.dtype,
             )[0]
             parameter.value[...] = scale * (numbers if kind is Normal else 2 * numbers - 1)
+        self.refresh()
+
+    def refresh(self):
+        """Round the values of matrices and filters again, where ops read them rounded."""
+        if self.rounded is not None:
+            self.rounded[...] = self.values[: self.decayed]
 
     def __iter__(self):
         """The parameters in the order they were declared."""
@@ -122,3 +138,5 @@ class Parameters:
         for parameter in self:
             values = self.backend.asarray(named[parameter.name], self.dtype)
             flat[parameter.span] = values.reshape(-1)
+        if flat is self.values:
+            self.refresh()

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinydiff.model.attention_block import AttentionBlock
 from tinydiff.model.embedding import StepEmbedding
-from tinydiff.model.layers import Conv2d, GroupNorm
+from tinydiff.model.layers import Conv2d, GroupNorm, as_activation
 from tinydiff.model.parameters import Parameters
 from tinydiff.model.res_block import ResBlock
 
@@ -141,9 +141,8 @@ class UNet:
                 for j, C in enumerate(widths)
             ]
 
-        self.positions = (
-            backend.asarray(position_waves(config.size, config.positions), dtype) if config.positions else None
-        )
+        waves = backend.asarray(position_waves(config.size, config.positions), dtype)
+        self.positions = as_activation(waves, backend) if config.positions else None
         channels_in = config.image_channels + 4 * config.positions
         self.conv_in = Conv2d(parameters, "conv_in", channels_in, first, 3, padding=1)
         self.embedding = StepEmbedding(parameters, first, E, config.classes)
@@ -200,10 +199,10 @@ class UNet:
         embedding, embedding_cache = self.embedding.forward(step, labels)
         time, time_silu = self.backend.silu.forward(embedding)
 
-        positions = None
+        h, positions = as_activation(x, self.backend), None
         if self.positions is not None:
-            x, positions = self.backend.concat.forward(x, self.positions.repeat(len(x), axis=0))
-        h, conv_in = self.conv_in.forward(x)
+            h, positions = self.backend.concat.forward(h, self.positions.repeat(len(x), axis=0))
+        h, conv_in = self.conv_in.forward(h)
         skips = [h]
 
         down = [] if keep else _Nothing()
@@ -243,7 +242,8 @@ class UNet:
         h, conv_norm_out = self.conv_norm_out.forward(h)
         y, conv_out = self.conv_out.forward(h)
         mid = (mid_res_1, mid_attention, mid_res_2)
-        return y, Cache(embedding_cache, time_silu, positions, conv_in, down, mid, up, conv_norm_out, conv_out)
+        cache = Cache(embedding_cache, time_silu, positions, conv_in, down, mid, up, conv_norm_out, conv_out)
+        return y.astype(x.dtype, copy=False), cache
 
     def backward(self, dy, cache):
         """dy as the prediction -> dx as x, None, None (step and labels have no gradient).
@@ -254,7 +254,7 @@ class UNet:
         The cache is used up: what a block kept is let go as soon as its gradients are known, so the gradients on
         their way down take the place of activations. A second backward needs a second forward.
         """
-        dh, _ = self.conv_out.backward(dy, cache.conv_out)
+        dh, _ = self.conv_out.backward(as_activation(dy, self.backend), cache.conv_out)
         dh, _, _ = self.conv_norm_out.backward(dh, cache.conv_norm_out)
         dtime, dskips = 0, []
 
@@ -295,7 +295,7 @@ class UNet:
 
         dembedding = self.backend.silu.backward(dtime, cache.time_silu)
         dstep, dlabels = self.embedding.backward(dembedding, cache.embedding)
-        return dx, dstep, dlabels
+        return dx.astype(dy.dtype, copy=False), dstep, dlabels
 
     def _check(self, x):
         factor, channels = self.config.factor, self.config.image_channels

@@ -19,7 +19,7 @@ def bind(op: str, **arguments) -> dict[str, int]:
 
     ``arguments`` maps a name to ``(array, "N H W C")``. A leading ``...`` takes any number of axes, a digit
     is that size exactly, and an argument whose array is ``None`` is skipped. All arrays must share one
-    floating dtype.
+    floating dtype; but beside bfloat16, parameters may be float32, and which ones must be is the backend's to say.
 
     Raises ``ValueError`` that names the op, the argument, the shape expected and the shape given.
     """
@@ -32,9 +32,9 @@ def bind(op: str, **arguments) -> dict[str, int]:
         expect_array(op, name, array)
         if first is None:
             first = name, array.dtype
-            if np.dtype(array.dtype).kind != "f":
+            if np.dtype(array.dtype).kind != "f" and str(array.dtype) != "bfloat16":
                 raise ValueError(f"{op}: {name} must be a floating-point array, got {array.dtype}")
-        elif array.dtype != first[1]:
+        elif array.dtype != first[1] and not _mixed(first[1], array.dtype):
             raise ValueError(f"{op}: {name} must be {first[1]} like {first[0]}, got {array.dtype}")
         axes = letters.split()
         shape = tuple(array.shape)
@@ -90,6 +90,11 @@ def expect_array(op: str, name: str, array) -> None:
     """Raise ``ValueError`` unless it has a shape and a dtype."""
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         raise ValueError(f"{op}: {name} must be an array, got {type(array).__name__}")
+
+
+def _mixed(*dtypes):
+    """Whether these are bfloat16 (of the package ml_dtypes, which need not be there) and float32."""
+    return {str(dtype) for dtype in dtypes} == {"bfloat16", "float32"}
 
 
 def _known(axis, sizes):

@@ -116,6 +116,7 @@ class Trainer:
             self.mean,
             self.mean_square,
             self.average,
+            parameters.rounded,
             learning_rate=self._learning_rate,
             step_number=self._number,
             norm=norm,
@@ -128,6 +129,7 @@ class Trainer:
 
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
+        self.averaged_model.parameters.refresh()
         return generate(self.averaged_model, self.schedule, self.config.prediction, labels, **options)
 
     def trajectory(self, count, **options):
