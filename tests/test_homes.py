@@ -65,6 +65,7 @@ MAY_IMPORT = {
     "noise": {"noise"},
     "samplers": {"samplers", "noise"},
     "data": {"data", "ops"},
+    "metrics": {"metrics"},
     "gradcheck": set(),
     "files": set(),
     "pictures": {"data", "files"},
