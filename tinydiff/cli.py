@@ -1,10 +1,11 @@
-"""The command line: ``tinydiff train | sample | info``."""
+"""The command line: ``tinydiff train | sample | evaluate | info``."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import inspect
+import json
 import os
 import platform
 import shlex
@@ -14,9 +15,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tqdm import trange
 
 from tinydiff import __version__, backends, data, pictures, report
 from tinydiff.data import mnist
+from tinydiff.evaluate import TITLES, measure, proportional_labels
+from tinydiff.files import write_atomically
 from tinydiff.generate import generate
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
@@ -25,6 +29,7 @@ from tinydiff.samplers.ddpm import VARIANCES
 from tinydiff.train import NonFinite, Trainer, run
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.presets import PRESETS
+from tinydiff.train.trainer import expect_fits
 
 BAD_INPUT = 2  # exit status
 SAMPLE_BATCH = 50  # images drawn at a time
@@ -36,7 +41,7 @@ def main(argv=None):
         prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
     )
     parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="train | sample | info")
+    commands = parser.add_subparsers(required=True, metavar="train | sample | evaluate | info")
 
     command = commands.add_parser("train", help="train a model")
     add_train_arguments(command)
@@ -45,6 +50,10 @@ def main(argv=None):
     command = commands.add_parser("sample", help="draw images with a trained model")
     add_sample_arguments(command)
     command.set_defaults(function=sample)
+
+    command = commands.add_parser("evaluate", help="measure how good a trained model's images are")
+    add_evaluate_arguments(command)
+    command.set_defaults(function=evaluate)
 
     command = commands.add_parser("info", help="what this installation can do here")
     command.set_defaults(function=info)
@@ -198,9 +207,15 @@ def train(args):
 
 def add_sample_arguments(parser):
     """The arguments of ``sample``."""
-    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
+    add_drawing_arguments(parser)
     parser.add_argument("--label", type=int, action="append", help="class to draw; may be repeated (default: all)")
     parser.add_argument("--count", type=_at_least(1), default=8, help="images a label (default %(default)s)")
+    parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row a label (default %(default)s)")
+
+
+def add_drawing_arguments(parser):
+    """The arguments of every command that draws images."""
+    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
     parser.add_argument(
         "--guidance", type=float, default=2.0, help="0 ignores the label, 1 follows it, more exaggerates"
     )
@@ -213,24 +228,28 @@ def add_sample_arguments(parser):
         "--weights", choices=("average", "model"), default="average", help="averaged or last parameters"
     )
     parser.add_argument("--backend", choices=backends.NAMES, default="auto")
-    parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row a label (default %(default)s)")
 
 
 def sample(args):
     """Draw images and write them as one picture."""
     checkpoint = checkpoints.load(args.checkpoint)
-    config = checkpoint.config
     out = Path(args.out)
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"):
         raise ValueError(f"out must end in .png or another picture format, got {args.out}")
-    if not out.parent.is_dir():
-        raise ValueError(f"out: the folder {out.parent} does not exist")
-    classes = max(config.model.classes, 1)
+    _expect_folder("out", out)
+    classes = max(checkpoint.config.model.classes, 1)
     rows = args.label if args.label is not None else range(classes)
     for label in rows:
         if label not in range(classes):
             raise ValueError(f"label must lie in [0, {classes - 1}], got {label}")
+    images = draw(args, checkpoint, np.repeat(np.array(rows), args.count))
+    pictures.save(pictures.grid(images, args.count), out)
+    print(f"wrote {out}")
 
+
+def draw(args, checkpoint, labels, progress=False):
+    """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say."""
+    config = checkpoint.config
     model = UNet(config.model, backends.get(args.backend))
     try:
         model.parameters.load(model.parameters.values, checkpoint.parts[args.weights])
@@ -242,10 +261,9 @@ def sample(args):
         if name not in allowed:
             raise ValueError(f"{name} is not an option of the sampler {args.sampler}")
 
-    labels = np.repeat(np.array(rows), args.count)
     schedule = schedules.get(config.schedule, config.noise_steps)
     images = []
-    for first in range(0, len(labels), SAMPLE_BATCH):
+    for first in trange(0, len(labels), SAMPLE_BATCH, disable=not progress, unit="batch"):
         states = generate(
             model,
             schedule,
@@ -259,8 +277,41 @@ def sample(args):
             **options,
         )
         images.append(model.backend.to_numpy(finish(states)))
-    pictures.save(pictures.grid(np.concatenate(images), args.count), out)
-    print(f"wrote {out}")
+    return np.concatenate(images)
+
+
+def add_evaluate_arguments(parser):
+    """The arguments of ``evaluate``."""
+    add_drawing_arguments(parser)
+    parser.add_argument(
+        "--samples", type=_at_least(2), default=1000, metavar="N", help="how many to draw (default %(default)s)"
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="where the data the model was trained on are")
+    parser.add_argument("--json", metavar="FILE", help="write the results there too")
+
+
+def evaluate(args):
+    """Draw samples and print all that can be measured of them."""
+    checkpoint = checkpoints.load(args.checkpoint)
+    config = checkpoint.config
+    if args.json:
+        _expect_folder("json", Path(args.json))
+    train = data.load(config.data, data_dir=args.data_dir)
+    expect_fits(config.model, train)
+    test = data.load_test(config.data, data_dir=args.data_dir, count=args.samples)
+    labels = proportional_labels(train, args.samples)
+    images = draw(args, checkpoint, labels, progress=True)
+    results = measure(images, labels, train, test, backend=args.backend, seed=args.seed)
+
+    drawn = {name: getattr(args, name) for name in ("samples", "guidance", "steps", "sampler", "seed", "weights")}
+    print(f"{args.checkpoint}, step {checkpoint.step}, {train.name}; {', '.join(f'{k} {v}' for k, v in drawn.items())}")
+    for name, result in results.items():
+        print(f"{TITLES[name]:20}  {result}")
+    if args.json:
+        written = {name: result if isinstance(result, str) else result._asdict() for name, result in results.items()}
+        drawn |= {"checkpoint": str(args.checkpoint), "training_step": checkpoint.step, "data": train.name}
+        write_atomically(args.json, json.dumps({"drawn": drawn, **written}, indent=2).encode())
+        print(f"wrote {args.json}")
 
 
 def info(args):
@@ -273,6 +324,11 @@ def info(args):
     except ValueError as error:
         found = f"not on this machine ({error}); train downloads it"
     print(f"MNIST: {found}")
+
+
+def _expect_folder(name, path):
+    if not path.parent.is_dir():
+        raise ValueError(f"{name}: the folder {path.parent} does not exist")
 
 
 def _given(args, overrides):
