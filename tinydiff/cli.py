@@ -93,7 +93,13 @@ def add_train_arguments(parser):
         help="a ready-made run (default %(default)s); with --resume only how samples are drawn at the end",
     )
     parser.add_argument("--data", choices=data.NAMES, default="auto", help="the data set; auto: MNIST if it can be had")
-    parser.add_argument("--data-dir", metavar="DIR", help="where the MNIST files are")
+    parser.add_argument("--data-dir", metavar="DIR", help="where its files are; with --data folder the images")
+    parser.add_argument(
+        "--image-size", type=_at_least(1), metavar="PIXELS", help="with --data folder: crop and resize all to this"
+    )
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="with --data folder: go on without files that cannot be read"
+    )
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default runs/DATA-PRESET)")
     parser.add_argument("--resume", metavar="PATH", help="go on with a run: its folder, or one of its checkpoints")
     parser.add_argument("--backend", choices=backends.NAMES, default="auto")
@@ -157,16 +163,24 @@ def train(args):
         checkpoint = checkpoints.load(path)
         config = checkpoint.config
         _expect_same(path, config, *overrides)
-        dataset = data.load(config.data, data_dir=args.data_dir)
+        dataset = load_data(args, config.data, args.image_size or config.model.size)
         trainer = Trainer(config, dataset, backend)
         trainer.restore(checkpoint)
         folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     else:
         preset = PRESETS[args.preset].config
-        model = dataclasses.replace(preset.model, **overrides[1])
-        config = dataclasses.replace(preset, model=model, **overrides[0])
-        dataset = data.load(args.data, data_dir=args.data_dir)
-        config = dataclasses.replace(config, data=dataset.name)
+        dataset = load_data(args, args.data, args.image_size)
+        _, size, _, image_channels = dataset.images.shape
+        classes = dataset.classes if dataset.classes > 1 else 0
+        if not classes:
+            print(f"{dataset.name} is of one class: training without labels")
+        images = {"size": size, "image_channels": image_channels, "classes": classes}
+        model = dataclasses.replace(preset.model, **images, **overrides[1])
+        config = dataclasses.replace(preset, model=model, data=dataset.name, **overrides[0])
+        if len(dataset) < config.batch:
+            raise ValueError(
+                f"{dataset.name} has {len(dataset)} images, fewer than a batch of {config.batch}; choose a smaller batch"
+            )
         folder = _new_folder(args.out, f"{dataset.name}-{args.preset}")
         trainer = Trainer(config, dataset, backend)
 
@@ -188,6 +202,7 @@ def train(args):
         print(f"{trainer.step - first} steps in {seconds:.0f} s, {seconds / (trainer.step - first):.2f} s a step")
     if stopped:
         data_dir = f" --data-dir {shlex.quote(args.data_dir)}" if args.data_dir else ""
+        data_dir += " --skip-unreadable" if args.skip_unreadable else ""
         print(f"stopped at step {trainer.step} of {config.steps} ({stopped}); to go on:")
         print(f"  tinydiff train --resume {shlex.quote(str(folder))} --preset {args.preset}{data_dir}")
         if stopped != "minutes":
@@ -203,6 +218,11 @@ def train(args):
         f"--steps {sampling['steps']} --sampler {sampling['sampler']} --seed 3 --out seven.png"
     )
     return 0
+
+
+def load_data(args, name, image_size):
+    """The data set that the arguments mean."""
+    return data.load(name, data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable)
 
 
 def add_sample_arguments(parser):
@@ -286,7 +306,8 @@ def add_evaluate_arguments(parser):
     parser.add_argument(
         "--samples", type=_at_least(2), default=1000, metavar="N", help="how many to draw (default %(default)s)"
     )
-    parser.add_argument("--data-dir", metavar="DIR", help="where the data the model was trained on are")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the data are that the model was trained on")
+    parser.add_argument("--skip-unreadable", action="store_true", help="as in training")
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
 
 
@@ -296,10 +317,10 @@ def evaluate(args):
     config = checkpoint.config
     if args.json:
         _expect_folder("json", Path(args.json))
-    train = data.load(config.data, data_dir=args.data_dir)
+    train = load_data(args, config.data, config.model.size)
     expect_fits(config.model, train)
     test = data.load_test(config.data, data_dir=args.data_dir, count=args.samples)
-    labels = proportional_labels(train, args.samples)
+    labels = proportional_labels(train, args.samples) if config.model.classes else np.zeros(args.samples, np.int64)
     images = draw(args, checkpoint, labels, progress=True)
     results = measure(images, labels, train, test, backend=args.backend, seed=args.seed)
 
