@@ -68,6 +68,7 @@ MAY_IMPORT = {
     "gradcheck": set(),
     "files": set(),
     "pictures": {"data", "files"},
+    "plot": {"pictures"},
     "generate": {"noise", "samplers"},
     "train": {"train", "model", "noise", "samplers", "data", "generate", "pictures", "files"},
     "metrics": {"metrics", "train", "model", "backends", "data", "files"},

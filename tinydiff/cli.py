@@ -283,7 +283,7 @@ def draw(args, checkpoint, labels, progress=False):
 
     schedule = schedules.get(config.schedule, config.noise_steps)
     images = []
-    for first in trange(0, len(labels), SAMPLE_BATCH, disable=not progress, unit="batch"):
+    for first in trange(0, len(labels), SAMPLE_BATCH, disable=None if progress else True, unit="batch"):
         states = generate(
             model,
             schedule,

@@ -26,9 +26,9 @@ def generate(
     clip=IMAGE_RANGE,
     **options,
 ):
-    """Draw one image for each label; yields the sampler's ``State`` at every step, the last being finished.
+    """Draw one image (or point) for each label; yields the sampler's ``State`` at every step, the last being finished.
 
-    model       a U-Net; its backend does the work. One without classes takes label 0 for every image
+    model       a U-Net or MLP; its backend does the work. One without classes takes label 0 for every image
     prediction  what the model predicts: "eps", "x0" or "v"
     labels      (N,) integers in [0, classes); ``classes`` itself asks for "any class"
     sampler     a name in ``SAMPLERS``; further ``options`` go to it (``eta``, ``variance``)
@@ -49,11 +49,10 @@ def generate(
         )
     run, spacing = SAMPLERS[sampler]
     grid = schedule.grid(steps, spacing)
-    shape = (model.config.size, model.config.size, model.config.image_channels)
     sample = backend.asarray(first + np.arange(len(labels)), np.int64)
 
     def normal(purpose, draw):
-        return backend.philox.forward(seed, purpose, sample, draw, shape, kind="normal")
+        return backend.philox.forward(seed, purpose, sample, draw, model.config.shape, kind="normal")
 
     def predict(x, step, labels):
         steps_N = backend.zeros((x.shape[0],)) + np.float32(step)

@@ -32,9 +32,8 @@ class NonFinite(ArithmeticError):
 
 def expect_fits(model, dataset):
     """Raise ``ValueError`` unless images and classes of a data set are those of a model's config."""
-    shape = (model.size, model.size, model.image_channels)
-    if dataset.images.shape[1:] != shape:
-        raise ValueError(f"{dataset.name} has images of {dataset.images.shape[1:]}, the model takes {shape}")
+    if dataset.images.shape[1:] != model.shape:
+        raise ValueError(f"{dataset.name} has images of {dataset.images.shape[1:]}, the model takes {model.shape}")
     if model.classes and dataset.classes != model.classes:
         raise ValueError(f"{dataset.name} has {dataset.classes} classes, the model {model.classes}")
 
