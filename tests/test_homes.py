@@ -73,7 +73,7 @@ MAY_IMPORT = {
     "train": {"train", "model", "noise", "samplers", "data", "generate", "pictures", "files"},
     "metrics": {"metrics", "train", "model", "backends", "data", "files"},
     "evaluate": {"metrics", "data"},
-    "report": {"train", "pictures"},
+    "report": {"train", "pictures", "plot"},
     "cli": None,
     "__main__": None,
     "__init__": set(),

@@ -18,7 +18,9 @@ def test_points_are_learned(kind):
     model = MLP(MLPConfig(width=32, layers=2, classes=6), backends.get("auto"))
     losses = fit(model, data, schedule, kind, steps=150, batch=128)
     assert losses[-20:].mean() < 0.75 * losses[:5].mean()
-    drawn = model.backend.to_numpy(finish(generate(model, schedule, kind, np.zeros(100, int), steps=10, clip=None)))
+    drawn = model.backend.to_numpy(
+        finish(generate(model, schedule, kind, np.zeros(100, int), steps=10, clip=(-1.2, 1.2)))
+    )
     assert drawn.shape == (100, 2)
     assert np.abs(drawn.mean(axis=0) - points2d.MIXTURE.means[0]).max() < 0.4, "class 0 lies to the right"
 
