@@ -54,7 +54,6 @@ def main(out, quick):
         noise = mmd(np.random.default_rng(0).normal(size=(count, 2)), data.images).value
         assert result.value < noise / (20 if quick else 100), "no nearer to the data than noise is"
     figure.save(out)
-    warm_up.say(out)
 
 
 def excess(model, data, schedule, count=5000):
@@ -75,4 +74,4 @@ def evaluations(name, steps):
 
 
 if __name__ == "__main__":
-    main(**vars(warm_up.arguments(__doc__, "1_four_samplers.png")))
+    warm_up.run(main, __doc__, "1_four_samplers.png")

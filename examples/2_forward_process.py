@@ -48,7 +48,6 @@ def main(out, quick):
         panel.line(np.arange(1000), schedule.snr_db, label=name)
     panel.level(0)
     figure.save(out)
-    warm_up.say(out)
 
     linear, cosine = both.values()
     assert linear.snr_db[500] < -10 < -3 < cosine.snr_db[500] < 3  # at half time: drowned, and just as much of both
@@ -56,4 +55,4 @@ def main(out, quick):
 
 
 if __name__ == "__main__":
-    main(**vars(warm_up.arguments(__doc__, "2_forward_process.png")))
+    warm_up.run(main, __doc__, "2_forward_process.png")

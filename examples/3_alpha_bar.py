@@ -68,7 +68,6 @@ def main(out, quick):
     assert wrong.value > 3 * wrong.band[1], "beginning from noise the schedule never reaches should show"
     assert right.value < 3 * right.band[1], "with nothing left of the signal, the exact denoiser gives the data"
     figure.save(out)
-    warm_up.say(out)
 
 
 def one_by_one(schedule, x0, count):
@@ -82,4 +81,4 @@ def one_by_one(schedule, x0, count):
 
 
 if __name__ == "__main__":
-    main(**vars(warm_up.arguments(__doc__, "3_alpha_bar.png")))
+    warm_up.run(main, __doc__, "3_alpha_bar.png")

@@ -16,7 +16,7 @@ one link further, to dloss/dstep, and compared with what the loss does when the 
 import numpy as np
 import warm_up
 
-from tinydiff import backends, plot
+from tinydiff import backends, data, plot
 from tinydiff.data import bytes_to_signed
 from tinydiff.gradcheck import check_adjoint
 from tinydiff.model.unet import UNet, UNetConfig
@@ -44,8 +44,8 @@ class Untold:
 
 
 def main(out, quick):
-    digits = warm_up.halved_digits()
-    backend, how = backends.get("auto"), dict(steps=120 if quick else 800, batch=64)
+    digits = warm_up.halved(data.load("auto"))
+    backend, how = backends.get("auto"), dict(steps=100 if quick else 600, batch=64)
 
     networks = {
         f"one level, step {ONE_STEP}": (Untold(UNet(CONFIG, backend)), dict(only_step=ONE_STEP)),
@@ -78,7 +78,6 @@ def main(out, quick):
     )
     panel.columns(norms.values())
     figure.save(out)
-    warm_up.say(out)
 
 
 def error_at(model, digits, step, count=500):
@@ -141,4 +140,4 @@ def gradient_of_the_step():
 
 
 if __name__ == "__main__":
-    main(**vars(warm_up.arguments(__doc__, "4_time_embedding.png")))
+    warm_up.run(main, __doc__, "4_time_embedding.png")

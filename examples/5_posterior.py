@@ -112,8 +112,7 @@ def main(out, quick):
         label="the data",
     )
     figure.save(out)
-    warm_up.say(out)
 
 
 if __name__ == "__main__":
-    main(**vars(warm_up.arguments(__doc__, "5_posterior.png")))
+    warm_up.run(main, __doc__, "5_posterior.png")

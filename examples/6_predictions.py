@@ -57,7 +57,6 @@ def main(out, quick):
             panel.line(LEVELS, errors[kind][:, counted], colour=colour, label=f"predicts {kind}", marks=True)
         panel.line(LEVELS, best[:, counted], colour="#222222", label="best possible", width=1)
     figure.save(out)
-    warm_up.say(out)
 
 
 def error_at(model, kind, data, step, count=4000):
@@ -75,4 +74,4 @@ def error_at(model, kind, data, step, count=4000):
 
 
 if __name__ == "__main__":
-    main(**vars(warm_up.arguments(__doc__, "6_predictions.png")))
+    warm_up.run(main, __doc__, "6_predictions.png")

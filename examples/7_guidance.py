@@ -54,7 +54,6 @@ def main(out, quick):
     panel.line(GUIDANCE, np.array(diversity) / real_diversity, label="diversity, of real digits'", marks=True)
     panel.level(1)
     figure.save(out)
-    warm_up.say(out)
 
 
 def measure(images, labels):
@@ -69,4 +68,4 @@ def measure(images, labels):
 
 
 if __name__ == "__main__":
-    main(**vars(warm_up.arguments(__doc__, "7_guidance.png")))
+    warm_up.run(main, __doc__, "7_guidance.png")

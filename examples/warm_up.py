@@ -1,4 +1,4 @@
-"""What the numbered warm-ups share: their two arguments, and a small model of digits."""
+"""What the numbered warm-ups share: a command line, and a small model of digits."""
 
 import argparse
 from pathlib import Path
@@ -19,25 +19,21 @@ FOLDER = Path("runs/warm-ups")
 PREDICTION = "v"
 
 
-def arguments(doc, picture):
-    """--out and --quick, from the command line; the folder of --out exists afterwards."""
+def run(main, doc, picture):
+    """Call main(out, quick) as the command line says."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FOLDER / picture, help="the picture (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a fraction of the work, for tests: the picture is rough")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    return args
+    main(args.out, args.quick)
+    print(f"wrote {args.out}")
 
 
-def say(path):
-    print(f"wrote {path}")
-
-
-def halved_digits(split="train"):
-    """MNIST (drawn digits where it cannot be had) at 14 x 14: a network of a minute's training can draw it."""
-    dataset = data.load("auto") if split == "train" else data.load_test(data.load("auto").name, count=2000)
-    images = dataset.images.reshape(-1, 14, 2, 14, 2, 1).mean(axis=(2, 4))
-    return Dataset("halved digits", images.round().astype(np.uint8), dataset.labels, dataset.classes)
+def halved(digits):
+    """28 x 28 digits at 14 x 14: what a network of a minute's training can draw."""
+    images = digits.images.reshape(-1, 14, 2, 14, 2, 1).mean(axis=(2, 4))
+    return Dataset(f"halved {digits.name}", images.round().astype(np.uint8), digits.labels, digits.classes)
 
 
 def enlarged(images):
@@ -58,9 +54,10 @@ class Digits:
         config = UNetConfig(size=14, channels=(16, 48), blocks=1, groups=8, film=True)
         self.model = UNet(config, backends.get("auto"))
         self.schedule = schedules.cosine(200)
-        self.data = halved_digits()
-        steps, batch = (200, 32) if quick else (800, 64)
-        fit(self.model, self.data, self.schedule, PREDICTION, steps=steps, batch=batch, learning_rate=2e-3)
+        train = data.load("auto")  # MNIST; drawn digits where it cannot be had
+        self.data, self.test = halved(train), halved(data.load_test(train.name, count=2000))
+        steps, batch = (120, 32) if quick else (600, 64)
+        fit(self.model, self.data, self.schedule, PREDICTION, steps=steps, batch=batch)
 
     def draw(self, labels, **options):
         """Images (N, 14, 14, 1) of these labels (N,); options as of ``generate``."""

@@ -49,7 +49,7 @@ def fit(
             labels = np.where(rng.random(batch) < label_dropout, classes, dataset.labels[chosen])
             labels = backend.asarray(labels, np.int32)
 
-        x, target, weight = corrupt(backend.asarray(x0), backend.asarray(eps), step)
+        x, target, weight = corrupt(backend.asarray(x0), backend.asarray(eps), backend.asarray(step, np.int64))
         y, cache = model.forward(x, backend.asarray(step, np.float32), labels)
         loss, loss_cache = backend.mse_loss.forward(y, target, weight)
         dy, _, _ = backend.mse_loss.backward(1.0, loss_cache)
