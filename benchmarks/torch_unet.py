@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from tinydiff.interop import weights
 
 
 class ResBlock(nn.Module):
@@ -135,16 +136,8 @@ class TorchUNet(nn.Module):
 
     def take(self, parameters):
         """Load the parameters of a tinydiff U-Net."""
-
-        def convert(name, array):
-            if array.ndim == 4:
-                array = array.transpose(3, 2, 0, 1)  # (R,S,C,O) -> (O,C,R,S)
-            elif array.ndim == 2 and name != "class_embedding.weight":
-                array = array.T
-            return torch.from_numpy(np.array(array))
-
-        named = parameters.to_numpy(parameters.values)
-        self.load_state_dict({name: convert(name, array) for name, array in named.items()})
+        named = weights.to_torch(parameters.to_numpy(parameters.values), flip_sin_to_cos=False)
+        self.load_state_dict({name: torch.from_numpy(array) for name, array in named.items()})
 
 
 # name: memory layout of images and weights, compiled or not

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tinydiff import backends
 from tinydiff.gradcheck import GradientMismatch, check_adjoint
+from tinydiff.gradcheck.adjoint import as_tuple
 
 seeds = st.integers(0, 2**32 - 1)
 COMPILED = ("cpu", "emulator")  # the backends of hand-written kernels: what holds for the reference must hold for them
@@ -107,14 +108,10 @@ def check_op(op, inputs, options=None, *, backward=None, seed=0):
     """check_adjoint of an op module at these inputs, {name: array}; optionally of another backward."""
     return check_adjoint(
         lambda: op.forward(*inputs.values(), **(options or {})),
-        lambda dy, cache: as_tuple((backward or op.backward)(dy, cache)),
+        backward or op.backward,
         inputs,
         seed=seed,
     )
-
-
-def as_tuple(gradients):
-    return gradients if isinstance(gradients, tuple) else (gradients,)
 
 
 def broken(function, line, replacement=""):

@@ -1,4 +1,4 @@
-"""The command line: ``tinydiff train | sample | evaluate | info``."""
+"""The command line: ``tinydiff train | sample | evaluate | gradcheck | export | import | info``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from tinydiff.data import mnist
 from tinydiff.evaluate import TITLES, measure, proportional_labels
 from tinydiff.files import write_atomically
 from tinydiff.generate import generate
+from tinydiff.gradcheck import command as gradcheck
+from tinydiff.interop import command as interop
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.samplers import SAMPLERS, finish
@@ -41,7 +43,8 @@ def main(argv=None):
         prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
     )
     parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="train | sample | evaluate | info")
+    names = "train | sample | evaluate | gradcheck | export | import | info"
+    commands = parser.add_subparsers(required=True, metavar=names)
 
     command = commands.add_parser("train", help="train a model")
     add_train_arguments(command)
@@ -54,6 +57,18 @@ def main(argv=None):
     command = commands.add_parser("evaluate", help="measure how good a trained model's images are")
     add_evaluate_arguments(command)
     command.set_defaults(function=evaluate)
+
+    command = commands.add_parser("gradcheck", help="check every gradient, or explain one")
+    gradcheck.add_arguments(command, backends.NAMES[1:])
+    command.set_defaults(function=gradcheck.run)
+
+    command = commands.add_parser("export", help="write a trained model as a folder of diffusers'")
+    interop.add_export_arguments(command)
+    command.set_defaults(function=interop.run_export)
+
+    command = commands.add_parser("import", help="read a folder of diffusers' as a checkpoint")
+    interop.add_import_arguments(command)
+    command.set_defaults(function=interop.run_import)
 
     command = commands.add_parser("info", help="what this installation can do here")
     command.set_defaults(function=info)

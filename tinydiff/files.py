@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -25,12 +26,40 @@ def write_atomically(path, content):
         if isinstance(error, OSError) and error.filename in (None, str(partial)):
             error.filename = str(path)  # a full disk does not say which file it was
         raise
-    if os.name == "posix":  # the rename itself must reach the disk; elsewhere a folder cannot be synced
-        folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def write_folder_atomically(folder, files):
+    """Write {name: bytes} so that ``folder`` holds all of them or is as it was, whatever happens.
+
+    Raises ``ValueError`` for a folder that is there and not empty, ``OSError`` naming a path if writing fails.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder} is there and not empty; choose another folder")
+    partial = folder.resolve().with_name(f".{folder.resolve().name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    try:
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            write_atomically(partial / name, content)
+        os.replace(partial, folder)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            error.filename = str(folder)
+        raise
+    _sync_folder(folder.resolve().parent)
+
+
+def _sync_folder(folder):
+    """Make a rename inside a folder reach the disk; where folders cannot be synced, nothing."""
+    if os.name == "posix":
+        opened = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(opened)
         finally:
-            os.close(folder)
+            os.close(opened)
 
 
 def cache_dir(*parts):

@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <sstream>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -51,19 +52,26 @@ class Arguments {
     // Exactly this shape, as a gradient must have.
     const float* expect(const char* name, const py::object& object, const Sizes& shape) const {
         const py::array array = require_array(name, object);
-        require(shape_of(array) == shape, name, "must have shape " + text(shape) + ", got " + text(shape_of(array)));
+        require(shape_of(array) == shape, name,
+                [&] { return "must have shape " + text(shape) + ", got " + text(shape_of(array)); });
         return data(name, array);
     }
 
     int64_t operator[](char letter) const { return find(letter); }
 
-    void require(bool condition, const char* name, const std::string& expected) const {
-        if (!condition) throw py::value_error(std::string(op_) + ": " + name + " " + expected);
+    // What was expected, as words or, where they take work to write, as a function that writes them.
+    template <class Expected>
+    void require(bool condition, const char* name, const Expected& expected) const {
+        if (condition) return;
+        if constexpr (std::is_invocable<Expected>::value)
+            throw py::value_error(std::string(op_) + ": " + name + " " + expected());
+        else
+            throw py::value_error(std::string(op_) + ": " + name + " " + expected);
     }
 
     py::array require_array(const char* name, const py::object& object) const {
-        if (!py::isinstance<py::array>(object))
-            require(false, name, std::string("must be an array, got ") + Py_TYPE(object.ptr())->tp_name);
+        require(py::isinstance<py::array>(object), name,
+                [&] { return std::string("must be an array, got ") + Py_TYPE(object.ptr())->tp_name; });
         return py::reinterpret_borrow<py::array>(object);
     }
 
@@ -93,7 +101,7 @@ class Arguments {
             for (const char* p = letters; *p; ++p) expected += *p == ' ' ? std::string(", ") : std::string(1, *p);
             require(false, name, expected + ")" + because(axes) + ", got " + text(shape_of(array)));
         }
-        require(array.size() > 0, name, "must not be empty, got shape " + text(shape_of(array)));
+        require(array.size() > 0, name, [&] { return "must not be empty, got shape " + text(shape_of(array)); });
         for (size_t i = 0; i < axes.size(); ++i)
             if (!(axes[i] >= '0' && axes[i] <= '9') && find(axes[i]) < 0)
                 sizes_.push_back({axes[i], array.shape(skipped + i), name});
@@ -101,8 +109,8 @@ class Arguments {
     }
 
     float* data(const char* name, const py::array& array) const {
-        if (!py::isinstance<py::array_t<float>>(array))
-            require(false, name, "must be float32, got " + std::string(py::str(array.dtype())));
+        require(py::isinstance<py::array_t<float>>(array), name,
+                [&] { return "must be float32, got " + std::string(py::str(array.dtype())); });
         require(array.flags() & py::array::c_style, name, "must be C-contiguous");
         return static_cast<float*>(const_cast<void*>(array.data()));
     }
@@ -168,9 +176,10 @@ struct Optional {
 inline std::vector<int64_t> integers(const Arguments& arguments, const char* name, const py::object& object) {
     const py::array array = arguments.require_array(name, object);
     const char kind = array.dtype().kind();
-    arguments.require((kind == 'i' || kind == 'u') && array.ndim() == 1 && array.size() > 0, name,
-                      "must be a non-empty integer array of shape (N,), got " + std::string(py::str(array.dtype())) +
-                          " " + text(shape_of(array)));
+    arguments.require((kind == 'i' || kind == 'u') && array.ndim() == 1 && array.size() > 0, name, [&] {
+        return "must be a non-empty integer array of shape (N,), got " + std::string(py::str(array.dtype())) + " " +
+               text(shape_of(array));
+    });
     const auto wide = py::array_t<int64_t, py::array::c_style | py::array::forcecast>(array);
     return std::vector<int64_t>(wide.data(), wide.data() + wide.size());
 }

@@ -109,7 +109,8 @@ void use_conv2d_version(const std::string& name) {
 
 int64_t positive_stride(const Arguments& given, const object& stride) {
     const bool fits = py::isinstance<py::int_>(stride) && stride >= py::int_(1) && stride < py::int_(1 << 30);
-    given.require(fits, "stride", "must be an integer of at least 1, got " + std::string(py::repr(stride)));
+    given.require(fits, "stride",
+                  [&] { return "must be an integer of at least 1, got " + std::string(py::repr(stride)); });
     return stride.cast<int64_t>();
 }
 
@@ -121,8 +122,9 @@ std::pair<int64_t, int64_t> both_paddings(const Arguments& given, const object& 
         after = padding[py::int_(1)];
     }
     for (const object& each : {before, after})
-        given.require(py::isinstance<py::int_>(each) && each >= py::int_(0) && each < py::int_(1 << 30), "padding",
-                      "must be an integer of at least 0 or two of them, got " + std::string(py::repr(padding)));
+        given.require(
+            py::isinstance<py::int_>(each) && each >= py::int_(0) && each < py::int_(1 << 30), "padding",
+            [&] { return "must be an integer of at least 0 or two of them, got " + std::string(py::repr(padding)); });
     return {before.cast<int64_t>(), after.cast<int64_t>()};
 }
 
@@ -133,9 +135,10 @@ Conv geometry(const Arguments& given, const object& stride, const object& paddin
               given['O'], step,       before,     0,          0,          conv2d_version};
     const int64_t free_h = conv.H + before + after - conv.R, free_w = conv.W + before + after - conv.S;
     auto by = [](int64_t a, int64_t b) { return std::to_string(a) + "x" + std::to_string(b); };
-    given.require(free_h >= 0 && free_w >= 0, "w",
-                  "of " + by(conv.R, conv.S) + " is larger than x of " + by(conv.H, conv.W) + " padded by (" +
-                      std::to_string(before) + ", " + std::to_string(after) + ")");
+    given.require(free_h >= 0 && free_w >= 0, "w", [&, before = before, after = after] {
+        return "of " + by(conv.R, conv.S) + " is larger than x of " + by(conv.H, conv.W) + " padded by (" +
+               std::to_string(before) + ", " + std::to_string(after) + ")";
+    });
     conv.H_out = free_h / step + 1;
     conv.W_out = free_w / step + 1;
     return conv;
@@ -184,10 +187,10 @@ py::tuple group_norm_forward(const object& x, const object& gamma, const object&
                 *pshift = given.floats_or_null("shift", shift, "N C");
     if (scale.is_none() != shift.is_none()) throw py::value_error("group_norm: scale and shift must be given together");
     const int64_t G = py::isinstance<py::int_>(groups) ? groups.cast<int64_t>() : 0;
-    given.require(
-        G >= 1 && given['C'] % G == 0, "groups",
-        "must divide the " + std::to_string(given['C']) + " channels of x, got " + std::string(py::repr(groups)));
-    given.require(eps > py::float_(0.0), "eps", "must be positive, got " + std::string(py::repr(eps)));
+    given.require(G >= 1 && given['C'] % G == 0, "groups", [&] {
+        return "must divide the " + std::to_string(given['C']) + " channels of x, got " + std::string(py::repr(groups));
+    });
+    given.require(eps > py::float_(0.0), "eps", [&] { return "must be positive, got " + std::string(py::repr(eps)); });
     const GroupNorm norm{given['N'], given['H'] * given['W'], given['C'], G, eps.cast<float>(), silu};
     Array y = empty_like(x), mean = empty({norm.N, G}), rstd = empty({norm.N, G});
     unlocked([&] {
@@ -314,9 +317,10 @@ object class_embedding_forward(const object& table, const object& labels) {
     const float* ptable = given.floats("table", table, "K E");
     const auto rows = integers(given, "labels", labels);
     const auto [low, high] = std::minmax_element(rows.begin(), rows.end());
-    given.require(*low >= 0 && *high < given['K'], "labels",
-                  "must lie in [0, " + std::to_string(given['K']) + "), got " + std::to_string(*low) + " .. " +
-                      std::to_string(*high));
+    given.require(*low >= 0 && *high < given['K'], "labels", [&, low = *low, high = *high] {
+        return "must lie in [0, " + std::to_string(given['K']) + "), got " + std::to_string(low) + " .. " +
+               std::to_string(high);
+    });
     Array y = empty({static_cast<py::ssize_t>(rows.size()), given['E']});
     unlocked([&] { kernels->class_embedding_forward(ptable, rows.data(), y.mutable_data(), y.shape(0), given['E']); });
     return y;
@@ -341,7 +345,7 @@ object timestep_embedding_forward(const object& step, const object& width) {
     const float* pstep = given.floats("step", step, "N");
     const int64_t E = py::isinstance<py::int_>(width) ? width.cast<int64_t>() : 0;
     given.require(E >= 2 && E % 2 == 0, "width",
-                  "must be an even integer of at least 2, got " + std::string(py::repr(width)));
+                  [&] { return "must be an even integer of at least 2, got " + std::string(py::repr(width)); });
     Array y = empty({given['N'], E});
     unlocked([&] { kernels->timestep_embedding_forward(pstep, y.mutable_data(), given['N'], E / 2); });
     return y;

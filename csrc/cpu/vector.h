@@ -94,11 +94,12 @@ inline void store_columns(float* p, const Vec (&from)[V], int64_t channels) {
     for (int j = 0; j < V; ++j) store_part(p + j * W, from[j], channels - j * W);
 }
 
-// body(c, channels, vectors) from c = 0 on for all C channels, COLUMNS vectors at a time, then one
+// body(c, channels, vectors) from c = 0 on for all C channels, COLUMNS vectors at a time, then two, then one
 template <class Body>
 inline void over_channels(int64_t C, const Body& body) {
     int64_t c = 0;
     for (; c + COLUMNS * W <= C; c += COLUMNS * W) body(c, COLUMNS * W, std::integral_constant<int, COLUMNS>());
+    for (; c + 2 * W <= C; c += 2 * W) body(c, 2 * W, std::integral_constant<int, 2>());
     for (; c < C; c += W) body(c, C - c, std::integral_constant<int, 1>());
 }
 

@@ -24,6 +24,7 @@ TINYDIFF_BEGIN
 namespace {
 
 constexpr int64_t SMALL_FILTERS = 640 << 10;  // floats of a small filter's points,
+constexpr int64_t FEW_TILES = 64;             // too few for every task to meet all filters
 constexpr int64_t SMALL_SUMS = 160 << 10;     // and of a small weight gradient's
 constexpr int64_t OWN_FLOATS = 144 << 10;     // points of one task's tiles: about half a core's second-level cache
 constexpr int64_t SHARED_FLOATS = 2 << 20;    // points of all tiles of one round, with large filters
@@ -205,33 +206,48 @@ void points_to_output(const Tiles<m>& tiles, int64_t tile, const float* from, in
     });
 }
 
-// One panel of w (3,3,C,O), of rows c, for the points of one row; the points lie ``stride`` apart.
-template <int m, int row>
-void filters_to_points(const float* w, const Panels& panels, int64_t panel, float* to, int64_t stride) {
+// One panel of w (3,3,C,O), the rows first .. last - 1 of it, as points, which lie ``stride`` apart in ``to``.
+template <int m>
+void filters_to_points(const float* w, const Panels& panels, int64_t panel, int64_t first, int64_t last, float* to,
+                       int64_t stride) {
     constexpr int n = m + 2;
     const int64_t C = panels.K, O = panels.O;
-    for (int64_t c = 0; c < C; ++c)
+    auto transform = [](const Vec(&g)[3], Vec(&u)[n]) { Filter<m>::points(g, u); };
+    for (int64_t c = first; c < last; ++c)
         for (int j = 0; j < panels.vectors(panel); ++j) {
             const int64_t o = panel * NR + j * W;
-            Vec across[3], u[n];
-            for (int s = 0; s < 3; ++s) {
-                Vec g[3], down[n];
-                for (int r = 0; r < 3; ++r) g[r] = load_part(w + ((r * 3 + s) * C + c) * O + o, O - o);
-                Filter<m>::points(g, down);
-                across[s] = down[row];
-            }
-            Filter<m>::points(across, u);
-            for (int i = 0; i < n; ++i) store(to + i * stride + c * NR + j * W, u[i]);
+            along_both_axes<3, 3, n, n>(
+                transform, transform, [&](int r, int s) { return load_part(w + ((r * 3 + s) * C + c) * O + o, O - o); },
+                [&](int i, int k, Vec v) { store(to + (i * n + k) * stride + c * NR + j * W, v); });
         }
 }
 
-// body(std::integral_constant<int, row>()) for row = 0 .. rows - 1
-template <int rows, class Body>
-void each_row(const Body& body) {
-    if constexpr (rows > 0) {
-        each_row<rows - 1>(body);
-        body(std::integral_constant<int, rows - 1>());
-    }
+// The same in two halves, for filters too large to be points all at once: first along their columns, into
+// half (m + 2, C, 3, NR), ...
+template <int m>
+void filters_to_rows(const float* w, const Panels& panels, int64_t panel, float* half) {
+    const int64_t C = panels.K, O = panels.O;
+    for (int64_t c = 0; c < C; ++c)
+        for (int s = 0; s < 3; ++s)
+            for (int j = 0; j < panels.vectors(panel); ++j) {
+                const int64_t o = panel * NR + j * W;
+                Vec g[3], u[m + 2];
+                for (int r = 0; r < 3; ++r) g[r] = load_part(w + ((r * 3 + s) * C + c) * O + o, O - o);
+                Filter<m>::points(g, u);
+                for (int i = 0; i < m + 2; ++i) store(half + ((i * C + c) * 3 + s) * NR + j * W, u[i]);
+            }
+}
+
+// ... then along one row, (C, 3, NR), for the m + 2 points in it.
+template <int m>
+void row_to_points(const float* row, const Panels& panels, int64_t panel, float* to, int64_t stride) {
+    for (int64_t c = 0; c < panels.K; ++c)
+        for (int j = 0; j < panels.vectors(panel); ++j) {
+            Vec g[3], u[m + 2];
+            for (int s = 0; s < 3; ++s) g[s] = load(row + (c * 3 + s) * NR + j * W);
+            Filter<m>::points(g, u);
+            for (int i = 0; i < m + 2; ++i) store(to + i * stride + c * NR + j * W, u[i]);
+        }
 }
 
 template <int m>
@@ -240,18 +256,20 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
     const Tiles<m> tiles(conv.N, conv.H_out, conv.W_out);
     const int64_t width_in = round_up(conv.C, W), width_out = round_up(conv.O, W);
     const Panels panels{conv.C, conv.O};
-    if (points * panels.floats() <= SMALL_FILTERS) {
+    if (points * panels.floats() <= SMALL_FILTERS && (tiles.count > FEW_TILES || panels.count() == 1)) {
         Scratch filters(points * panels.floats());
-        parallel_for(panels.count(), [&](int64_t panel) {
-            each_row<m + 2>([&](auto row) {
-                filters_to_points<m, row>(
-                    w, panels, panel, filters + panels.start(panel) + row * (m + 2) * panels.floats(), panels.floats());
-            });
+        constexpr int64_t ROWS = 16;
+        const int64_t parts = ceil_div(conv.C, ROWS);
+        parallel_for(panels.count() * parts, [&](int64_t task) {
+            const int64_t panel = task / parts, first = task % parts * ROWS;
+            filters_to_points<m>(w, panels, panel, first, smaller(conv.C, first + ROWS), filters + panels.start(panel),
+                                 panels.floats());
         });
         const int64_t floats_a_tile = points * (width_in + width_out);
         const int64_t fit = larger(MR, OWN_FLOATS / floats_a_tile / MR * MR);
         const int64_t spread = round_up(ceil_div(tiles.count, 8), MR);  // at least about eight tasks
-        const int64_t at_once = smaller(fit, spread);
+        const int64_t tasks = round_up(ceil_div(tiles.count, smaller(fit, spread)), threads());
+        const int64_t at_once = ceil_div(tiles.count, tasks);
         parallel_for(ceil_div(tiles.count, at_once), [&](int64_t task) {
             const int64_t first = task * at_once, count = smaller(at_once, tiles.count - first);
             const int64_t stride_in = point_stride(count, width_in), stride_out = point_stride(count, width_out);
@@ -279,15 +297,16 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
                      [&](int64_t t) { input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in); });
         parallel_for(panels.count(), [&](int64_t panel) {
             const int64_t stride = point_stride(conv.C, NR);
-            Scratch filters((m + 2) * stride), out(points * stride_out);
-            each_row<m + 2>([&](auto row) {
-                filters_to_points<m, row>(w, panels, panel, filters, stride);
+            Scratch half((m + 2) * conv.C * 3 * NR), filters((m + 2) * stride), out(points * stride_out);
+            filters_to_rows<m>(w, panels, panel, half);
+            for (int row = 0; row < m + 2; ++row) {
+                row_to_points<m>(half + row * conv.C * 3 * NR, panels, panel, filters, stride);
                 for (int p = row * (m + 2), j = 0; j < m + 2; ++p, ++j) {
                     const Part part = tiles.with_point(p, first, count);
                     multiply(part.number, panels.vectors(panel), in + p * stride_in + part.skip * width_in, width_in,
                              conv.C, filters + j * stride, NR, out + p * stride_out + part.skip * NR, NR);
                 }
-            });
+            }
             for (int64_t t = 0; t < count; ++t)
                 points_to_output(tiles, first + t, out + t * NR, stride_out, panel * NR,
                                  panel * NR + panels.width(panel), epilogue, conv);

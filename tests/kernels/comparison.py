@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.checks import EPS32, as_tuple, assert_as_good, run_op, same_bits
+from tests.checks import EPS32, assert_as_good, run_op, same_bits
 from tests.kernels.rows import ROWS, floats
+from tinydiff.gradcheck.adjoint import as_tuple
 from tinydiff.ops import OPS, WITHOUT_GRADIENT
 
 

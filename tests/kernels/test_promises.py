@@ -7,8 +7,9 @@ import inspect
 import numpy as np
 import pytest
 
-from tests.checks import as_tuple, normal, ones, same_bits
+from tests.checks import normal, ones, same_bits
 from tests.ops.test_contract import CASES
+from tinydiff.gradcheck.adjoint import as_tuple
 from tinydiff.ops import OPS
 
 WITH_GRADIENT = list(CASES)

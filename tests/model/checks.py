@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from tests.checks import as_tuple, broken
+from tests.checks import broken
 from tinydiff import backends
 from tinydiff.gradcheck import GradientMismatch, check_adjoint
+from tinydiff.gradcheck.adjoint import as_tuple
+from tinydiff.gradcheck.subjects import AtStep, randomise
 from tinydiff.model.parameters import Parameters
 
 
@@ -18,30 +20,14 @@ def make(build, seed=0):
     return block, parameters
 
 
-def randomise(parameters, seed):
-    rng = np.random.default_rng(seed)
-    for parameter in parameters:
-        fan_in = max(1, parameter.value[..., 0].size)
-        parameter.value[...] = rng.standard_normal(parameter.shape) / np.sqrt(fan_in)
-
-
-class OnlyX:
-    """A model as a function of x alone, at a fixed step and label of each sample."""
+class OnlyX(AtStep):
+    """A model as a function of x alone, at a random step and label of each sample."""
 
     def __init__(self, model, x, seed=0):
         rng = np.random.default_rng(seed)
         classes = model.config.classes
-        self.model = model
-        self.step = rng.uniform(0, 100, len(x))
-        self.labels = rng.integers(0, classes + 1, len(x)) if classes else None
-
-    def forward(self, x):
-        return self.model.forward(x, self.step, self.labels)
-
-    def backward(self, dy, cache):
-        dx, dstep, dlabels = self.model.backward(dy, cache)
-        assert dstep is None and dlabels is None
-        return dx
+        step = rng.uniform(0, 100, len(x))
+        super().__init__(model, step, rng.integers(0, classes + 1, len(x)) if classes else None)
 
 
 def check(block, parameters, inputs, *, seed=0, directions=None):
@@ -61,7 +47,7 @@ def check(block, parameters, inputs, *, seed=0, directions=None):
 def assert_caught(monkeypatch, block, parameters, inputs, line, replacement="", directions=None):
     """A backward with this piece replaced must fail the gradient check (and pass it as it stands)."""
     check(block, parameters, inputs, directions=directions)
-    target = type(getattr(block, "model", block))
+    target = type(getattr(block, "thing", block))
     monkeypatch.setattr(target, "backward", broken(target.backward, line, replacement))
     with pytest.raises(GradientMismatch):
         check(block, parameters, inputs, directions=directions)

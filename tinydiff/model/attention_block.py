@@ -53,8 +53,10 @@ class AttentionBlock:
         tokens = (N, H * W, C)
         dmixed = self.to_out.backward(dy.reshape(tokens), cache.to_out)
         dq, dk, dv = self.op.backward(dmixed.reshape(N, H * W, self.A, self.D), cache.attention)
-        dtokens = self.to_v.backward(dv.reshape(tokens), cache.to_v)
-        dtokens = dtokens + self.to_k.backward(dk.reshape(tokens), cache.to_k)
-        dtokens = dtokens + self.to_q.backward(dq.reshape(tokens), cache.to_q)
-        dx, _, _ = self.group_norm.backward(dtokens.reshape(dy.shape), cache.group_norm, add=dy)
+        through_v = self.to_v.backward(dv.reshape(tokens), cache.to_v)
+        through_k = self.to_k.backward(dk.reshape(tokens), cache.to_k)
+        through_q = self.to_q.backward(dq.reshape(tokens), cache.to_q)
+        dtokens = through_v + through_k + through_q
+        through_residual = dy
+        dx, _, _ = self.group_norm.backward(dtokens.reshape(dy.shape), cache.group_norm, add=through_residual)
         return dx

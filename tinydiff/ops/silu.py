@@ -59,8 +59,9 @@ def sigmoid(x):
 def slope(x):
     """dy/dx = s (1 + x (1 - s)) at x."""
     s = sigmoid(x)
-    slope = 1 - s
-    slope *= x
+    through_s = 1 - s
+    through_s *= x
+    slope = through_s
     slope += 1
     slope *= s
     return slope

@@ -1,0 +1,1 @@
+"""Weights and settings in the formats of other libraries: diffusers' ``UNet2DModel`` and its schedulers, both ways."""

@@ -1,0 +1,79 @@
+"""The commands ``tinydiff export`` and ``tinydiff import``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from tinydiff.interop.folder import NULL_LABELS, export_folder, import_folder
+from tinydiff.train import checkpoint as checkpoints
+
+FORMATS = ("diffusers",)
+
+
+def add_export_arguments(parser):
+    """The arguments of ``export``."""
+    parser.description = "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads."
+    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
+    parser.add_argument("folder", metavar="DIR", help="the folder to write; it must be new or empty")
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    parser.add_argument(
+        "--weights", choices=("average", "model"), default="average", help="averaged or last parameters"
+    )
+
+
+def run_export(args):
+    """Write a checkpoint as a folder of another library."""
+    export_folder(checkpoints.load(args.checkpoint), args.folder, part=args.weights)
+    print(f"wrote {args.folder}: the parameters and the noise schedule, without the optimizer's state")
+
+
+def add_import_arguments(parser):
+    """The arguments of ``import``."""
+    parser.description = (
+        "Read a folder of diffusers' (config.json, safetensors and, if there, scheduler_config.json) as a checkpoint."
+    )
+    parser.add_argument("folder", metavar="DIR", help="the folder of a UNet2DModel, or of a pipeline with one")
+    parser.add_argument(
+        "--output",
+        metavar="CHECKPOINT",
+        help="the file to write (default runs/NAME/checkpoints/step-0000000.safetensors)",
+    )
+    parser.add_argument(
+        "--null-label", choices=NULL_LABELS, help='whether the last class row stands for "no class" (default last)'
+    )
+    parser.add_argument("--schedule", help="noise schedule: linear or cosine (default: as the folder says)")
+    parser.add_argument(
+        "--noise-steps", type=int, metavar="T", help="number of noise steps (default: as the folder says)"
+    )
+    parser.add_argument("--prediction", help="what the network predicts: eps, x0 or v (default: as the folder says)")
+    parser.add_argument("--data", help="the data set that training would go on with")
+
+
+def run_import(args):
+    """Read a folder of another library as a checkpoint to draw from or to train further."""
+    folder = Path(args.folder)
+    if args.output:
+        path = Path(args.output)
+        if path.suffix != ".safetensors":
+            raise ValueError(f"output must end in .safetensors, got {args.output}")
+        if not path.parent.is_dir():
+            raise ValueError(f"output: the folder {path.parent} does not exist")
+    else:
+        path = checkpoints.path_for(Path("runs") / folder.resolve().name / "checkpoints", 0)
+    if path.exists() or (not args.output and path.parent.parent.exists()):
+        raise ValueError(f"output {path if args.output else path.parent.parent} already exists")
+    options = {name: getattr(args, name) for name in ("schedule", "noise_steps", "prediction", "data", "null_label")}
+    checkpoint, assumed = import_folder(folder, **options)
+    if not args.output:
+        path.parent.mkdir(parents=True)
+    checkpoints.save(path, checkpoint)
+
+    config = checkpoint.config
+    noise = f"schedule {config.schedule}, {config.noise_steps} noise steps, prediction {config.prediction}"
+    print(f"wrote {path}: U-Net {config.model.channels}, {config.model.classes} classes, {noise}")
+    for each in assumed:
+        print(f"assumed: {each}")
+    print("the folder holds no optimizer state: training that goes on from it starts with a fresh one, at step 0")
+    guidance = " --guidance 1" if args.null_label == "none" else ""
+    print(f"to draw: tinydiff sample {shlex.quote(str(path))}{guidance}")

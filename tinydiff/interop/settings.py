@@ -1,0 +1,289 @@
+"""diffusers' settings and ours: ``config.json`` of a ``UNet2DModel``, ``scheduler_config.json`` of its scheduler.
+
+Every setting of theirs is either translated, or must have the value under which their network computes what ours does.
+Anything else is refused by the name of the setting and its value.
+
+    theirs                          ours
+    sample_size                     size
+    in_channels, out_channels       image_channels
+    block_out_channels              channels
+    layers_per_block                blocks
+    down_block_types, up_...        attention_levels (the same on the way down and up)
+    attention_head_dim              head_width; null is one head of the full width at every level
+    num_class_embeds                classes + 1, the last row for "no class"
+    norm_num_groups, norm_eps       groups, eps
+    resnet_time_scale_shift         film: "scale_shift" or "default"
+    downsample_padding              downsample_padding (0 is one row and column after, in both)
+    flip_sin_to_cos                 the order of rows of time_embedding.linear_1, see ``weights``
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from tinydiff.model.unet import UNetConfig
+from tinydiff.noise import schedules
+
+# diffusers 0.42: what a setting is where config.json leaves it out
+UNET_DEFAULTS = {
+    "sample_size": None,
+    "in_channels": 3,
+    "out_channels": 3,
+    "center_input_sample": False,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"],
+    "mid_block_type": "UNetMidBlock2D",
+    "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+    "block_out_channels": [224, 448, 672, 896],
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "downsample_padding": 1,
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "dropout": 0.0,
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+    "attn_norm_num_groups": None,
+    "norm_eps": 1e-5,
+    "resnet_time_scale_shift": "default",
+    "add_attention": True,
+    "class_embed_type": None,
+    "num_class_embeds": None,
+    "num_train_timesteps": None,  # read by a learned time embedding alone
+}
+# settings that must have one of these values
+UNET_REQUIRED = {
+    "center_input_sample": (False,),
+    "time_embedding_type": ("positional",),
+    "freq_shift": (0,),
+    "flip_sin_to_cos": (True, False),
+    "mid_block_type": ("UNetMidBlock2D",),
+    "mid_block_scale_factor": (1,),
+    "downsample_type": ("conv",),
+    "upsample_type": ("conv",),
+    "act_fn": ("silu", "swish"),
+    "resnet_time_scale_shift": ("default", "scale_shift"),
+    "add_attention": (True,),
+    "class_embed_type": (None,),
+}
+INTEGERS = ("sample_size", "in_channels", "out_channels", "layers_per_block", "norm_num_groups", "downsample_padding")
+
+SCHEDULER_DEFAULTS = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+    "thresholding": False,
+}
+SCHEDULER_REQUIRED = {"rescale_betas_zero_snr": (False,), "thresholding": (False,)}
+PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+SAME_BETA = 1e-5  # relative: their tables are float32
+
+
+def from_unet_config(config):
+    """The ``config.json`` of a ``UNetConfig``, as a dict.
+
+    Raises ``ValueError`` where heads have the full width at one level and ``head_width`` at another.
+    """
+    widths = attention_widths(config)
+    if min(widths) >= config.head_width:
+        head_width = config.head_width
+    elif max(widths) <= config.head_width:
+        head_width = None
+    else:
+        raise ValueError(
+            f"head_width {config.head_width} makes one head of the full width at some of the levels with attention, "
+            f"{widths}, and several at others; diffusers has one attention_head_dim for all"
+        )
+    with_attention = [config.has_attention(level) for level in range(len(config.channels))]
+    return {
+        "_class_name": "UNet2DModel",
+        **UNET_DEFAULTS,
+        "sample_size": config.size,
+        "in_channels": config.image_channels,
+        "out_channels": config.image_channels,
+        "block_out_channels": list(config.channels),
+        "layers_per_block": config.blocks,
+        "down_block_types": [_block_type("Down", each) for each in with_attention],
+        "up_block_types": [_block_type("Up", each) for each in reversed(with_attention)],
+        "attention_head_dim": head_width,
+        "num_class_embeds": config.classes + 1 if config.classes else None,
+        "norm_num_groups": config.groups,
+        "attn_norm_num_groups": config.groups,  # null would leave the middle without its norm under scale_shift
+        "norm_eps": config.eps,
+        "resnet_time_scale_shift": "scale_shift" if config.film else "default",
+        "downsample_padding": config.downsample_padding,
+    }
+
+
+def to_unet_config(given, *, null_label="last"):
+    """The ``UNetConfig`` of a ``config.json`` given as a dict.
+
+    null_label  "last": the last row of the class embedding stands for "no class". "none": every row is a class
+
+    Raises ``ValueError`` naming the first setting that our U-Net does not have, and its value.
+    """
+    if given.get("_class_name", "UNet2DModel") != "UNet2DModel":
+        raise ValueError(f"_class_name must be UNet2DModel, got {_shown(given['_class_name'])}")
+    public = {name: value for name, value in given.items() if not name.startswith("_")}
+    for name in public:
+        if name not in UNET_DEFAULTS:
+            raise ValueError(f"{name} {_shown(public[name])}: this setting is not known")
+    settings = {**UNET_DEFAULTS, **public}
+    if isinstance(settings["sample_size"], list) and len(set(settings["sample_size"])) == 1:
+        settings["sample_size"] = settings["sample_size"][0]
+    _require(settings, UNET_REQUIRED)
+    for name in INTEGERS:
+        if type(settings[name]) is not int:
+            raise ValueError(f"{name} must be one integer, got {_shown(settings[name])}")
+    channels = settings["block_out_channels"]
+    if not isinstance(channels, list) or not channels or any(type(width) is not int for width in channels):
+        raise ValueError(f"block_out_channels must be a list of widths, got {_shown(channels)}")
+    if type(settings["norm_eps"]) not in (int, float) or not settings["norm_eps"] > 0:
+        raise ValueError(f"norm_eps must be a positive number, got {_shown(settings['norm_eps'])}")
+    head_width = settings["attention_head_dim"]
+    if head_width is not None and (type(head_width) is not int or head_width < 1):
+        raise ValueError(f"attention_head_dim must be null or a positive integer, got {_shown(head_width)}")
+    groups, film = settings["norm_num_groups"], settings["resnet_time_scale_shift"] == "scale_shift"
+    allowed = {
+        "out_channels": (settings["in_channels"],),
+        "time_embedding_dim": (None, 4 * channels[0]),
+        "attn_norm_num_groups": (groups,) if film else (None, groups),
+    }
+    _require(settings, allowed)
+
+    rows = settings["num_class_embeds"]
+    if rows is not None and (type(rows) is not int or rows < 2):
+        raise ValueError(f"num_class_embeds must be null or at least 2, got {_shown(rows)}")
+    try:
+        config = UNetConfig(
+            size=settings["sample_size"],
+            image_channels=settings["in_channels"],
+            channels=channels,
+            blocks=settings["layers_per_block"],
+            attention_levels=_attention_levels(settings),
+            head_width=max(channels) if head_width is None else head_width,
+            classes=0 if rows is None else rows - (null_label == "last"),
+            groups=groups,
+            eps=settings["norm_eps"],
+            film=film,
+            downsample_padding=settings["downsample_padding"],
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"not a U-Net of this project: {error}") from None
+    if head_width is not None and any(width % head_width for width in attention_widths(config)):
+        widths = attention_widths(config)
+        raise ValueError(f"attention_head_dim must divide the widths with attention, {widths}, got {head_width}")
+    return config
+
+
+def attention_widths(config):
+    """The widths of a U-Net at which there is attention, the middle among them."""
+    levels = {width for level, width in enumerate(config.channels) if config.has_attention(level)}
+    return tuple(sorted(levels | {config.channels[-1]}))
+
+
+def from_noise(schedule, T, prediction):
+    """The ``scheduler_config.json`` of a schedule by name, as a dict: a DDIM scheduler that steps as ours does."""
+    beta = schedules.get(schedule, T).beta
+    settings = {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": T,
+        "beta_schedule": "squaredcos_cap_v2" if schedule == "cosine" else "linear",
+        "beta_start": float(beta[0]),
+        "beta_end": float(beta[-1]),
+        "trained_betas": None,
+        "prediction_type": {ours: theirs for theirs, ours in PREDICTIONS.items()}[prediction],
+        "clip_sample": True,
+        "clip_sample_range": 1.0,
+        "set_alpha_to_one": True,
+        "steps_offset": 0,
+        "timestep_spacing": "trailing",
+        "thresholding": False,
+        "rescale_betas_zero_snr": False,
+    }
+    if not np.allclose(_betas(settings), beta, rtol=SAME_BETA, atol=0):  # a short linear schedule, cut off at its end
+        settings["trained_betas"] = beta.tolist()
+    return settings
+
+
+def to_noise(given):
+    """The schedule's name, T and the prediction of a ``scheduler_config.json`` given as a dict.
+
+    Raises ``ValueError`` naming the setting that makes it another schedule than those there are, and its value.
+    """
+    settings = {**SCHEDULER_DEFAULTS, **given}
+    _require(settings, SCHEDULER_REQUIRED | {"prediction_type": tuple(PREDICTIONS)})
+    T = settings["num_train_timesteps"]
+    if type(T) is not int or T < 1:
+        raise ValueError(f"num_train_timesteps must be a positive integer, got {_shown(T)}")
+    beta = _betas(settings)
+    for name in schedules.SCHEDULES:
+        ours = schedules.get(name, T).beta
+        if beta.shape == ours.shape and np.allclose(beta, ours, rtol=SAME_BETA, atol=0):
+            return name, T, PREDICTIONS[settings["prediction_type"]]
+    if settings["trained_betas"] is not None:
+        raise ValueError(f"trained_betas are those of none of {', '.join(schedules.SCHEDULES)} with {T} steps")
+    ends = f"beta_start {settings['beta_start']}, beta_end {settings['beta_end']}"
+    raise ValueError(
+        f"beta_schedule {_shown(settings['beta_schedule'])} with {ends} and {T} steps is none of "
+        f"{', '.join(schedules.SCHEDULES)}"
+    )
+
+
+def _betas(settings):
+    """The betas that diffusers' schedulers make of their settings, in float64; none for a schedule we do not have."""
+    T = settings["num_train_timesteps"]
+    if settings["trained_betas"] is not None:
+        return np.asarray(settings["trained_betas"], np.float64)
+    if settings["beta_schedule"] == "linear":
+        return np.linspace(settings["beta_start"], settings["beta_end"], T)
+    if settings["beta_schedule"] == "squaredcos_cap_v2":
+        return schedules.cosine(T).beta  # the same formula
+    return np.empty(0)
+
+
+def _attention_levels(settings):
+    """The levels with attention, from the types of the blocks."""
+    levels = len(settings["block_out_channels"])
+    found = {}
+    for way, name in (("Down", "down_block_types"), ("Up", "up_block_types")):
+        types = settings[name]
+        allowed = {f"{prefix}{_block_type(way, has)}": has for has in (False, True) for prefix in ("", "UNetRes")}
+        if not isinstance(types, list) or len(types) != levels or any(each not in allowed for each in types):
+            one_of = " or ".join(_block_type(way, has) for has in (False, True))
+            raise ValueError(f"{name} must be {levels} of {one_of}, got {_shown(types)}")
+        found[way] = [allowed[each] for each in types]
+    if found["Down"] != found["Up"][::-1]:
+        raise ValueError(
+            f"up_block_types must have attention where down_block_types have it, got {_shown(settings['up_block_types'])}"
+        )
+    return tuple(level for level, has in enumerate(found["Down"]) if has)
+
+
+def _block_type(way, has_attention):
+    return f"{'Attn' if has_attention else ''}{way}Block2D"
+
+
+def _require(settings, allowed):
+    for name, values in allowed.items():
+        # by type as well: in Python 1 == True
+        if not any(
+            settings[name] == value and isinstance(settings[name], bool) == isinstance(value, bool) for value in values
+        ):
+            one_of = " or ".join(_shown(value) for value in values)
+            raise ValueError(f"{name} must be {one_of}, got {_shown(settings[name])}")
+
+
+def _shown(value):
+    """As it stands in the JSON file."""
+    return json.dumps(value)

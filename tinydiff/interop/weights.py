@@ -1,0 +1,44 @@
+"""Our arrays and PyTorch's: the same numbers under the same names, in other orders.
+
+    ours                                  theirs
+    convolution (R, S, C, O)              (O, C, R, S)
+    linear (C, O)                         (O, C)
+    class_embedding (K, E)                (K, E)
+    time_embedding.linear_1.weight        its inputs are [sin, cos] here; [cos, sin] there with flip_sin_to_cos
+
+Attention saved by older versions of diffusers has other names, which are read as well.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+FROM_WAVES = "time_embedding.linear_1.weight"
+OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+
+
+def to_torch(named, *, flip_sin_to_cos):
+    """{name: array} of ours -> of theirs, contiguous copies."""
+    return {name: _contiguous(_turn(name, array, (3, 2, 0, 1), flip_sin_to_cos, 0)) for name, array in named.items()}
+
+
+def from_torch(named, *, flip_sin_to_cos):
+    """{name: array} of theirs -> of ours, contiguous copies."""
+    turned = {}
+    for name, array in named.items():
+        for old, new in OLD_ATTENTION.items():
+            name = name.replace(old, new) if ".attentions." in name else name
+        turned[name] = _contiguous(_turn(name, array, (2, 3, 1, 0), flip_sin_to_cos, 1))
+    return turned
+
+
+def _turn(name, array, convolution_axes, flip_sin_to_cos, waves_axis):
+    if name == FROM_WAVES and flip_sin_to_cos and array.ndim == 2:
+        array = np.roll(array, array.shape[waves_axis] // 2, axis=waves_axis)  # two halves change places
+    if array.ndim == 4:
+        return array.transpose(convolution_axes)
+    return array.T if array.ndim == 2 and name != "class_embedding.weight" else array
+
+
+def _contiguous(array):
+    return np.array(array, order="C")
