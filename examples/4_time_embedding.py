@@ -45,7 +45,7 @@ class Untold:
 
 def main(out, quick):
     digits = warm_up.halved(data.load("auto"))
-    backend, how = backends.get("auto"), dict(steps=100 if quick else 600, batch=64)
+    backend, how = backends.get("auto"), dict(steps=100, batch=32) if quick else dict(steps=600, batch=64)
 
     networks = {
         f"one level, step {ONE_STEP}": (Untold(UNet(CONFIG, backend)), dict(only_step=ONE_STEP)),
@@ -80,7 +80,7 @@ def main(out, quick):
     figure.save(out)
 
 
-def error_at(model, digits, step, count=500):
+def error_at(model, digits, step, count=200):
     """The mean squared error of eps at one noise step."""
     rng, (a, s) = np.random.default_rng(step), SCHEDULE.rates(step)
     x0 = bytes_to_signed(digits.images[-count:])

@@ -41,8 +41,8 @@ def main(out, quick):
 
     at = {w: i for i, w in enumerate(GUIDANCE)}
     assert accuracy[at[0]] < 0.3, "without guidance the label is not heard"
-    assert accuracy[at[2]] > accuracy[at[1]] - 0.02 > accuracy[at[0]] + 0.2, "guidance makes digits clearer"
-    assert diversity[at[0]] > diversity[at[1]] > diversity[at[8]], "and more alike"
+    assert accuracy[at[4]] > accuracy[at[1]] and accuracy[at[4]] > accuracy[at[0]] + 0.2, "with it digits are clearer"
+    assert diversity[at[0]] > diversity[at[1]] > diversity[at[4]], "and more alike"
 
     figure = plot.Figure(1, 3, width=330, height=330, title="guidance: from all digits to one template of each")
     figure.panel(0, 0, f"w = {', '.join(f'{w:g}' for w in GUIDANCE)} from above", span=2).picture(

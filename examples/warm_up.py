@@ -56,7 +56,7 @@ class Digits:
         self.schedule = schedules.cosine(200)
         train = data.load("auto")  # MNIST; drawn digits where it cannot be had
         self.data, self.test = halved(train), halved(data.load_test(train.name, count=2000))
-        steps, batch = (120, 32) if quick else (600, 64)
+        steps, batch = (160, 32) if quick else (600, 64)
         fit(self.model, self.data, self.schedule, PREDICTION, steps=steps, batch=batch)
 
     def draw(self, labels, **options):
