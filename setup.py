@@ -19,7 +19,8 @@ from setuptools.command.build_py import build_py
 
 SOURCES = Path("csrc/cpu")
 EMULATOR, CUDA = Path("csrc/emulator"), Path("csrc/cuda")
-ONCE = ("bindings.cpp", "memory.cpp", "parallel.cpp")
+KERNEL_NAMES = Path("tinydiff/backends/kernel_names.py")  # which the emulator finds kernels by
+ONCE = ("bindings.cpp", "bindings_training.cpp", "memory.cpp", "parallel.cpp")
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
 EMULATOR_FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", f"-I{EMULATOR}", f"-I{CUDA}"]
 # name: floats a vector, flags; the baseline is SSE2 on x86-64 and NEON on 64-bit Arm
@@ -102,7 +103,7 @@ cpu = Pybind11Extension(
 emulator = Pybind11Extension(
     "tinydiff.backends._emulator",
     listed(*EMULATOR.glob("*.cpp")),
-    depends=listed(*EMULATOR.glob("*.h"), *EMULATOR.glob("*.py"), *CUDA.iterdir()),
+    depends=listed(*EMULATOR.glob("*.h"), *EMULATOR.glob("*.py"), *CUDA.iterdir(), KERNEL_NAMES),
     optional=True,
 )
 setup(ext_modules=[cpu, emulator], cmdclass={"build_ext": BuildKernels, "build_py": CopyCuda})

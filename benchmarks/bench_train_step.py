@@ -18,7 +18,6 @@ import numpy as np
 import measure
 from tinydiff import backends
 from tinydiff.model.unet import UNet, UNetConfig
-from tinydiff.train.gradients import clip_factor
 from tinydiff.train.presets import PRESETS
 
 CASES = {
@@ -91,8 +90,7 @@ def tinydiff_step(model, x, target, step, labels):
     def run():
         prediction, cache = model.forward(x, step, labels)
         _, loss_cache = backend.mse_loss.forward(prediction, target)
-        model.backward(backend.mse_loss.backward(1.0, loss_cache)[0], cache)
-        _, clip = clip_factor(parameters.grads, 1.0, backend)
+        model.backward(backend.mse_loss.backward(1.0, loss_cache, prediction_only=True)[0], cache)
         backend.adamw.forward(
             parameters.values,
             parameters.grads,
@@ -100,7 +98,8 @@ def tinydiff_step(model, x, target, step, labels):
             mean_square,
             learning_rate=learning_rate,
             step_number=number,
-            clip=clip,
+            norm=backend.global_norm.forward(parameters.grads),
+            limit=1.0,
         )
         return backend.to_numpy(prediction)
 

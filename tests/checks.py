@@ -1,6 +1,7 @@
 """What tests compare with, and how they break things."""
 
 import inspect
+import os
 import textwrap
 
 import numpy as np
@@ -12,7 +13,10 @@ from tinydiff.gradcheck import GradientMismatch, check_adjoint
 from tinydiff.gradcheck.adjoint import as_tuple
 
 seeds = st.integers(0, 2**32 - 1)
-COMPILED = ("cpu", "emulator")  # the backends of hand-written kernels: what holds for the reference must hold for them
+# Who runs the CUDA kernels; "cuda" in the environment takes a GPU, for tests/kernels/test_against_reference.py and others
+# that only compare values
+DEVICE = os.environ.get("TINYDIFF_TEST_DEVICE", "emulator")
+COMPILED = ("cpu", DEVICE)  # the backends of hand-written kernels: what holds for the reference must hold for them
 EPS32 = float(np.finfo(np.float32).eps)
 
 

@@ -1,7 +1,6 @@
 """One op, one name, everywhere; and nothing below imports anything above."""
 
 import ast
-import re
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,12 @@ import pytest
 import tinydiff
 from tinydiff import backends
 from tinydiff.backends import launch_table
+from tinydiff.backends.kernel_names import kernels
 from tinydiff.ops import OPS, WITHOUT_GRADIENT
 
 TESTS = Path(__file__).parent
 PACKAGE = Path(tinydiff.__file__).parent
 SOURCES = TESTS.parent / "csrc"
-CUDA_KERNEL = re.compile(r"((?://.*\n)+)extern \"C\" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(")
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -37,15 +36,15 @@ def test_every_op_has_its_homes(op):
 def test_every_cuda_kernel_can_be_chosen_and_says_what_it_does(op):
     text = (SOURCES / "cuda" / f"{op}.cu").read_text()
     head = text[: text.index("#include")]
-    kernels = {name: contract for contract, name in CUDA_KERNEL.findall(text)}
-    assert len(kernels) == text.count("__global__")
+    contracts = kernels(text)
+    assert len(contracts) == text.count("__global__")
     verbs = launch_table.TABLE[op].items()
-    assert set(kernels) == {f"{op}_{verb}_{version}" for verb, versions in verbs for version in versions}
+    assert set(contracts) == {f"{op}_{verb}_{version}" for verb, versions in verbs for version in versions}
     for verb, versions in verbs:
         assert list(versions) == sorted(versions), "simplest first"
         for version in versions:
             assert f"// {version} " in head, f"{version} is not in the list at the top of {op}.cu"
-            contract = kernels[f"{op}_{verb}_{version}"]
+            contract = contracts[f"{op}_{verb}_{version}"]
             for word in (
                 ("launch", "writes", "reproducible") if op != "adamw" else ("launch", "updates", "reproducible")
             ):

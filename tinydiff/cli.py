@@ -21,12 +21,12 @@ from tinydiff import __version__, backends, data, pictures, report
 from tinydiff.data import mnist
 from tinydiff.evaluate import TITLES, measure, proportional_labels
 from tinydiff.files import write_atomically
-from tinydiff.generate import generate
+from tinydiff.generate import Trajectory
 from tinydiff.gradcheck import command as gradcheck
 from tinydiff.interop import command as interop
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
-from tinydiff.samplers import SAMPLERS, finish
+from tinydiff.samplers import SAMPLERS
 from tinydiff.samplers.ddpm import VARIANCES
 from tinydiff.train import NonFinite, Trainer, run
 from tinydiff.train import checkpoint as checkpoints
@@ -297,21 +297,22 @@ def draw(args, checkpoint, labels, progress=False):
             raise ValueError(f"{name} is not an option of the sampler {args.sampler}")
 
     schedule = schedules.get(config.schedule, config.noise_steps)
-    images = []
+    images, trajectory = [], None
     for first in trange(0, len(labels), SAMPLE_BATCH, disable=None if progress else True, unit="batch"):
-        states = generate(
-            model,
-            schedule,
-            config.prediction,
-            labels[first : first + SAMPLE_BATCH],
-            sampler=args.sampler,
-            steps=args.steps,
-            guidance=args.guidance,
-            seed=args.seed,
-            first=first,
-            **options,
-        )
-        images.append(model.backend.to_numpy(finish(states)))
+        batch = labels[first : first + SAMPLE_BATCH]
+        if trajectory is None or trajectory.count != len(batch):
+            trajectory = Trajectory(
+                model,
+                schedule,
+                config.prediction,
+                len(batch),
+                sampler=args.sampler,
+                steps=args.steps,
+                guidance=args.guidance,
+                **options,
+            )
+        # a copy: the next batch may overwrite what this one returned
+        images.append(np.array(model.backend.to_numpy(trajectory.draw(batch, seed=args.seed, first=first))))
     return np.concatenate(images)
 
 

@@ -7,61 +7,112 @@ import numpy as np
 from tinydiff.noise.guidance import guided
 from tinydiff.noise.predictions import denoiser
 from tinydiff.noise.schedules import CLEAN
-from tinydiff.samplers import SAMPLERS
+from tinydiff.samplers import SAMPLERS, finish
 
 IMAGE_RANGE = (-1.0, 1.0)
 
 
-def generate(
-    model,
-    schedule,
-    prediction,
-    labels,
-    *,
-    sampler="ddim",
-    steps=50,
-    guidance=1.0,
-    seed=0,
-    first=0,
-    clip=IMAGE_RANGE,
-    **options,
-):
+def generate(model, schedule, prediction, labels, *, seed=0, first=0, **options):
     """Draw one image (or point) for each label; yields the sampler's ``State`` at every step, the last being finished.
+
+    labels       (N,) integers in [0, classes); ``classes`` itself asks for "any class"
+    seed, first  sample i starts from noise that depends on (seed, first + i) alone, not on the batch
+
+    The others, and what is raised, as for ``Trajectory``.
+    """
+    return Trajectory(model, schedule, prediction, np.size(labels), **options).states(labels, seed=seed, first=first)
+
+
+class Trajectory:
+    """All of a sampler's way from noise to so many images, to be gone again and again.
 
     model       a U-Net or MLP; its backend does the work. One without classes takes label 0 for every image
     prediction  what the model predicts: "eps", "x0" or "v"
-    labels      (N,) integers in [0, classes); ``classes`` itself asks for "any class"
+    count       how many images at a time, N
     sampler     a name in ``SAMPLERS``; further ``options`` go to it (``eta``, ``variance``)
     steps       how many, in [1, T]; "heun" evaluates the network 2 steps - 1 times, the others steps times
-    seed, first sample i starts from noise that depends on (seed, first + i) alone, not on the batch
+    guidance    at least 0; see ``noise.guidance``
     clip        the range of the data, to which every x0_hat is clipped, or None
 
-    Raises ``ValueError`` for an unknown sampler, a label or a number of steps out of range, or a model whose
-    output is not finite.
+    What differs from one time to the next (labels, seed, and the parameters of the model) lies in arrays, so that on a
+    GPU the whole way is one captured graph.
+
+    Raises ``ValueError`` for an unknown sampler or a number of steps out of range.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
-    backend, classes = model.backend, model.config.classes
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or len(labels) == 0 or labels.min() < 0 or labels.max() > classes:
-        raise ValueError(
-            f"labels must be a list of classes in [0, {classes}] ({classes} for any), got {labels.tolist()}"
-        )
-    run, spacing = SAMPLERS[sampler]
-    grid = schedule.grid(steps, spacing)
-    sample = backend.asarray(first + np.arange(len(labels)), np.int64)
 
-    def normal(purpose, draw):
-        return backend.philox.forward(seed, purpose, sample, draw, model.config.shape, kind="normal")
+    def __init__(
+        self,
+        model,
+        schedule,
+        prediction,
+        count,
+        *,
+        sampler="ddim",
+        steps=50,
+        guidance=1.0,
+        clip=IMAGE_RANGE,
+        **options,
+    ):
+        if sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
+        self.model, self.schedule, self.prediction, self.count = model, schedule, prediction, count
+        self.guidance, self.clip, self.options = guidance, clip, options
+        self._sampler, spacing = SAMPLERS[sampler]
+        self._grid = schedule.grid(steps, spacing)
+        backend = model.backend
+        self._labels = backend.zeros(count, np.int64)
+        self._sample = backend.zeros(count, np.int64)
+        self._seed = backend.zeros(1, np.uint64)
+        self._run = backend.capture(lambda: finish(self._states()))
 
-    def predict(x, step, labels):
-        steps_N = backend.zeros((x.shape[0],)) + np.float32(step)
-        return model.predict(x, steps_N, labels if classes else None)
+    def draw(self, labels, *, seed=0, first=0):
+        """The finished images (N, H, W, C), an array of the backend that the next call may overwrite.
 
-    predict_guided = guided(predict, backend.asarray(labels, np.int32), classes, guidance, backend)
-    denoise = denoiser(predict_guided, schedule, prediction, clip=clip)
-    states = run(denoise, normal("start", 0), schedule, grid, noise=lambda i: normal("sampler", i), **options)
-    for state in states:
-        if state.step == CLEAN and not np.isfinite(backend.to_numpy(state.x)).all():
+        Raises ``ValueError`` for a label out of range, or a model whose output is not finite.
+        """
+        self._take(labels, seed, first)
+        x = self._run()
+        self._check(x)
+        return x
+
+    def states(self, labels, *, seed=0, first=0):
+        """The same one step at a time: yields the sampler's ``State`` at every step, the last being finished."""
+        self._take(labels, seed, first)
+        for state in self._states():
+            if state.step == CLEAN:
+                self._check(state.x)
+            yield state
+
+    def _take(self, labels, seed, first):
+        """Put what differs from one time to the next where ``_states`` reads it."""
+        backend, classes, labels = self.model.backend, self.model.config.classes, np.asarray(labels)
+        if labels.ndim != 1 or len(labels) == 0 or labels.min() < 0 or labels.max() > classes:
+            raise ValueError(
+                f"labels must be a list of classes in [0, {classes}] ({classes} for any), got {labels.tolist()}"
+            )
+        if len(labels) != self.count:
+            raise ValueError(f"labels must be {self.count}, as many as are drawn at a time, got {len(labels)}")
+        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+            raise ValueError(f"seed must be an integer in [0, 2^64), got {seed}")
+        self._labels[...] = backend.asarray(labels, np.int64)
+        self._sample[...] = backend.asarray(first + np.arange(self.count), np.int64)
+        self._seed[...] = backend.asarray(np.array([seed], np.uint64))
+
+    def _states(self):
+        model, backend, config = self.model, self.model.backend, self.model.config
+
+        def normal(purpose, draw):
+            return backend.philox.forward(self._seed, purpose, self._sample, draw, config.shape, kind="normal")
+
+        def predict(x, step, labels):
+            steps_N = backend.zeros((x.shape[0],)) + np.float32(step)
+            return model.predict(x, steps_N, labels if config.classes else None)
+
+        predict_guided = guided(predict, self._labels, config.classes, self.guidance, backend)
+        denoise = denoiser(predict_guided, self.schedule, self.prediction, clip=self.clip)
+        start, noise = normal("start", 0), lambda i: normal("sampler", i)
+        return self._sampler(denoise, start, self.schedule, self._grid, noise=noise, **self.options)
+
+    def _check(self, x):
+        if not np.isfinite(self.model.backend.to_numpy(x)).all():
             raise ValueError("the model's output is not finite")
-        yield state

@@ -1,26 +1,16 @@
-// The Python module ``tinydiff.backends._cpu``. The only file (with array.h) that knows Python: it checks
-// arguments, makes outputs, and runs a kernel of the chosen instruction set with the interpreter's lock released.
+// The Python module ``tinydiff.backends._cpu``: which kernels run, and the ops of a model. The bindings and array.h
+// are all that knows Python: they check arguments, make outputs, and run a kernel with the interpreter's lock released.
+#include "bindings.h"
+
 #include <pybind11/stl.h>
 
 #include <algorithm>
 #include <string>
 
-#include "array.h"
-#include "kernels.h"
 #include "parallel.h"
 
 namespace tinydiff {
 namespace {
-
-using py::object;
-using Array = py::array_t<float>;
-
-// Run a kernel while other Python threads may go on.
-template <class Kernel>
-void unlocked(const Kernel& kernel) {
-    py::gil_scoped_release release;
-    kernel();
-}
 
 // The kernels this machine can run, slowest first.
 std::vector<const Kernels*> available() {
@@ -35,7 +25,11 @@ std::vector<const Kernels*> available() {
     return found;
 }
 
+}  // namespace
+
 const Kernels* kernels = available().back();
+
+namespace {
 
 std::vector<std::string> instruction_sets() {
     std::vector<std::string> names;
@@ -351,90 +345,6 @@ object timestep_embedding_forward(const object& step, const object& width) {
     return y;
 }
 
-// mse_loss
-
-struct Loss {
-    const float *prediction, *target, *weight;
-    int64_t N, M;
-};
-
-Loss checked_loss(const object& prediction, const object& target, const object& weight) {
-    Arguments given("mse_loss");
-    Loss loss{given.floats("prediction", prediction, "..."), given.expect("target", target, shape_of(prediction)),
-              nullptr, 0, 0};
-    given.require(!shape_of(prediction).empty(), "prediction", "must have at least one axis");
-    loss.N = shape_of(prediction)[0];
-    loss.M = count_of(prediction) / loss.N;
-    if (!weight.is_none()) loss.weight = given.expect("weight", weight, {loss.N});
-    return loss;
-}
-
-object mse_loss_forward(const object& prediction, const object& target, const object& weight) {
-    const Loss given = checked_loss(prediction, target, weight);
-    Array loss = empty({});
-    unlocked([&] {
-        kernels->mse_loss_forward(given.prediction, given.target, given.weight, loss.mutable_data(), given.N, given.M);
-    });
-    return loss;
-}
-
-py::tuple mse_loss_backward(float dloss, const object& prediction, const object& target, const object& weight) {
-    const Loss given = checked_loss(prediction, target, weight);
-    Array dprediction = empty_like(prediction), dtarget = empty_like(prediction);
-    Optional dweight(given.weight != nullptr, {given.N});
-    unlocked([&] {
-        kernels->mse_loss_backward(dloss, given.prediction, given.target, given.weight, dprediction.mutable_data(),
-                                   dtarget.mutable_data(), dweight.data, given.N, given.M);
-    });
-    return py::make_tuple(dprediction, dtarget, dweight.array);
-}
-
-// philox: seed, purpose, draw, kind and the samples' range are checked by the reference's own function
-
-object philox_forward(uint64_t seed, uint32_t purpose, const object& sample, uint32_t draw, const Sizes& shape,
-                      const std::string& kind) {
-    const Arguments given("philox");
-    const auto samples = integers(given, "sample", sample);
-    Sizes all{static_cast<py::ssize_t>(samples.size())};
-    all.insert(all.end(), shape.begin(), shape.end());
-    if (kind == "bits") {
-        auto y = empty<uint32_t>(all);
-        unlocked([&] {
-            kernels->philox_bits(seed, purpose, samples.data(), draw, y.mutable_data(), all[0], y.size() / all[0]);
-        });
-        return y;
-    }
-    Array y = empty(all);
-    const auto kernel = kind == "normal" ? kernels->philox_normal : kernels->philox_uniform;
-    unlocked([&] { kernel(seed, purpose, samples.data(), draw, y.mutable_data(), all[0], y.size() / all[0]); });
-    return y;
-}
-
-// global_norm
-
-object global_norm_forward(const object& grads) {
-    Arguments given("global_norm");
-    const float* pgrads = given.floats("grads", grads, "P");
-    Array norm = empty({1});
-    unlocked([&] { kernels->global_norm_forward(pgrads, norm.mutable_data(), given['P']); });
-    return norm;
-}
-
-// adamw: what concerns the options is checked by the reference's own function
-
-void adamw_forward(const object& params, const object& grads, const object& mean, const object& mean_square,
-                   const object& average, float learning_rate, double step_number, float clip, float average_decay,
-                   int64_t decayed, double weight_decay, double beta1, double beta2, double eps) {
-    Arguments given("adamw");
-    float* pparams = given.floats_in_place("params", params, "P");
-    const float* pgrads = given.floats("grads", grads, "P");
-    float* pmean = given.floats_in_place("mean", mean, "P");
-    float* pmean_square = given.floats_in_place("mean_square", mean_square, "P");
-    float* paverage = average.is_none() ? nullptr : given.floats_in_place("average", average, "P");
-    const AdamW options{learning_rate, clip, step_number, average_decay, decayed, weight_decay, beta1, beta2, eps};
-    unlocked([&] { kernels->adamw_forward(pparams, pgrads, pmean, pmean_square, paverage, given['P'], options); });
-}
-
 }  // namespace
 }  // namespace tinydiff
 
@@ -469,9 +379,5 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("class_embedding_forward", &class_embedding_forward);
     m.def("class_embedding_backward", &class_embedding_backward);
     m.def("timestep_embedding_forward", &timestep_embedding_forward);
-    m.def("mse_loss_forward", &mse_loss_forward);
-    m.def("mse_loss_backward", &mse_loss_backward);
-    m.def("philox_forward", &philox_forward);
-    m.def("global_norm_forward", &global_norm_forward);
-    m.def("adamw_forward", &adamw_forward);
+    add_training_ops(m);
 }

@@ -33,6 +33,21 @@ struct Attention {
     int64_t N, L, M, A, D;
 };
 
+// How a training step draws its batch; the purposes are those of philox.
+struct BatchOptions {
+    int64_t images, batch, noise_steps, classes;
+    int half;  // bits of half the number of an image
+    float dropout;
+    uint64_t seed;
+    uint32_t order_purpose, step_purpose, drop_purpose;
+};
+
+// Which numbers philox draws, but for the block and the sample.
+struct Drawn {
+    uint64_t seed;
+    uint32_t purpose, draw;
+};
+
 struct AdamW {
     float learning_rate, clip;
     double step_number;
@@ -80,6 +95,12 @@ using Shape = const int64_t;
       (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))             \
     K(philox_normal,                                                                                                   \
       (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))             \
+    K(draw_batch_forward, (const int64_t* labels, int64_t number, const BatchOptions& options, int64_t* index,         \
+                           int64_t* step, int64_t* labels_N))                                                          \
+    K(corrupt_bytes, (const uint8_t* images, const int64_t* index, const int64_t* step, const float* table,            \
+                      const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))                   \
+    K(corrupt_floats, (const float* images, const int64_t* index, const int64_t* step, const float* table,             \
+                       const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))                  \
     K(global_norm_forward, (const float* grads, float* norm, Shape P))                                                 \
     K(adamw_forward, (float* params, const float* grads, float* mean, float* mean_square, float* average, Shape P,     \
                       const AdamW& options))

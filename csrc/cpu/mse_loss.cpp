@@ -30,19 +30,19 @@ void mse_loss_forward(const float* prediction, const float* target, const float*
     *loss = static_cast<float>(total / (static_cast<double>(N) * static_cast<double>(M)));
 }
 
+// dtarget and dweight may be null.
 void mse_loss_backward(float dloss, const float* prediction, const float* target, const float* weight,
                        float* dprediction, float* dtarget, float* dweight, int64_t N, int64_t M) {
     const float mean = dloss / static_cast<float>(N * M);
-    if (weight) {
+    if (dweight) {
         sums_of_squares(prediction, target, dweight, N, M);
         for (int64_t n = 0; n < N; ++n) dweight[n] *= mean;
     }
     parallel_for(N, [&](int64_t n) {
         const float factor = 2 * mean * (weight ? weight[n] : 1.0f);
-        for (int64_t m = n * M; m < (n + 1) * M; ++m) {
-            dprediction[m] = factor * (prediction[m] - target[m]);
-            dtarget[m] = -dprediction[m];
-        }
+        for (int64_t m = n * M; m < (n + 1) * M; ++m) dprediction[m] = factor * (prediction[m] - target[m]);
+        if (dtarget)
+            for (int64_t m = n * M; m < (n + 1) * M; ++m) dtarget[m] = -dprediction[m];
     });
 }
 

@@ -1,20 +1,52 @@
 // mse_loss: the mean squared error, each sample weighted. Derivation: tinydiff/ops/mse_loss.py.
 //
-// v1_two_stages   partial sums of squares, as many as the shape says; then one block adds them up
-// v1_naive        the backward: one value a thread
+// v1_one_pass     partial sums of squares and the gradient of the prediction, in one reading of both arrays
+// v2_vectors      the same, four neighbours a thread at a time
+// v1_two_stages   the sums of the parts, by one block
+// v1_naive        the other gradients: one value a thread
 #include "common.cuh"
 
-// One block sums the squared errors of one stretch of one sample (N, M).
+// The gradient of the loss for the prediction, for each unit of error: 2 weight / (N M).
+__device__ inline float slope_of(const float* weight, int64 n, int64 N, int64 M) {
+    return 2 / (float(N) * float(M)) * (weight ? weight[n] : 1.0f);
+}
+
+// One block does one stretch of one sample (N, M): its sum of squared errors, and its part of the gradient where the
+// loss has the gradient 1, as it has in training: then nothing is left for a backward to do.
 // launch: grid (parts, N), block of whole warps, shared: a float a warp. needs: parts x stretch >= M
-// writes: squares (N, parts), all of it. reproducible: yes, the stretches do not depend on the device.
-extern "C" __global__ void mse_loss_squares_v1_two_stages(const Real* prediction, const Real* target, float* squares,
-                                                          int64 M, int64 stretch) {
+// writes: squares (N, parts) and dprediction (N, M), all of them. reproducible: yes, the stretches do not depend on the
+// device. weight may be null: ones.
+extern "C" __global__ void mse_loss_squares_v1_one_pass(const float* prediction, const float* target,
+                                                        const float* weight, float* squares, float* dprediction,
+                                                        int64 M, int64 stretch) {
     float* scratch = Shared().take<float>(int(blockDim.x) / WARP);
     const int64 sample = int64(blockIdx.y) * M, first = blockIdx.x * stretch, last = min(M, first + stretch);
+    const float slope = slope_of(weight, blockIdx.y, gridDim.y, M);
     float total = 0;
     for (int64 m = first + threadIdx.x; m < last; m += blockDim.x) {
         const float error = prediction[sample + m] - target[sample + m];
         total += error * error;
+        dprediction[sample + m] = slope * error;
+    }
+    total = block_sum(total, scratch);
+    if (threadIdx.x == 0) squares[int64(blockIdx.y) * gridDim.x + blockIdx.x] = total;
+}
+
+// The same with four neighbours a thread at a time.
+// launch, needs, writes, reproducible: as above.
+extern "C" __global__ void mse_loss_squares_v2_vectors(const float* prediction, const float* target,
+                                                       const float* weight, float* squares, float* dprediction, int64 M,
+                                                       int64 stretch) {
+    float* scratch = Shared().take<float>(int(blockDim.x) / WARP);
+    const int64 sample = int64(blockIdx.y) * M, first = blockIdx.x * stretch, last = min(M, first + stretch);
+    const float slope = slope_of(weight, blockIdx.y, gridDim.y, M);
+    float total = 0;
+    for (int64 m = first + 4 * threadIdx.x; m < last; m += 4 * blockDim.x) {
+        const float4 p = load4(prediction + sample + m, last - m), y = load4(target + sample + m, last - m);
+        const float4 error = make_float4(p.x - y.x, p.y - y.y, p.z - y.z, p.w - y.w);
+        total += (error.x * error.x + error.y * error.y) + (error.z * error.z + error.w * error.w);
+        store4(dprediction + sample + m,
+               make_float4(slope * error.x, slope * error.y, slope * error.z, slope * error.w), last - m);
     }
     total = block_sum(total, scratch);
     if (threadIdx.x == 0) squares[int64(blockIdx.y) * gridDim.x + blockIdx.x] = total;
@@ -38,21 +70,19 @@ extern "C" __global__ void mse_loss_forward_v1_two_stages(const float* squares, 
     if (threadIdx.x == 0) *loss = total / (float(N) * float(M));
 }
 
-// One thread does one value of both gradients, and the first of each sample its weight's.
+// One thread scales one value of the gradient of the prediction, whose negative is that of the target; the first of
+// each sample does its weight's.
 // launch: threads >= N M
-// writes: dprediction, dtarget (N, M) and, where weight is not null, dweight (N,). reproducible: yes.
-// dloss is read from dloss_array where that is not null.
-extern "C" __global__ void mse_loss_backward_v1_naive(const float* dloss_array, float dloss, const Real* prediction,
-                                                      const Real* target, const float* weight, const float* squares_N,
-                                                      Real* dprediction, Real* dtarget, float* dweight, int N,
-                                                      int64 M) {
+// writes: dprediction, dtarget (N, M) and, where it is not null, dweight (N,), all of them. reproducible: yes.
+// dloss is read from dloss_array where that is not null; for_one is the gradient for a dloss of 1.
+extern "C" __global__ void mse_loss_backward_v1_naive(const float* dloss_array, float dloss, const float* for_one,
+                                                      const float* squares_N, float* dprediction, float* dtarget,
+                                                      float* dweight, int N, int64 M) {
     const int64 i = global_thread();
     if (i >= N * M) return;
-    const int64 n = i / M;
-    const float mean = (dloss_array ? *dloss_array : dloss) / (float(N) * float(M));
-    const float slope = 2 * mean * (weight ? weight[n] : 1.0f);
-    const float error = prediction[i] - target[i];
-    dprediction[i] = slope * error;
-    dtarget[i] = -(slope * error);
-    if (weight && i % M == 0) dweight[n] = mean * squares_N[n];
+    const float factor = dloss_array ? *dloss_array : dloss;
+    const float d = factor * for_one[i];
+    dprediction[i] = d;
+    if (dtarget) dtarget[i] = -d;
+    if (dweight && i % M == 0) dweight[i / M] = factor / (float(N) * float(M)) * squares_N[i / M];
 }

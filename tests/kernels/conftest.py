@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.checks import COMPILED, backend_or_skip
+from tests.kernels.on_host import OnHost
 
 
 @dataclasses.dataclass
@@ -53,7 +54,12 @@ def _emulator(backend):
     return Kernels(backend, ways, use, (None, 0), threads=(1, 2), examples=50)
 
 
-KERNELS = {"cpu": _cpu, "emulator": _emulator}
+def _cuda(backend):
+    kernels = _emulator(backend)
+    return dataclasses.replace(kernels, backend=OnHost(backend))
+
+
+KERNELS = {"cpu": _cpu, "emulator": _emulator, "cuda": _cuda}
 
 
 @pytest.fixture(scope="module", params=COMPILED)

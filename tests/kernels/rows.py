@@ -255,4 +255,4 @@ ROWS = {
     ),
     "global_norm": Row(global_norm, sizes(P=size(300)), [dict(P=1), dict(P=1_000_003)]),
 }
-WITHOUT_A_ROW = ("philox", "adamw")  # no arrays in, and in place: compared in tests of their own
+WITHOUT_A_ROW = ("philox", "draw_batch", "corrupt", "adamw")  # of numbers they draw, or in place: tests of their own

@@ -2,12 +2,12 @@
 
 import shutil
 import sys
-import types
 
 import numpy as np
 import pytest
 
 from tests.checks import backend_or_skip, normal
+from tests.kernels.fake_cupy import FakeCupy
 from tinydiff import backends
 from tinydiff.backends import launch_table, launchers
 from tinydiff.backends.cuda import CudaBackend
@@ -61,56 +61,10 @@ def test_an_edited_header_is_a_different_kernel(tmp_path, monkeypatch):
     assert before != launchers.compile_options()
 
 
-class FakeCupy(types.ModuleType):
-    """CuPy as the launcher uses it, on NumPy arrays; notes what is launched."""
-
-    ndarray, empty, zeros = np.ndarray, staticmethod(np.empty), staticmethod(np.zeros)
-    asarray, ascontiguousarray = staticmethod(np.asarray), staticmethod(np.ascontiguousarray)
-
-    def __init__(self, capability="90", error=None):
-        super().__init__("cupy")
-        self.launched, self.compiled = [], []
-
-        class CUDARuntimeError(RuntimeError):
-            pass
-
-        class OutOfMemoryError(MemoryError):
-            pass
-
-        class Device:
-            def __init__(self):
-                if error:
-                    raise CUDARuntimeError(error)
-                self.compute_capability = capability
-
-        class Function:
-            def __init__(function, name):
-                function.name, function.max_dynamic_shared_size_bytes = name, 48 * 1024
-
-            def __call__(function, grid, block, arguments, shared_mem):
-                allowed = function.max_dynamic_shared_size_bytes
-                assert shared_mem <= allowed
-                self.launched.append((function.name, grid, block, arguments, shared_mem))
-
-        class RawModule:
-            def __init__(module, code, options):
-                self.compiled.append((code, options))
-
-            def get_function(module, name):
-                return Function(name)
-
-        self.RawModule = RawModule
-        self.cuda = types.SimpleNamespace(
-            Device=Device,
-            runtime=types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
-            memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-        )
-
-
 def test_a_launch_through_cupy():
     cupy = FakeCupy()
     backend = CudaBackend("cuda", launchers.CupyLauncher(cupy))
-    x, w = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
+    x, w = backend.asarray(np.ones((3, 4), np.float32)), backend.asarray(np.ones((4, 5), np.float32))
     y, _ = backend.linear.forward(x, w)
     backend.linear.forward(x, w)
     [(code, options)] = cupy.compiled  # once
@@ -135,7 +89,8 @@ def test_no_memory_is_said(monkeypatch):
         raise cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 1,024 bytes")
 
     monkeypatch.setattr(cupy, "empty", empty)
-    with pytest.raises(MemoryError, match="the GPU's memory is full .*1,024 bytes.*; a smaller batch needs less"):
+    message = r"the GPU's memory is full, 2.0 of 80.0 GB are free \(.*1,024 bytes\); a smaller --batch, narrower"
+    with pytest.raises(MemoryError, match=message):
         launchers.CupyLauncher(cupy).empty((16, 16))
 
 

@@ -13,13 +13,19 @@ from tinydiff.gradcheck.adjoint import as_tuple
 from tinydiff.ops import OPS
 
 WITH_GRADIENT = list(CASES)
-ONE = {"learning_rate": ones(1), "clip": ones(1), "average_decay": ones(1)}
+ONE = {"learning_rate": ones(1), "norm": ones(1), "limit": 1.0, "average_decay": ones(1)}
 
 
 def arguments(op):
     """A proper call, {name: value}: the row of CASES, or here where there is none."""
     if op == "philox":
         return dict(seed=0, purpose="noise", sample=np.arange(3), draw=0, shape=(2,), kind="bits")
+    if op == "draw_batch":
+        options = dict(batch=4, noise_steps=5, classes=2, dropout=0.5, seed=0)
+        return dict(labels=np.arange(3) % 2, number=np.array([1]), **options)
+    if op == "corrupt":
+        batch = dict(images=np.ones((3, 2, 2), np.uint8), index=np.array([2, 0]), step=np.array([4, 1]))
+        return dict(**batch, table=ones(5, 5), draw=np.array([1]), seed=0)
     if op == "adamw":
         return {name: ones(4) for name in list(inspect.signature(OPS[op].forward).parameters)[:5]} | {
             "step_number": np.array([1]),

@@ -145,7 +145,7 @@ def every_op():
     cpu.use_conv2d_version("fastest")
 
     for _ in kernels.each(THREADS):
-        philox_and_adamw(backend, (401, 13), 20_003)
+        ops_without_a_row(backend, (401, 13), 20_003)
         for model in ({}, {"film": True}):
             Trainer(tiny.trainer(model=model).config, tiny.dataset(), backend).train_step()
 
@@ -164,16 +164,22 @@ def every_cuda_kernel():
         for op, row in rows.ROWS.items():
             for sizes in drawn(row.sizes, 8):
                 forward_and_backward(getattr(backend, op), rng, *row.inputs(rng, **sizes))
-        philox_and_adamw(backend, (41, 13), 1003)
+        ops_without_a_row(backend, (41, 13), 1003)
 
 
-def philox_and_adamw(backend, largest, most):
-    """The two ops without a row, up to a largest shape and a largest number of parameters."""
+def ops_without_a_row(backend, largest, most):
+    """Up to a largest shape and a largest number of parameters."""
     from tests.kernels import test_adamw
     from tinydiff.ops.philox import KINDS
 
     for kind, shape in itertools.product(KINDS, [(), (0,), (3,), largest]):
         backend.philox.forward(5, "noise", np.array([3, 1, 2]), 7, shape, kind=kind)
+    labels, number = np.arange(7) % 2, np.array([1])
+    options = dict(batch=9, noise_steps=5, classes=2, dropout=0.5, seed=5)
+    index, step, _ = backend.draw_batch.forward(labels, number, **options)
+    for shape, dtype in itertools.product([(3,), largest], [np.uint8, np.float32]):
+        images = np.ones((7, *shape), dtype)
+        backend.corrupt.forward(images, index, step, at_the_end(np.ones((5, 5), np.float32)), number, seed=5)
     for P in (1, 7, 33, most):
         start = [np.ones(P, np.float32) for _ in test_adamw.BUFFERS]
         options = {"decayed": P // 2, "weight_decay": 0.1}

@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -37,24 +38,15 @@ def test_stopped_anywhere_and_resumed_equals_never_stopped(stop):
     assert tiny.state(second) == tiny.state(straight)
 
 
-def test_the_noise_steps_of_a_batch_are_uniform_and_apart(monkeypatch):
-    trainer, seen = tiny.trainer(batch=8, noise_steps=32), []
-    forward = trainer.model.forward
-    monkeypatch.setattr(trainer.model, "forward", lambda x, step, labels: seen.append(step) or forward(x, step, labels))
-    train(trainer, 40)
-    for steps in seen:
-        assert np.diff(np.sort(steps)).tolist() == [4] * 7
-    assert np.bincount(np.concatenate(seen).astype(int), minlength=32).min() > 0
-
-
 @pytest.mark.parametrize("model", [{}, {"film": True}], ids=["shift", "film"])
-def test_fifty_steps_on_one_fixed_batch_bring_the_loss_well_down(model):
-    trainer = tiny.trainer(tiny.dataset(8), model, steps=50, decay="constant", learning_rate=5e-3)
-    draw = trainer.backend.philox.forward
+def test_sixty_steps_on_one_fixed_batch_bring_the_loss_well_down(model):
+    trainer = tiny.trainer(tiny.dataset(8), model, steps=60, decay="constant", learning_rate=5e-3)
     # the same images with the same noise at the same steps, every time
-    trainer._draw = lambda purpose, shape, kind: draw(0, purpose, trainer._slot, 0, shape, kind=kind)
-    trainer._batch_indices = lambda steps_done: np.arange(8)
-    losses = [metrics.loss for metrics in train(trainer, 50)]
+    number, draw_batch, corrupt = np.array([1]), trainer.backend.draw_batch, trainer.corrupt.draw
+    fixed = draw_batch.forward(trainer.labels, number, batch=8, noise_steps=50, classes=2, dropout=0.1, seed=0)
+    trainer.backend.draw_batch = types.SimpleNamespace(forward=lambda *_, **__: fixed)
+    trainer.corrupt.draw = lambda images, index, step, _, seed: corrupt(images, index, step, number, seed=seed)
+    losses = [metrics.loss for metrics in train(trainer, 60)]
     assert losses[-1] < 0.1 * losses[0]
 
 
@@ -73,29 +65,9 @@ def test_a_model_without_classes_trains_and_samples():
     assert images.shape == (3, 8, 8, 1) and np.abs(images).max() <= 1
 
 
-def test_every_epoch_shows_every_image_once_in_a_new_order():
-    trainer = tiny.trainer(tiny.dataset(20), batch=8)
-    seen = np.concatenate([trainer._batch_indices(step) for step in range(10)])
-    epochs = seen.reshape(4, 20)
-    assert all(sorted(epoch) == list(range(20)) for epoch in epochs.tolist())
-    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 4
-
-
 def test_a_batch_may_be_larger_than_the_data_set():
     metrics = tiny.trainer(tiny.dataset(3), batch=8).train_step()
     assert np.isfinite(metrics.loss)
-
-
-def test_labels_are_dropped_as_often_as_asked(monkeypatch):
-    labels_seen = []
-    trainer = tiny.trainer(batch=200, label_dropout=0.25)
-    forward = trainer.model.forward
-    monkeypatch.setattr(
-        trainer.model, "forward", lambda x, step, labels: labels_seen.append(labels) or forward(x, step, labels)
-    )
-    train(trainer, 5)
-    dropped = np.mean(np.concatenate(labels_seen) == 2)
-    assert abs(dropped - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 1000)
 
 
 def test_the_average_trails_the_parameters():

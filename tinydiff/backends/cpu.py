@@ -176,8 +176,8 @@ class mse_loss:
         return _cpu.mse_loss_forward(prediction, target, weight), mse_loss.Cache(prediction, target, weight)
 
     @staticmethod
-    def backward(dloss, cache):
-        return _cpu.mse_loss_backward(float(dloss), *cache)
+    def backward(dloss, cache, *, prediction_only=False):
+        return _cpu.mse_loss_backward(float(dloss), *cache, prediction_only)
 
 
 class philox:
@@ -189,6 +189,23 @@ class philox:
         return _cpu.philox_forward(seed, ops.philox.PURPOSES[purpose], sample, draw, shape, kind)
 
 
+class draw_batch:
+    @staticmethod
+    def forward(labels, number, *, batch, noise_steps, classes, dropout, seed):
+        seed = ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, seed)
+        purposes = (ops.philox.PURPOSES[name] for name in ("order", "step", "label_drop"))
+        half = ops.draw_batch.half_bits(len(labels))
+        return _cpu.draw_batch_forward(labels, number[0], batch, noise_steps, classes, dropout, seed, half, *purposes)
+
+
+class corrupt:
+    @staticmethod
+    def forward(images, index, step, table, draw, *, seed):
+        seed = ops.corrupt.check(images, index, step, table, draw, seed)
+        ops.corrupt.check_values(images, index, step, table)
+        return _cpu.corrupt_forward(images, index, step, table, seed, ops.philox.PURPOSES["noise"], draw[0])
+
+
 class global_norm:
     @staticmethod
     def forward(grads):
@@ -197,42 +214,13 @@ class global_norm:
 
 class adamw:
     @staticmethod
-    def forward(
-        params,
-        grads,
-        mean,
-        mean_square,
-        average=None,
-        *,
-        learning_rate,
-        step_number,
-        clip,
-        average_decay=None,
-        decayed=0,
-        weight_decay=0.0,
-        beta1=0.9,
-        beta2=0.999,
-        eps=1e-8,
-    ):
-        ops.adamw.check(
-            params, grads, mean, mean_square, average, learning_rate, step_number, clip, average_decay, decayed
-        )
-        _cpu.adamw_forward(
-            params,
-            grads,
-            mean,
-            mean_square,
-            average,
-            learning_rate[0],
-            step_number[0],
-            clip[0],
-            0.0 if average_decay is None else average_decay[0],
-            decayed,
-            weight_decay,
-            beta1,
-            beta2,
-            eps,
-        )
+    def forward(params, grads, mean, mean_square, average=None, copy=None, **options):
+        options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
+        average_decay = 0.0 if average is None else options.average_decay[0]
+        each_step = options.learning_rate[0], options.step_number[0], options.clip()[0], average_decay
+        _cpu.adamw_forward(params, grads, mean, mean_square, average, *each_step, *options[5:])
+        if copy is not None:
+            copy[...] = params[: options.decayed]
 
 
 OPS = (
@@ -247,6 +235,8 @@ OPS = (
     timestep_embedding,
     mse_loss,
     philox,
+    draw_batch,
+    corrupt,
     global_norm,
     adamw,
 )

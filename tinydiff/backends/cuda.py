@@ -21,32 +21,25 @@ __all__ = ["OPS", "CudaBackend", "use_version"]
 i32, i64, f32 = np.int32, np.int64, np.float32  # the sizes that kernels declare
 
 
+def bits_of(value):
+    """An integer in [0, 2^64) as the int64 of the same bits."""
+    return np.uint64(value).astype(np.int64)
+
+
 class CudaBackend:
     """One attribute per op and the array services a model needs, on the arrays of its launcher."""
 
     def __init__(self, name, launcher=None):
         self.name = name
         self.launcher = launcher or launchers.get(name)
-        self.synchronize = self.launcher.synchronize
-        self.empty = self.launcher.empty
-        self.describe = self.launcher.describe
+        for service in ("asarray", "empty", "zeros", "synchronize", "capture", "describe"):
+            setattr(self, service, getattr(self.launcher, service))
         for op in OPS:
             setattr(self, op.__name__, op(self.launcher))
-
-    def asarray(self, values, dtype=None):
-        """``values`` as a contiguous array of this backend, copied only if it is not one yet."""
-        return self.launcher.xp.ascontiguousarray(self.launcher.xp.asarray(values), dtype)
 
     def to_numpy(self, array):
         """A NumPy array of the same values; in the emulator it may share memory."""
         return array.get() if hasattr(array, "get") else np.asarray(array)
-
-    def zeros(self, shape, dtype=np.float32):
-        return self.launcher.xp.zeros(shape, dtype)
-
-    def capture(self, step_fn):
-        """A function that repeats ``step_fn``."""
-        return step_fn
 
 
 class Op:
@@ -96,6 +89,13 @@ class Op:
         contract.expect(self.name, name, into, shape, np.float32)
         self.writeable(**{name: into})
         return into
+
+    def read_only(self, array):
+        """A view that cannot be written, where arrays know such a thing."""
+        view = array.view()
+        if self.launcher.values_at_hand:
+            view.flags.writeable = False
+        return view
 
     def integers(self, array):
         """An integer array as int64 and contiguous, whatever its width and stride."""
@@ -184,9 +184,7 @@ class conv2d(Op):
         if add_shape is None:
             dadd = None
         elif add_shape == y_shape:
-            dadd = dy.view()
-            if self.launcher.values_at_hand:
-                dadd.flags.writeable = False
+            dadd = self.read_only(dy)
         return dx, dw, db, dadd
 
     def _sizes(self, cache):
@@ -357,10 +355,9 @@ class timestep_embedding(Op):
 
 class mse_loss(Op):
     class Cache(NamedTuple):
-        prediction: Any
-        target: Any
-        weight: Any
+        for_one: Any  # dprediction where dloss is 1, as in training: made while both arrays were read
         squares: Any  # (N,), the sum of squares of each sample: dweight needs it and little else
+        weighted: bool
 
     def forward(self, prediction, target, weight=None):
         ops.mse_loss.check(prediction, target, weight)
@@ -369,25 +366,25 @@ class mse_loss(Op):
         M = prediction.size // N
         parts = ceil_div(M, STRETCH)
         squares_NP, squares, loss = self.empty((N, parts)), self.empty(N), self.empty(())
-        sizes = i64(M), i64(STRETCH)
-        self.launch("squares", dict(parts=parts, N=N), prediction, target, squares_NP, *sizes)
+        for_one = self.empty(prediction.shape)
+        arrays = prediction, target, weight, squares_NP, for_one
+        self.launch("squares", dict(parts=parts, N=N), *arrays, i64(M), i64(STRETCH))
         self.launch("forward", {}, squares_NP, weight, loss, squares, i32(N), i32(parts), i64(M))
-        return loss, self.Cache(prediction, target, weight, squares)
+        return loss, self.Cache(for_one, squares, weight is not None)
 
-    def backward(self, dloss, cache):
+    def backward(self, dloss, cache, *, prediction_only=False):
         """dloss is a number, or an array of one that only the device need know."""
-        prediction, target, weight, squares = cache
-        N = len(prediction)
-        dprediction, dtarget = self.empty(prediction.shape), self.empty(prediction.shape)
-        dweight = None if weight is None else self.empty(N)
-        if isinstance(dloss, self.launcher.xp.ndarray):
-            dloss = dloss, f32(0)
-        else:
-            dloss = None, f32(dloss)
+        for_one, squares, weighted = cache
+        if prediction_only and isinstance(dloss, float) and dloss == 1:
+            return self.read_only(for_one), None, None
+        N = len(for_one)
+        dprediction = self.empty(for_one.shape)
+        dtarget = None if prediction_only else self.empty(for_one.shape)
+        dweight = self.empty(N) if weighted and not prediction_only else None
+        dloss = (dloss, f32(0)) if isinstance(dloss, self.launcher.xp.ndarray) else (None, f32(dloss))
         outputs = dprediction, dtarget, dweight
-        sizes = i32(N), i64(prediction.size // N)
-        launch = dict(count=prediction.size)
-        self.launch("backward", launch, *dloss, prediction, target, weight, squares, *outputs, *sizes)
+        sizes = i32(N), i64(for_one.size // N)
+        self.launch("backward", dict(count=for_one.size), *dloss, for_one, squares, *outputs, *sizes)
         return outputs
 
 
@@ -409,8 +406,40 @@ class philox(Op):
     def _number(self, value):
         """(array or None, number) of a number, or of an array of one that only the device need know."""
         if isinstance(value, self.launcher.xp.ndarray):
-            return self.integers(value), i64(0)
-        return None, np.uint64(value).astype(np.int64)
+            return value.view(np.int64) if value.dtype == np.uint64 else self.integers(value), i64(0)
+        return None, bits_of(value)
+
+
+class draw_batch(Op):
+    def forward(self, labels, number, *, batch, noise_steps, classes, dropout, seed):
+        seed = ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, seed)
+        index, step = self.empty(batch, np.int64), self.empty(batch, np.int64)
+        labels_N = self.empty(batch, np.int64) if classes else None
+        sizes = i64(len(labels)), i32(batch), i32(noise_steps), i32(classes), f32(dropout)
+        purposes = (np.uint32(ops.philox.PURPOSES[name]) for name in ("order", "step", "label_drop"))
+        random = bits_of(seed), i32(ops.draw_batch.half_bits(len(labels))), *purposes
+        arrays = self.integers(labels), self.integers(number), index, step, labels_N
+        self.launch("forward", dict(count=batch), *arrays, *sizes, *random)
+        return index, step, labels_N
+
+
+class corrupt(Op):
+    def forward(self, images, index, step, table, draw, *, seed):
+        seed = ops.corrupt.check(images, index, step, table, draw, seed)
+        if self.launcher.values_at_hand:
+            ops.corrupt.check_values(images, index, step, table)
+        self.dense(table=table)
+        if not images.flags.c_contiguous:
+            raise ValueError("corrupt: images must be C-contiguous")
+        n, N, M = len(images), len(index), images.size // len(images)
+        shape = N, *images.shape[1:]
+        x, target, weight = self.empty(shape), self.empty(shape), self.empty(N)
+        arrays = images, self.integers(index), self.integers(step), table, self.integers(draw), x, target, weight
+        sizes = i64(n), i32(len(table)), i32(N), i64(M)
+        verb = "bytes" if images.dtype == np.uint8 else "floats"
+        random = bits_of(seed), np.uint32(ops.philox.PURPOSES["noise"])
+        self.launch(verb, dict(count=N * ceil_div(M, 4)), *arrays, *sizes, *random)
+        return x, target, weight
 
 
 class global_norm(Op):
@@ -426,33 +455,16 @@ class global_norm(Op):
 
 
 class adamw(Op):
-    def forward(
-        self,
-        params,
-        grads,
-        mean,
-        mean_square,
-        average=None,
-        *,
-        learning_rate,
-        step_number,
-        clip,
-        average_decay=None,
-        decayed=0,
-        weight_decay=0.0,
-        beta1=0.9,
-        beta2=0.999,
-        eps=1e-8,
-    ):
-        each_step = learning_rate, step_number, clip, average_decay
-        ops.adamw.check(params, grads, mean, mean_square, average, *each_step, decayed)
-        self.dense(grads=grads, learning_rate=learning_rate, clip=clip, average_decay=average_decay)
+    def forward(self, params, grads, mean, mean_square, average=None, copy=None, **options):
+        options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
+        learning_rate, step_number, norm, limit, average_decay, decayed, *others = options
+        self.dense(grads=grads, learning_rate=learning_rate, norm=norm, average_decay=average_decay)
         self.writeable(params=params, mean=mean, mean_square=mean_square, average=average)
-        each_step = learning_rate, self.integers(step_number), clip, average_decay
-        options = i64(decayed), f32(weight_decay), np.float64(beta1), np.float64(beta2), f32(eps)
-        P = params.size
-        launch = dict(count=P)
-        self.launch("forward", launch, params, grads, mean, mean_square, average, *each_step, i64(P), *options)
+        buffers = params, grads, mean, mean_square, average, None if copy is None else copy.view(np.uint16)
+        each_step = learning_rate, self.integers(step_number), norm, average_decay
+        weight_decay, beta1, beta2, eps = others
+        numbers = f32(limit), f32(weight_decay), np.float64(beta1), np.float64(beta2), f32(eps)
+        self.launch("forward", dict(count=params.size), *buffers, *each_step, i64(params.size), i64(decayed), *numbers)
 
 
 OPS = (
@@ -467,6 +479,8 @@ OPS = (
     timestep_embedding,
     mse_loss,
     philox,
+    draw_batch,
+    corrupt,
     global_norm,
     adamw,
 )

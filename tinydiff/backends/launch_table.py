@@ -25,11 +25,12 @@ def ceil_div(a, b):
     return -(-a // b)
 
 
-def per_thread(values=1, shared_bytes=0):
-    """Threads enough for ``count`` values, so many a thread."""
+def per_thread(values=1, shared_bytes=0, blocks=None):
+    """Threads enough for ``count`` values, so many a thread; at most so many ``blocks``, which then go round again."""
 
     def geometry(count):
-        return (ceil_div(count, THREADS * values), 1, 1), (THREADS, 1, 1), shared_bytes
+        enough = ceil_div(count, THREADS * values)
+        return (enough if blocks is None else min(enough, blocks), 1, 1), (THREADS, 1, 1), shared_bytes
 
     return geometry
 
@@ -161,13 +162,23 @@ TABLE = {
     "class_embedding": {"forward": {"v1_naive": per_thread()}, "backward": {"v1_naive": per_thread()}},
     "timestep_embedding": {"forward": {"v1_naive": per_thread()}},
     "mse_loss": {
-        "squares": {"v1_two_stages": stretches},
+        "squares": {"v1_one_pass": stretches, "v2_vectors": stretches},
         "forward": {"v1_two_stages": one_block},
         "backward": {"v1_naive": per_thread()},
     },
     "philox": {kind: {"v1_naive": per_thread()} for kind in ("bits", "uniform", "normal")},
-    "global_norm": {"squares": {"v1_two_stages": stretches}, "forward": {"v1_two_stages": one_block}},
-    "adamw": {"forward": {"v1_naive": per_thread(shared_bytes=16)}},
+    "draw_batch": {"forward": {"v1_naive": per_thread()}},
+    "corrupt": {verb: {"v1_four": per_thread()} for verb in ("bytes", "floats")},
+    "global_norm": {
+        "squares": {"v1_two_stages": stretches, "v2_vectors": stretches},
+        "forward": {"v1_two_stages": one_block},
+    },
+    "adamw": {
+        "forward": {
+            "v1_naive": per_thread(shared_bytes=16),
+            "v2_vectors": per_thread(4, shared_bytes=16, blocks=2 * BLOCKS),  # as many as run at once
+        }
+    },
 }
 
 _chosen = {}

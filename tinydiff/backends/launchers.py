@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 from pathlib import Path
 
 import numpy as np
 
-KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
+from tinydiff.backends.graph import Graph
+from tinydiff.backends.kernel_names import kernels
+
 OLDEST = 80  # compute capability times ten: sm_80 brought bfloat16 on tensor cores and asynchronous copies
 
 
@@ -26,7 +27,7 @@ def sources():
 
 def kernel_files():
     """{kernel: the .cu file that holds it}."""
-    return {name: path for path in sorted(sources().glob("*.cu")) for name in KERNEL.findall(path.read_text())}
+    return {name: path for path in sorted(sources().glob("*.cu")) for name in kernels(path.read_text())}
 
 
 def hash_of_sources():
@@ -43,7 +44,18 @@ def compile_options():
     return ("-std=c++17", f"-I{sources()}", f"-DTINYDIFF_SOURCES=0x{hash_of_sources()}")
 
 
-class EmulatorLauncher:
+class Launcher:
+    """The array services of a backend, by its array module ``xp``, which is NumPy or speaks like it."""
+
+    def asarray(self, values, dtype=None):
+        """``values`` as a contiguous array of this kind, copied only if it is not one yet."""
+        return self.xp.ascontiguousarray(self.xp.asarray(values), dtype)
+
+    def zeros(self, shape, dtype=np.float32):
+        return self.xp.zeros(shape, dtype)
+
+
+class EmulatorLauncher(Launcher):
     """NumPy arrays; kernels run on this CPU by the rules of CUDA, their threads in an order drawn from a seed."""
 
     xp = np
@@ -64,6 +76,13 @@ class EmulatorLauncher:
         array.reshape(-1).view(np.uint8).fill(0xFF)
         return array
 
+    def compile_all(self):
+        """All were compiled when tinydiff was installed."""
+        return {kernel: {} for kernel in self._module.kernels()}
+
+    def capture(self, step_fn):
+        return step_fn
+
     def synchronize(self):
         """Nothing is ever outstanding."""
 
@@ -71,7 +90,7 @@ class EmulatorLauncher:
         return f"{len(self._module.kernels())} CUDA kernels, emulated on this CPU: slow, for tests and debuggers"
 
 
-class CupyLauncher:
+class CupyLauncher(Launcher):
     """CuPy arrays; kernels compiled by NVRTC for the GPU at hand, file by file as they are needed."""
 
     kind = "CuPy"
@@ -79,6 +98,8 @@ class CupyLauncher:
 
     def __init__(self, cupy):
         self.xp = cupy
+        self.empty = self.explaining(self.empty)
+        self.asarray, self.zeros = self.explaining(self.asarray), self.explaining(self.zeros)
         self._files = kernel_files()
         self._options = compile_options()
         self._kernel = functools.cache(self._get_kernel)
@@ -92,12 +113,40 @@ class CupyLauncher:
             function.max_dynamic_shared_size_bytes = shared_bytes
         function(grid, block, arguments, shared_mem=shared_bytes)
 
+    def use_seed(self, seed):
+        """The order in which threads run is the GPU's own."""
+
+    def compile_all(self):
+        """Compile every kernel now; returns {name: {registers, shared and local bytes}}."""
+        names = {"registers": "num_regs", "shared bytes": "shared_size_bytes", "local bytes": "local_size_bytes"}
+        compiled = {kernel: self._kernel(kernel) for kernel in self._files}
+        return {
+            kernel: {name: getattr(function, attribute) for name, attribute in names.items()}
+            for kernel, function in compiled.items()
+        }
+
     def empty(self, shape, dtype=np.float32):
-        """Raises ``MemoryError`` saying how much was needed."""
-        try:
-            return self.xp.empty(shape, dtype)
-        except self.xp.cuda.memory.OutOfMemoryError as error:
-            raise MemoryError(f"the GPU's memory is full ({error}); a smaller batch needs less") from error
+        return self.xp.empty(shape, dtype)
+
+    def explaining(self, function):
+        """The function, which takes memory; where there is none, its ``MemoryError`` says what was needed and what to
+        lower."""
+
+        @functools.wraps(function)
+        def explained(*arguments, **options):
+            try:
+                return function(*arguments, **options)
+            except self.xp.cuda.memory.OutOfMemoryError as error:
+                free, total = (f"{bytes / 1e9:.1f}" for bytes in self.xp.cuda.runtime.memGetInfo())
+                raise MemoryError(
+                    f"the GPU's memory is full, {free} of {total} GB are free ({error}); a smaller --batch, narrower "
+                    "--channels, or fewer images drawn at a time need less"
+                ) from error
+
+        return explained
+
+    def capture(self, step_fn):
+        return Graph(self, step_fn)
 
     def synchronize(self):
         self.xp.cuda.get_current_stream().synchronize()

@@ -38,7 +38,11 @@ class NumpyBackend:
         """Wait until all work is done. NumPy has none outstanding."""
 
     def capture(self, step_fn):
-        """A function that repeats ``step_fn``: here the function itself, on a GPU a recorded graph."""
+        """A function that does what ``step_fn`` does: here the function itself, on a GPU a recording of it.
+
+        For the sake of the GPU, what changes from call to call must lie in arrays, and step_fn takes no arguments,
+        never looks at values and makes no array from the host's; what it returns is overwritten by the next call.
+        """
         return step_fn
 
     def describe(self):

@@ -6,6 +6,10 @@ import dataclasses
 
 import numpy as np
 
+from tinydiff.ops.corrupt import bytes_to_signed
+
+__all__ = ["Dataset", "bytes_to_signed", "signed_to_bytes"]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
@@ -41,13 +45,6 @@ class Dataset:
 
     def __len__(self):
         return len(self.images)
-
-
-def bytes_to_signed(images):
-    """uint8 in [0, 255] -> float32 in [-1, 1]. Float32 data pass through."""
-    if images.dtype == np.float32:
-        return images
-    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def signed_to_bytes(images):

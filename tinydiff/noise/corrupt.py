@@ -16,21 +16,25 @@ class Corrupted(NamedTuple):
 
 
 class Corruptor:
-    """q(x | x0) of a schedule, with its tables kept where the images are.
+    """q(x | x0) of a schedule, with its table kept where the images are.
 
     Source: Ho et al., 2020, eq. 4.
     """
 
     def __init__(self, schedule, kind, weighting, backend, dtype=np.float32):
+        a, s = schedule.signal_rate, schedule.noise_rate
         weights = predictions.loss_weights(schedule, kind, weighting)
-        self.kind = kind
-        self.signal_rate = backend.asarray(schedule.signal_rate, dtype)
-        self.noise_rate = backend.asarray(schedule.noise_rate, dtype)
-        self.weights = backend.asarray(weights, dtype)
+        # the target is as linear in x0 and eps as x is
+        of_x0, of_eps = predictions.join(kind, 1.0, 0.0, a, s), predictions.join(kind, 0.0, 1.0, a, s)
+        columns = np.broadcast_arrays(a, s, of_x0, of_eps, weights)
+        self.op = backend.corrupt
+        self.table = backend.asarray(np.stack(columns, axis=1), dtype)
 
     def __call__(self, x0, eps, step):
         """x0 (N, ...), eps (N, ...) of unit variance, step (N,) integers in [0, T) -> Corrupted."""
-        per_sample = (-1, *[1] * (x0.ndim - 1))
-        a = self.signal_rate[step].reshape(per_sample)
-        s = self.noise_rate[step].reshape(per_sample)
-        return Corrupted(a * x0 + s * eps, predictions.join(self.kind, x0, eps, a, s), self.weights[step])
+        a, s, p, q, _ = (self.table[step, i].reshape(-1, *[1] * (x0.ndim - 1)) for i in range(5))
+        return Corrupted(a * x0 + s * eps, p * x0 + q * eps, self.table[step, 4])
+
+    def draw(self, images, index, step, number, *, seed):
+        """The same of images[index], images (n, ...) bytes, with the noise of a training step, number (1,)."""
+        return Corrupted(*self.op.forward(images, index, step, self.table, number, seed=seed))

@@ -2,8 +2,7 @@
 
 Every op is a module with ``forward(inputs..., options...) -> y, cache`` and ``backward(dy, cache) ->
 gradients in the order of the inputs``. An op with parameters can be told where to write their gradients,
-``backward(dy, cache, into=(dw, db))``, instead of making new arrays. Four ops have no gradient and so return no cache:
-``timestep_embedding``, ``philox``, ``global_norm`` and ``adamw``.
+``backward(dy, cache, into=(dw, db))``, instead of making new arrays. Those of ``WITHOUT_GRADIENT`` return no cache.
 """
 
 from tinydiff.ops import (
@@ -12,6 +11,8 @@ from tinydiff.ops import (
     class_embedding,
     concat,
     conv2d,
+    corrupt,
+    draw_batch,
     global_norm,
     group_norm,
     linear,
@@ -34,7 +35,9 @@ OPS = {
     "timestep_embedding": timestep_embedding,
     "mse_loss": mse_loss,
     "philox": philox,
+    "draw_batch": draw_batch,
+    "corrupt": corrupt,
     "global_norm": global_norm,
     "adamw": adamw,
 }
-WITHOUT_GRADIENT = ("timestep_embedding", "philox", "global_norm", "adamw")
+WITHOUT_GRADIENT = ("timestep_embedding", "philox", "draw_batch", "corrupt", "global_norm", "adamw")

@@ -29,7 +29,7 @@ def bind(op: str, **arguments) -> dict[str, int]:
     for name, (array, letters) in arguments.items():
         if array is None:
             continue
-        _require_array(op, name, array)
+        expect_array(op, name, array)
         if first is None:
             first = name, array.dtype
             if np.dtype(array.dtype).kind != "f":
@@ -60,7 +60,7 @@ def bind(op: str, **arguments) -> dict[str, int]:
 
 def expect(op: str, name: str, array, shape, dtype) -> None:
     """Raise ``ValueError`` unless ``array`` has exactly this shape and dtype (as a gradient must)."""
-    _require_array(op, name, array)
+    expect_array(op, name, array)
     if tuple(array.shape) != tuple(shape):
         raise ValueError(f"{op}: {name} must have shape {tuple(shape)}, got {tuple(array.shape)}")
     if array.dtype != dtype:
@@ -69,7 +69,7 @@ def expect(op: str, name: str, array, shape, dtype) -> None:
 
 def expect_integers(op: str, name: str, array, letters: str = "N") -> None:
     """Raise ``ValueError`` unless ``array`` is a non-empty one-dimensional integer array."""
-    _require_array(op, name, array)
+    expect_array(op, name, array)
     if array.dtype.kind not in "iu" or array.ndim != 1 or array.shape[0] == 0:
         raise ValueError(
             f"{op}: {name} must be a non-empty integer array of shape ({letters},), "
@@ -86,7 +86,8 @@ def place(op: str, name: str, value, out):
     return out
 
 
-def _require_array(op, name, array):
+def expect_array(op: str, name: str, array) -> None:
+    """Raise ``ValueError`` unless it has a shape and a dtype."""
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         raise ValueError(f"{op}: {name} must be an array, got {type(array).__name__}")
 

@@ -38,18 +38,20 @@ def forward(prediction, target, weight=None):
     return loss, Cache(prediction, target, weight)
 
 
-def backward(dloss, cache):
-    """dloss (a number or a 0-d array) -> dprediction (N, ...), dtarget (N, ...), dweight (N,) or None."""
+def backward(dloss, cache, *, prediction_only=False):
+    """dloss (a number or a 0-d array) -> dprediction (N, ...), dtarget (N, ...), dweight (N,) or None.
+
+    ``prediction_only`` leaves out, as None, the two gradients that training has no use for.
+    """
     prediction, target, weight = cache
     error = prediction - target
     mean = prediction.dtype.type(dloss) / prediction.dtype.type(prediction.size)
-    dweight = None
+    dweight = None if weight is None or prediction_only else mean * _sum_of_squares(error)
     if weight is not None:
-        dweight = mean * _sum_of_squares(error)
         error *= weight.reshape(-1, *[1] * (error.ndim - 1))
     dprediction = error
     dprediction *= 2 * mean
-    return dprediction, -dprediction, dweight
+    return (dprediction, None, None) if prediction_only else (dprediction, -dprediction, dweight)
 
 
 def check(prediction, target, weight):

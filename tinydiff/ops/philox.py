@@ -39,7 +39,7 @@ KINDS = ("bits", "uniform", "normal")
 # What numbers are drawn for. Streams of different purpose never meet; a purpose keeps its number for ever.
 PURPOSES = {
     "init": 0,  # a parameter's initial values; sample = the parameter's index
-    "order": 1,  # the order of an epoch; draw = epoch
+    "order": 1,  # the order of an epoch (see draw_batch); sample = round, draw = epoch
     "label_drop": 2,  # which samples train without their label; draw = training step
     "step": 3,  # the noise steps of a batch, from its first sample; draw = training step
     "noise": 4,  # the noise of a training sample; draw = training step
@@ -88,7 +88,7 @@ def check(seed, purpose, sample, draw, kind):
     check_kinds(purpose, sample, kind)
     if sample.min() < 0 or sample.max() >= 2**32:
         raise ValueError(f"philox: sample must lie in [0, 2^32), got {sample.min()} .. {sample.max()}")
-    return _integer("seed", seed, 64), _integer("draw", draw, 32)
+    return integer("seed", seed, 64), integer("draw", draw, 32)
 
 
 def check_kinds(purpose, sample, kind):
@@ -129,11 +129,12 @@ def _box_muller(word_0, word_1, word_2, word_3):
     return normals
 
 
-def _integer(name, value, bits):
+def integer(name, value, bits, op="philox"):
+    """``value``, a number or an array of one, as an integer. Raises ``ValueError`` outside [0, 2^bits)."""
     try:
         integer = operator.index(value if isinstance(value, int) else np.asarray(value).reshape(()).item())
     except (TypeError, ValueError):
         integer = -1
     if not 0 <= integer < 2**bits:
-        raise ValueError(f"philox: {name} must be an integer in [0, 2^{bits}), got {value!r}")
+        raise ValueError(f"{op}: {name} must be an integer in [0, 2^{bits}), got {value!r}")
     return integer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from tinydiff.train.averaging import decay_at
-from tinydiff.train.gradients import clip_factor
 
 
 class AdamW:
@@ -27,7 +26,7 @@ class AdamW:
         """One step along the gradients that a backward left in ``parameters.grads``; returns their norm."""
         self.number += 1
         parameters, backend = self.parameters, self.parameters.backend
-        norm, clip = clip_factor(parameters.grads, self.clip, backend)
+        norm = backend.global_norm.forward(parameters.grads)
         backend.adamw.forward(
             parameters.values,
             parameters.grads,
@@ -36,7 +35,8 @@ class AdamW:
             self.average,
             learning_rate=backend.asarray([learning_rate], np.float32),
             step_number=backend.asarray([self.number], np.int64),
-            clip=clip,
+            norm=norm,
+            limit=self.clip,
             average_decay=backend.asarray([decay_at(self.number, self.average_decay)], np.float32),
             decayed=parameters.decayed,
             weight_decay=self.weight_decay,

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from tinydiff import pictures
 from tinydiff.files import write_atomically
-from tinydiff.samplers import finish
 from tinydiff.train import checkpoint as checkpoints
 
 # How the progress pictures are drawn: quickly, and the same each time
@@ -59,6 +58,7 @@ def run(
     deadline = time.monotonic() + 60 * minutes if minutes else None
     stopped = None
     saved_at = trainer.step if trainer.step else None
+    draw = None
     with (
         _StopSignals() as signals,
         open(folder / "metrics.jsonl", "a") as metrics_file,
@@ -75,7 +75,8 @@ def run(
                 elif deadline and time.monotonic() >= deadline:
                     stopped = "minutes"
             if sample_every and metrics.step % sample_every == 0:
-                _save_samples(trainer, folder / "samples" / f"step-{metrics.step:07d}.png")
+                draw = draw or _sampler_of(trainer)
+                draw(folder / "samples" / f"step-{metrics.step:07d}.png")
             if metrics.step % checkpoint_every == 0:
                 saved_at = _save(trainer, folder, metrics_file, keep)
         if saved_at != trainer.step:
@@ -101,12 +102,17 @@ def _save(trainer, folder, metrics_file, keep):
     return trainer.step
 
 
-def _save_samples(trainer, path):
-    classes = trainer.config.model.classes
-    labels = np.repeat(np.arange(max(classes, 1)), SAMPLES_PER_CLASS)
+def _sampler_of(trainer):
+    """A function that draws the same noise every time and saves the picture."""
+    labels = np.repeat(np.arange(max(trainer.config.model.classes, 1)), SAMPLES_PER_CLASS)
     steps = min(SAMPLE_OPTIONS["steps"], trainer.schedule.T)
-    images = finish(trainer.sample(labels, seed=trainer.config.seed, **{**SAMPLE_OPTIONS, "steps": steps}))
-    pictures.save(pictures.grid(trainer.backend.to_numpy(images), SAMPLES_PER_CLASS), path)
+    trajectory = trainer.trajectory(len(labels), **{**SAMPLE_OPTIONS, "steps": steps})
+
+    def draw(path):
+        images = trainer.backend.to_numpy(trajectory.draw(labels, seed=trainer.config.seed))
+        pictures.save(pictures.grid(images, SAMPLES_PER_CLASS), path)
+
+    return draw
 
 
 def _keep_metrics_until(path, step):

@@ -7,14 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinydiff.data.dataset import bytes_to_signed
-from tinydiff.generate import generate
+from tinydiff.generate import Trajectory, generate
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
 from tinydiff.train.averaging import decay_at
 from tinydiff.train.checkpoint import PARTS, Checkpoint
-from tinydiff.train.gradients import clip_factor
 
 
 class Metrics(NamedTuple):
@@ -42,10 +40,11 @@ class Trainer:
     """A model in training. State: parameters, their average, two moments and the step number.
 
     Every random number is a function of (seed, purpose, step, place in the batch), so the state above is all
-    a checkpoint needs for training to continue bit for bit.
+    a checkpoint needs for training to continue bit for bit. On a GPU the data set lies there, and a whole step is one
+    captured graph; ``captured=False`` runs it piece by piece, to the same bits.
     """
 
-    def __init__(self, config, dataset, backend):
+    def __init__(self, config, dataset, backend, *, captured=True):
         model = config.model
         if dataset.name != config.data:
             raise ValueError(f"the run is on {config.data}, got the data set {dataset.name}")
@@ -54,7 +53,7 @@ class Trainer:
         self.schedule = schedules.get(config.schedule, config.noise_steps)
         self.corrupt = Corruptor(self.schedule, config.prediction, config.loss_weight, backend)
         self.images = backend.asarray(dataset.images)
-        self.labels = backend.asarray(dataset.labels, np.int32)
+        self.labels = backend.asarray(dataset.labels, np.int64)
 
         self.model = UNet(model, backend)
         self.averaged_model = UNet(model, backend)  # its parameters are the average
@@ -70,11 +69,7 @@ class Trainer:
         self._number = backend.zeros(1, np.int64)
         self._learning_rate = backend.zeros(1)
         self._average_decay = backend.zeros(1)
-        self._index = backend.zeros(config.batch, np.int64)
-        self._slot = backend.asarray(np.arange(config.batch))
-        self._strides = backend.asarray(np.arange(config.batch) / config.batch, np.float32)
-        self._run_step = backend.capture(self._step)
-        self._epoch, self._order = None, None
+        self._run_step = backend.capture(self._step) if captured else self._step
 
     def train_step(self):
         """One step: batch, corrupt, forward, loss, backward, clip, AdamW, average. Returns its ``Metrics``.
@@ -86,7 +81,6 @@ class Trainer:
         self._number[...] = number
         self._learning_rate[...] = learning_rate
         self._average_decay[...] = decay_at(number, self.config.average_decay)
-        self._index[...] = self.backend.asarray(self._batch_indices(self.step))
         loss, norm, x, prediction = self._run_step()
 
         loss, norm = float(self.backend.to_numpy(loss)), float(self.backend.to_numpy(norm)[0])
@@ -100,27 +94,23 @@ class Trainer:
 
     def _step(self):
         config, backend, parameters = self.config, self.backend, self.parameters
-        classes = config.model.classes
+        index, step, labels = backend.draw_batch.forward(
+            self.labels,
+            self._number,
+            batch=config.batch,
+            noise_steps=config.noise_steps,
+            classes=config.model.classes,
+            dropout=config.label_dropout,
+            seed=config.seed,
+        )
+        x, target, weight = self.corrupt.draw(self.images, index, step, self._number, seed=config.seed)
 
-        x0 = bytes_to_signed(self.images[self._index])
-        # noise steps at equal strides from one random place, so that every batch spans them all and the loss varies
-        # less from batch to batch; each is still uniform (Kingma et al., "Variational diffusion models", 2021, I.1)
-        place = (self._draw("step", (), "uniform")[:1] + self._strides) % 1
-        step = (place * config.noise_steps).astype(np.int32)
-        eps = self._draw("noise", x0.shape[1:], "normal")
-        labels = None
-        if classes:
-            labels = self.labels[self._index]
-            dropped = self._draw("label_drop", (), "uniform") < config.label_dropout
-            labels = labels * ~dropped + classes * dropped  # the null label is the last
-        x, target, weight = self.corrupt(x0, eps, step)
-
-        prediction, cache = self.model.forward(x, step.astype(x.dtype), labels)
+        prediction, cache = self.model.forward(x, step.astype(self.corrupt.table.dtype), labels)
         loss, loss_cache = backend.mse_loss.forward(prediction, target, weight)
-        dprediction, _, _ = backend.mse_loss.backward(1.0, loss_cache)
+        dprediction, _, _ = backend.mse_loss.backward(1.0, loss_cache, prediction_only=True)
         self.model.backward(dprediction, cache)
 
-        norm, clip = clip_factor(parameters.grads, config.clip, backend)
+        norm = backend.global_norm.forward(parameters.grads)
         backend.adamw.forward(
             parameters.values,
             parameters.grads,
@@ -129,7 +119,8 @@ class Trainer:
             self.average,
             learning_rate=self._learning_rate,
             step_number=self._number,
-            clip=clip,
+            norm=norm,
+            limit=config.clip,
             average_decay=self._average_decay,
             decayed=parameters.decayed,
             weight_decay=config.weight_decay,
@@ -139,6 +130,10 @@ class Trainer:
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
         return generate(self.averaged_model, self.schedule, self.config.prediction, labels, **options)
+
+    def trajectory(self, count, **options):
+        """A ``Trajectory`` of so many images with the averaged parameters, as they are whenever it draws."""
+        return Trajectory(self.averaged_model, self.schedule, self.config.prediction, count, **options)
 
     def checkpoint(self):
         """The state, as a ``Checkpoint``."""
@@ -154,27 +149,6 @@ class Trainer:
     def _state(self):
         """The flat arrays that a checkpoint holds, by the name of the part they make."""
         return dict(zip(PARTS, (self.parameters.values, self.average, self.mean, self.mean_square), strict=True))
-
-    def _draw(self, purpose, shape, kind):
-        """Random numbers for every place in the batch, for this training step."""
-        return self.backend.philox.forward(self.config.seed, purpose, self._slot, self._number, shape, kind=kind)
-
-    def _batch_indices(self, steps_done):
-        """Which images make the next batch: epochs follow one another, each in an order of its own."""
-        position = steps_done * self.config.batch + np.arange(self.config.batch)
-        epochs, places = np.divmod(position, len(self.dataset))
-        index = np.empty(self.config.batch, np.int64)
-        for epoch in range(epochs[0], epochs[-1] + 1):
-            here = epochs == epoch
-            index[here] = self._epoch_order(epoch)[places[here]]
-        return index
-
-    def _epoch_order(self, epoch):
-        if epoch != self._epoch:
-            sample = self.backend.asarray(np.arange(len(self.dataset)))
-            bits = self.backend.philox.forward(self.config.seed, "order", sample, epoch, (), kind="bits")
-            self._epoch, self._order = epoch, np.argsort(self.backend.to_numpy(bits), kind="stable")
-        return self._order
 
     def _first_bad(self, x, prediction):
         """The first tensor that is not finite, in the order a step computes them."""

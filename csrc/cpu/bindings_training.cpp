@@ -1,0 +1,165 @@
+// The ops of training that are no part of a model: the batch and its noise, the loss, the optimizer's step.
+#include <pybind11/stl.h>
+
+#include <string>
+
+#include "bindings.h"
+
+namespace tinydiff {
+namespace {
+
+// mse_loss
+
+struct Loss {
+    const float *prediction, *target, *weight;
+    int64_t N, M;
+};
+
+Loss checked_loss(const object& prediction, const object& target, const object& weight) {
+    Arguments given("mse_loss");
+    Loss loss{given.floats("prediction", prediction, "..."), given.expect("target", target, shape_of(prediction)),
+              nullptr, 0, 0};
+    given.require(!shape_of(prediction).empty(), "prediction", "must have at least one axis");
+    loss.N = shape_of(prediction)[0];
+    loss.M = count_of(prediction) / loss.N;
+    if (!weight.is_none()) loss.weight = given.expect("weight", weight, {loss.N});
+    return loss;
+}
+
+object mse_loss_forward(const object& prediction, const object& target, const object& weight) {
+    const Loss given = checked_loss(prediction, target, weight);
+    Array loss = empty({});
+    unlocked([&] {
+        kernels->mse_loss_forward(given.prediction, given.target, given.weight, loss.mutable_data(), given.N, given.M);
+    });
+    return loss;
+}
+
+py::tuple mse_loss_backward(float dloss, const object& prediction, const object& target, const object& weight,
+                            bool prediction_only) {
+    const Loss given = checked_loss(prediction, target, weight);
+    Array dprediction = empty_like(prediction);
+    Optional dtarget(!prediction_only, shape_of(prediction));
+    Optional dweight(given.weight != nullptr && !prediction_only, {given.N});
+    unlocked([&] {
+        kernels->mse_loss_backward(dloss, given.prediction, given.target, given.weight, dprediction.mutable_data(),
+                                   dtarget.data, dweight.data, given.N, given.M);
+    });
+    return py::make_tuple(dprediction, dtarget.array, dweight.array);
+}
+
+// philox: seed, purpose, draw, kind and the samples' range are checked by the reference's own function
+
+object philox_forward(uint64_t seed, uint32_t purpose, const object& sample, uint32_t draw, const Sizes& shape,
+                      const std::string& kind) {
+    const Arguments given("philox");
+    const auto samples = integers(given, "sample", sample);
+    Sizes all{static_cast<py::ssize_t>(samples.size())};
+    all.insert(all.end(), shape.begin(), shape.end());
+    if (kind == "bits") {
+        auto y = empty<uint32_t>(all);
+        unlocked([&] {
+            kernels->philox_bits(seed, purpose, samples.data(), draw, y.mutable_data(), all[0], y.size() / all[0]);
+        });
+        return y;
+    }
+    Array y = empty(all);
+    const auto kernel = kind == "normal" ? kernels->philox_normal : kernels->philox_uniform;
+    unlocked([&] { kernel(seed, purpose, samples.data(), draw, y.mutable_data(), all[0], y.size() / all[0]); });
+    return y;
+}
+
+// draw_batch and corrupt: options, purposes and the ranges of values are checked by the references' own functions
+
+py::tuple draw_batch_forward(const object& labels, int64_t number, int64_t batch, int64_t noise_steps, int64_t classes,
+                             float dropout, uint64_t seed, int half, uint32_t order_purpose, uint32_t step_purpose,
+                             uint32_t drop_purpose) {
+    const auto all = integers(Arguments("draw_batch"), "labels", labels);
+    const BatchOptions options{static_cast<int64_t>(all.size()),
+                               batch,
+                               noise_steps,
+                               classes,
+                               half,
+                               dropout,
+                               seed,
+                               order_purpose,
+                               step_purpose,
+                               drop_purpose};
+    const Sizes shape{static_cast<py::ssize_t>(batch)};
+    auto index = empty<int64_t>(shape), step = empty<int64_t>(shape);
+    object labels_N = py::none();
+    int64_t* plabels_N = nullptr;
+    if (classes) {
+        auto made = empty<int64_t>(shape);
+        plabels_N = made.mutable_data();
+        labels_N = made;
+    }
+    unlocked([&] {
+        kernels->draw_batch_forward(all.data(), number, options, index.mutable_data(), step.mutable_data(), plabels_N);
+    });
+    return py::make_tuple(index, step, labels_N);
+}
+
+py::tuple corrupt_forward(const py::array& images, const object& index, const object& step, const object& table,
+                          uint64_t seed, uint32_t purpose, uint32_t draw) {
+    Arguments given("corrupt");
+    const float* ptable = given.floats("table", table, "T 5");
+    given.require(images.flags() & py::array::c_style, "images", "must be C-contiguous");
+    const auto indices = integers(given, "index", index), steps = integers(given, "step", step);
+    Sizes shape = shape_of(images);
+    const int64_t N = static_cast<int64_t>(indices.size()), M = images.size() / shape[0];
+    shape[0] = static_cast<py::ssize_t>(N);
+    Array x = empty(shape), target = empty(shape), weight = empty({shape[0]});
+    const bool bytes = images.itemsize() == 1;
+    const Drawn noise{seed, purpose, draw};
+    auto run = [&](auto kernel, auto* data) {
+        kernel(data, indices.data(), steps.data(), ptable, noise, x.mutable_data(), target.mutable_data(),
+               weight.mutable_data(), N, M);
+    };
+    unlocked([&] {
+        if (bytes)
+            run(kernels->corrupt_bytes, static_cast<const uint8_t*>(images.data()));
+        else
+            run(kernels->corrupt_floats, static_cast<const float*>(images.data()));
+    });
+    return py::make_tuple(x, target, weight);
+}
+
+// global_norm
+
+object global_norm_forward(const object& grads) {
+    Arguments given("global_norm");
+    const float* pgrads = given.floats("grads", grads, "P");
+    Array norm = empty({1});
+    unlocked([&] { kernels->global_norm_forward(pgrads, norm.mutable_data(), given['P']); });
+    return norm;
+}
+
+// adamw: what concerns the options is checked by the reference's own function
+
+void adamw_forward(const object& params, const object& grads, const object& mean, const object& mean_square,
+                   const object& average, float learning_rate, double step_number, float clip, float average_decay,
+                   int64_t decayed, double weight_decay, double beta1, double beta2, double eps) {
+    Arguments given("adamw");
+    float* pparams = given.floats_in_place("params", params, "P");
+    const float* pgrads = given.floats("grads", grads, "P");
+    float* pmean = given.floats_in_place("mean", mean, "P");
+    float* pmean_square = given.floats_in_place("mean_square", mean_square, "P");
+    float* paverage = average.is_none() ? nullptr : given.floats_in_place("average", average, "P");
+    const AdamW options{learning_rate, clip, step_number, average_decay, decayed, weight_decay, beta1, beta2, eps};
+    unlocked([&] { kernels->adamw_forward(pparams, pgrads, pmean, pmean_square, paverage, given['P'], options); });
+}
+
+}  // namespace
+
+void add_training_ops(py::module_& m) {
+    m.def("mse_loss_forward", &mse_loss_forward);
+    m.def("mse_loss_backward", &mse_loss_backward);
+    m.def("philox_forward", &philox_forward);
+    m.def("draw_batch_forward", &draw_batch_forward);
+    m.def("corrupt_forward", &corrupt_forward);
+    m.def("global_norm_forward", &global_norm_forward);
+    m.def("adamw_forward", &adamw_forward);
+}
+
+}  // namespace tinydiff

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from tests.checks import assert_close
+from tinydiff.ops import corrupt, philox
+
+TABLE = np.random.default_rng(0).standard_normal((7, 5))
+BYTES = np.random.default_rng(1).integers(0, 256, (5, 3, 3, 1)).astype(np.uint8)
+
+
+def call(images=BYTES, index=(4, 0, 4), step=(6, 0, 3), table=TABLE, draw=(11,), seed=3, op=corrupt):
+    return op.forward(images, np.array(index), np.array(step), table, np.array(draw), seed=seed)
+
+
+@pytest.mark.parametrize("images", [BYTES, np.float32(BYTES) / 100], ids=["bytes", "floats"])
+def test_by_the_formulas_one_sample_at_a_time(images):
+    x, target, weight = call(images)
+    for slot, (index, step) in enumerate([(4, 6), (0, 0), (4, 3)]):
+        x0 = images[index] / 127.5 - 1 if images is BYTES else images[index]
+        eps = philox.forward(3, "noise", np.array([slot]), 11, (3, 3, 1), kind="normal", dtype=np.float64)[0]
+        a, s, p, q, w = TABLE[step]
+        assert_close(x[slot], a * x0 + s * eps, 1e-6)
+        assert_close(target[slot], p * x0 + q * eps, 1e-6)
+        assert weight[slot] == w
+
+
+def test_the_dtype_is_that_of_the_table():
+    assert {array.dtype for array in call()} == {np.dtype(np.float64)}
+    assert {array.dtype for array in call(table=TABLE.astype(np.float32))} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"index": (0, 5, 0)}, r"index must lie in \[0, 5\), got 0 .. 5"),
+        ({"step": (0, -1, 0)}, r"step must lie in \[0, 7\), got -1 .. 0"),
+        ({"step": (0, 1)}, r"step must have shape \(3,\) like index, got \(2,\)"),
+        ({"index": (0.5,)}, "index must be a non-empty integer array"),
+        ({"draw": (0.5,)}, r"draw must be a non-empty integer array of shape \(1,\)"),
+        ({"images": BYTES.astype(np.int32)}, r"images must be uint8 or float32 \(n, ...\) and not empty, got int32"),
+        ({"table": np.ones((7, 4), np.float32)}, r"table must have shape \(T, 5\), got \(7, 4\)"),
+        ({"seed": 2**64}, "seed must be an integer in"),
+    ],
+)
+def test_bad_input(backend, change, message):
+    with pytest.raises(ValueError, match=f"corrupt: {message}"):
+        call(**{"table": TABLE.astype(np.float32), **change}, op=backend.corrupt)

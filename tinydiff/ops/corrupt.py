@@ -1,0 +1,71 @@
+"""corrupt: the images of a batch lose signal and gain noise, and give what a network should predict of them.
+
+Letters: n images in the data set, N batch, T noise steps. For slot i of the batch, with x0 = images[index[i]], bytes
+brought to [-1, 1], eps standard normal noise of (seed, i, draw), and a, s, p, q, weight = table[step[i]]:
+
+Forward
+    x[i]      = a x0 + s eps             signal rate and noise rate
+    target[i] = p x0 + q eps             (0, 1) where noise is predicted, (1, 0) where the image is, (-s, a) for v
+    weight[i] = weight                   of the sample's loss
+
+Gather, conversion, noise and both sums are one pass: a kernel reads a byte an element and writes x and target, and the
+noise is never in memory. There is no gradient, so no backward and no cache.
+
+Cost: memory-bound but for the noise, about 40 operations in double precision an element.
+Source: Ho et al., "Denoising diffusion probabilistic models", 2020, eq. 4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinydiff.ops import contract, philox
+
+
+def forward(images, index, step, table, draw, *, seed):
+    """images (n, ...), index (N,), step (N,), table (T, 5), draw (1,) -> x (N, ...), target (N, ...), weight (N,).
+
+    images  uint8 in [0, 255], or float32 used as they are
+    index   integers in [0, n): which image each sample is
+    step    integers in [0, T): its noise step
+    table   a, s, p, q and weight of each noise step
+    draw    which draw for this place in the batch: the training step, in [0, 2^32)
+    seed    an integer in [0, 2^64)
+
+    Raises ``ValueError`` for shapes or dtypes that do not fit together, or an index or a step out of range.
+    """
+    seed = check(images, index, step, table, draw, seed)
+    check_values(images, index, step, table)
+    x0, slot = bytes_to_signed(images[index]), np.arange(len(index))
+    eps = philox.forward(seed, "noise", slot, draw, x0.shape[1:], kind="normal", dtype=table.dtype)
+    a, s, p, q, _ = (table[step, i].reshape(-1, *[1] * (x0.ndim - 1)) for i in range(5))
+    return a * x0 + s * eps, p * x0 + q * eps, table[step, 4]
+
+
+def bytes_to_signed(images):
+    """uint8 in [0, 255] -> float32 in [-1, 1]. Float32 data pass through."""
+    if images.dtype == np.float32:
+        return images
+    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def check(images, index, step, table, draw, seed):
+    """Check what can be checked of the arguments without the arrays' values; return the seed as an integer."""
+    contract.expect_array("corrupt", "images", images)
+    if images.dtype not in (np.uint8, np.float32) or images.ndim < 2 or 0 in images.shape:
+        given = f"{images.dtype} {tuple(images.shape)}"
+        raise ValueError(f"corrupt: images must be uint8 or float32 (n, ...) and not empty, got {given}")
+    contract.expect_integers("corrupt", "index", index)
+    contract.expect_integers("corrupt", "step", step)
+    if len(index) != len(step):
+        raise ValueError(f"corrupt: step must have shape {tuple(index.shape)} like index, got {tuple(step.shape)}")
+    contract.bind("corrupt", table=(table, "T 5"))
+    contract.expect_integers("corrupt", "draw", draw, "1")
+    return philox.integer("seed", seed, 64, op="corrupt")
+
+
+def check_values(images, index, step, table):
+    """Check the values of index and step."""
+    for name, values, count in (("index", index, len(images)), ("step", step, len(table))):
+        if values.min() < 0 or values.max() >= count:
+            raise ValueError(f"corrupt: {name} must lie in [0, {count}), got {values.min()} .. {values.max()}")
