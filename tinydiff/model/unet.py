@@ -64,6 +64,11 @@ class UNetConfig:
                 f"{levels - 1} times, got {self.size}"
             )
 
+    @property
+    def shape(self):
+        """Of one image."""
+        return (self.size, self.size, self.image_channels)
+
     def has_attention(self, level):
         """Whether the blocks of a level, counted from 0, are followed by attention."""
         return level in self.attention_levels or level - len(self.channels) in self.attention_levels

@@ -29,6 +29,14 @@ class NonFinite(ArithmeticError):
     """A loss or gradient became infinite or NaN."""
 
 
+def expect_fits(model, dataset):
+    """Raise ``ValueError`` unless images and classes of a data set are those of a model's config."""
+    if dataset.images.shape[1:] != model.shape:
+        raise ValueError(f"{dataset.name} has images of {dataset.images.shape[1:]}, the model takes {model.shape}")
+    if model.classes and dataset.classes != model.classes:
+        raise ValueError(f"{dataset.name} has {dataset.classes} classes, the model {model.classes}")
+
+
 class Trainer:
     """A model in training. State: parameters, their average, two moments and the step number.
 
@@ -39,13 +47,9 @@ class Trainer:
 
     def __init__(self, config, dataset, backend, *, captured=True):
         model = config.model
-        shape = (model.size, model.size, model.image_channels)
         if dataset.name != config.data:
             raise ValueError(f"the run is on {config.data}, got the data set {dataset.name}")
-        if dataset.images.shape[1:] != shape:
-            raise ValueError(f"{dataset.name} has images of {dataset.images.shape[1:]}, the model takes {shape}")
-        if model.classes and dataset.classes != model.classes:
-            raise ValueError(f"{dataset.name} has {dataset.classes} classes, the model {model.classes}")
+        expect_fits(model, dataset)
         self.config, self.dataset, self.backend = config, dataset, backend
         self.schedule = schedules.get(config.schedule, config.noise_steps)
         self.corrupt = Corruptor(self.schedule, config.prediction, config.loss_weight, backend)
