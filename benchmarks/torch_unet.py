@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinydiff.interop import weights
+from tinydiff.model.unet import position_waves
 
 
 class ResBlock(nn.Module):
@@ -81,7 +82,9 @@ class TorchUNet(nn.Module):
         widths, first = config.channels, config.channels[0]
         E, last = 4 * first, len(widths) - 1
         self.S = first
-        self.conv_in = nn.Conv2d(config.image_channels, first, 3, padding=1)
+        waves = torch.tensor(position_waves(config.size, config.positions), dtype=torch.float32)
+        self.register_buffer("positions", waves.permute(0, 3, 1, 2).contiguous(), persistent=False)
+        self.conv_in = nn.Conv2d(config.image_channels + 4 * config.positions, first, 3, padding=1)
         self.time_embedding = StepEmbedding(first, E)
         self.class_embedding = nn.Embedding(config.classes + 1, E)
 
@@ -112,7 +115,7 @@ class TorchUNet(nn.Module):
         time = self.time_embedding.linear_2(F.silu(self.time_embedding.linear_1(waves)))
         time = F.silu(time + self.class_embedding(labels))
 
-        h = self.conv_in(x)
+        h = self.conv_in(torch.cat([x, self.positions.expand(len(x), -1, -1, -1)], dim=1))
         skips = [h]
         for level in self.down_blocks:
             for j, resnet in enumerate(level.resnets):

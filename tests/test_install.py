@@ -50,6 +50,7 @@ def test_a_source_distribution_holds_every_source(source_distribution):
         *ROOT.glob("csrc/**/*.cu*"),
         *ROOT.glob("csrc/emulator/*.py"),
         *ROOT.glob("tinydiff/**/*.py"),
+        *ROOT.glob("tinydiff/**/*.safetensors"),
         *map(ROOT.joinpath, NEEDED[3:]),
     ]
     assert len(sources) > 50
@@ -77,6 +78,11 @@ def test_the_cuda_sources_are_installed(without_a_compiler):
     program = "from tinydiff.backends import launchers; print(launchers.sources(), len(launchers.kernel_files()))"
     folder, count = python("-c", program, cwd=without_a_compiler).split()
     assert folder == f"{without_a_compiler}/tinydiff/csrc_cuda" and int(count) > 40
+
+
+def test_the_classifier_is_installed(without_a_compiler):
+    program = "from tinydiff.metrics import classifier; print(classifier.load('numpy').parameters.count)"
+    assert int(python("-c", program, cwd=without_a_compiler)) > 100_000
 
 
 def test_without_a_compiler_numpy_computes(without_a_compiler):

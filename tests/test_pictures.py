@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from tinydiff import pictures
+from tinydiff import pictures, report
 
 
 def test_grid():
@@ -25,6 +25,6 @@ def test_animation(tmp_path):
 
 def test_loss_curve(tmp_path):
     for n in (1, 2, 500):
-        pictures.save_loss_curve([{"step": i + 1, "loss": 1 / (i + 1)} for i in range(n)], tmp_path / "loss.png")
+        report.save_loss_curve([{"step": i + 1, "loss": 1 / (i + 1)} for i in range(n)], tmp_path / "loss.png")
         with Image.open(tmp_path / "loss.png") as picture:
             assert picture.width == 840

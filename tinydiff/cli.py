@@ -1,10 +1,11 @@
-"""The command line: ``tinydiff train | sample | gradcheck | export | import | info``."""
+"""The command line: ``tinydiff train | sample | evaluate | gradcheck | export | import | info``."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import inspect
+import json
 import os
 import platform
 import shlex
@@ -14,9 +15,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tqdm import trange
 
 from tinydiff import __version__, backends, data, pictures, report
 from tinydiff.data import mnist
+from tinydiff.evaluate import TITLES, measure, proportional_labels
+from tinydiff.files import write_atomically
 from tinydiff.generate import Trajectory
 from tinydiff.gradcheck import command as gradcheck
 from tinydiff.interop import command as interop
@@ -27,6 +31,7 @@ from tinydiff.samplers.ddpm import VARIANCES
 from tinydiff.train import NonFinite, Trainer, run
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.presets import PRESETS
+from tinydiff.train.trainer import expect_fits
 
 BAD_INPUT = 2  # exit status
 SAMPLE_BATCH = 50  # images drawn at a time
@@ -38,7 +43,8 @@ def main(argv=None):
         prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
     )
     parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="train | sample | gradcheck | export | import | info")
+    names = "train | sample | evaluate | gradcheck | export | import | info"
+    commands = parser.add_subparsers(required=True, metavar=names)
 
     command = commands.add_parser("train", help="train a model")
     add_train_arguments(command)
@@ -47,6 +53,10 @@ def main(argv=None):
     command = commands.add_parser("sample", help="draw images with a trained model")
     add_sample_arguments(command)
     command.set_defaults(function=sample)
+
+    command = commands.add_parser("evaluate", help="measure how good a trained model's images are")
+    add_evaluate_arguments(command)
+    command.set_defaults(function=evaluate)
 
     command = commands.add_parser("gradcheck", help="check every gradient, or explain one")
     gradcheck.add_arguments(command, backends.NAMES[1:])
@@ -109,7 +119,13 @@ def add_train_arguments(parser):
         help="a ready-made run (default %(default)s); with --resume only how samples are drawn at the end",
     )
     parser.add_argument("--data", choices=data.NAMES, default="auto", help="the data set; auto: MNIST if it can be had")
-    parser.add_argument("--data-dir", metavar="DIR", help="where the MNIST files are")
+    parser.add_argument("--data-dir", metavar="DIR", help="where its files are; with --data folder the images")
+    parser.add_argument(
+        "--image-size", type=_at_least(1), metavar="PIXELS", help="with --data folder: crop and resize all to this"
+    )
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="with --data folder: go on without files that cannot be read"
+    )
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default runs/DATA-PRESET)")
     parser.add_argument("--resume", metavar="PATH", help="go on with a run: its folder, or one of its checkpoints")
     add_backend_arguments(parser)
@@ -147,6 +163,7 @@ RUN_OVERRIDES = {
     "noise-steps": (int, "T, the number of noise steps"),
     "prediction": (str, "what the network predicts: eps, x0 or v"),
     "loss-weight": (str, "simple or min_snr"),
+    "step-power": (float, "1 meets every noise step as often, more favours high noise"),
     "seed": (int, "of everything random"),
 }
 MODEL_OVERRIDES = {
@@ -156,6 +173,7 @@ MODEL_OVERRIDES = {
     "head-width": (int, "of attention"),
     "film": (switch, "on: the step scales and shifts instead of shifting alone"),
     "groups": (int, "groups of the group norms"),
+    "positions": (int, "waves along each axis that tell the network where it is"),
 }
 
 
@@ -173,16 +191,24 @@ def train(args):
         checkpoint = checkpoints.load(path)
         config = checkpoint.config
         _expect_same(path, config, *overrides)
-        dataset = data.load(config.data, data_dir=args.data_dir)
+        dataset = load_data(args, config.data, args.image_size or config.model.size)
         trainer = Trainer(config, dataset, backend)
         trainer.restore(checkpoint)
         folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     else:
         preset = PRESETS[args.preset].config
-        model = dataclasses.replace(preset.model, **overrides[1])
-        config = dataclasses.replace(preset, model=model, **overrides[0])
-        dataset = data.load(args.data, data_dir=args.data_dir)
-        config = dataclasses.replace(config, data=dataset.name)
+        dataset = load_data(args, args.data, args.image_size)
+        _, size, _, image_channels = dataset.images.shape
+        classes = dataset.classes if dataset.classes > 1 else 0
+        if not classes:
+            print(f"{dataset.name} is of one class: training without labels")
+        images = {"size": size, "image_channels": image_channels, "classes": classes}
+        model = dataclasses.replace(preset.model, **images, **overrides[1])
+        config = dataclasses.replace(preset, model=model, data=dataset.name, **overrides[0])
+        if len(dataset) < config.batch:
+            raise ValueError(
+                f"{dataset.name} has {len(dataset)} images, fewer than a batch of {config.batch}; choose a smaller batch"
+            )
         folder = _new_folder(args.out, f"{dataset.name}-{args.preset}")
         trainer = Trainer(config, dataset, backend)
 
@@ -204,6 +230,7 @@ def train(args):
         print(f"{trainer.step - first} steps in {seconds:.0f} s, {seconds / (trainer.step - first):.2f} s a step")
     if stopped:
         data_dir = f" --data-dir {shlex.quote(args.data_dir)}" if args.data_dir else ""
+        data_dir += " --skip-unreadable" if args.skip_unreadable else ""
         print(f"stopped at step {trainer.step} of {config.steps} ({stopped}); to go on:")
         print(f"  tinydiff train --resume {shlex.quote(str(folder))} --preset {args.preset}{data_dir}")
         if stopped != "minutes":
@@ -221,11 +248,22 @@ def train(args):
     return 0
 
 
+def load_data(args, name, image_size):
+    """The data set that the arguments mean."""
+    return data.load(name, data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable)
+
+
 def add_sample_arguments(parser):
     """The arguments of ``sample``."""
-    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
+    add_drawing_arguments(parser)
     parser.add_argument("--label", type=int, action="append", help="class to draw; may be repeated (default: all)")
     parser.add_argument("--count", type=_at_least(1), default=8, help="images a label (default %(default)s)")
+    parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row a label (default %(default)s)")
+
+
+def add_drawing_arguments(parser):
+    """The arguments of every command that draws images."""
+    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
     parser.add_argument(
         "--guidance", type=float, default=2.0, help="0 ignores the label, 1 follows it, more exaggerates"
     )
@@ -238,24 +276,28 @@ def add_sample_arguments(parser):
         "--weights", choices=("average", "model"), default="average", help="averaged or last parameters"
     )
     add_backend_arguments(parser)
-    parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row a label (default %(default)s)")
 
 
 def sample(args):
     """Draw images and write them as one picture."""
     checkpoint = checkpoints.load(args.checkpoint)
-    config = checkpoint.config
     out = Path(args.out)
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"):
         raise ValueError(f"out must end in .png or another picture format, got {args.out}")
-    if not out.parent.is_dir():
-        raise ValueError(f"out: the folder {out.parent} does not exist")
-    classes = max(config.model.classes, 1)
+    _expect_folder("out", out)
+    classes = max(checkpoint.config.model.classes, 1)
     rows = args.label if args.label is not None else range(classes)
     for label in rows:
         if label not in range(classes):
             raise ValueError(f"label must lie in [0, {classes - 1}], got {label}")
+    images = draw(args, checkpoint, np.repeat(np.array(rows), args.count))
+    pictures.save(pictures.grid(images, args.count), out)
+    print(f"wrote {out}")
 
+
+def draw(args, checkpoint, labels, progress=False):
+    """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say."""
+    config = checkpoint.config
     model = UNet(config.model, backends.get(args.backend, args.precision))
     try:
         model.parameters.load(model.parameters.values, checkpoint.parts[args.weights])
@@ -267,10 +309,9 @@ def sample(args):
         if name not in allowed:
             raise ValueError(f"{name} is not an option of the sampler {args.sampler}")
 
-    labels = np.repeat(np.array(rows), args.count)
     schedule = schedules.get(config.schedule, config.noise_steps)
     images, trajectory = [], None
-    for first in range(0, len(labels), SAMPLE_BATCH):
+    for first in trange(0, len(labels), SAMPLE_BATCH, disable=None if progress else True, unit="batch"):
         batch = labels[first : first + SAMPLE_BATCH]
         if trajectory is None or trajectory.count != len(batch):
             trajectory = Trajectory(
@@ -285,8 +326,42 @@ def sample(args):
             )
         # a copy: the next batch may overwrite what this one returned
         images.append(np.array(model.backend.to_numpy(trajectory.draw(batch, seed=args.seed, first=first))))
-    pictures.save(pictures.grid(np.concatenate(images), args.count), out)
-    print(f"wrote {out}")
+    return np.concatenate(images)
+
+
+def add_evaluate_arguments(parser):
+    """The arguments of ``evaluate``."""
+    add_drawing_arguments(parser)
+    parser.add_argument(
+        "--samples", type=_at_least(2), default=1000, metavar="N", help="how many to draw (default %(default)s)"
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="where the data are that the model was trained on")
+    parser.add_argument("--skip-unreadable", action="store_true", help="as in training")
+    parser.add_argument("--json", metavar="FILE", help="write the results there too")
+
+
+def evaluate(args):
+    """Draw samples and print all that can be measured of them."""
+    checkpoint = checkpoints.load(args.checkpoint)
+    config = checkpoint.config
+    if args.json:
+        _expect_folder("json", Path(args.json))
+    train = load_data(args, config.data, config.model.size)
+    expect_fits(config.model, train)
+    test = data.load_test(config.data, data_dir=args.data_dir, count=args.samples)
+    labels = proportional_labels(train, args.samples) if config.model.classes else np.zeros(args.samples, np.int64)
+    images = draw(args, checkpoint, labels, progress=True)
+    results = measure(images, labels, train, test, backend=args.backend, seed=args.seed)
+
+    drawn = {name: getattr(args, name) for name in ("samples", "guidance", "steps", "sampler", "seed", "weights")}
+    print(f"{args.checkpoint}, step {checkpoint.step}, {train.name}; {', '.join(f'{k} {v}' for k, v in drawn.items())}")
+    for name, result in results.items():
+        print(f"{TITLES[name]:20}  {result}")
+    if args.json:
+        written = {name: result if isinstance(result, str) else result._asdict() for name, result in results.items()}
+        drawn |= {"checkpoint": str(args.checkpoint), "training_step": checkpoint.step, "data": train.name}
+        write_atomically(args.json, json.dumps({"drawn": drawn, **written}, indent=2).encode())
+        print(f"wrote {args.json}")
 
 
 def info(args):
@@ -299,6 +374,11 @@ def info(args):
     except ValueError as error:
         found = f"not on this machine ({error}); train downloads it"
     print(f"MNIST: {found}")
+
+
+def _expect_folder(name, path):
+    if not path.parent.is_dir():
+        raise ValueError(f"{name}: the folder {path.parent} does not exist")
 
 
 def _given(args, overrides):

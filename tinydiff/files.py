@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written."""
+"""Files: written so that nothing is ever half-written, and where those are kept that can be made again."""
 
 from __future__ import annotations
 
@@ -60,3 +60,8 @@ def _sync_folder(folder):
             os.fsync(opened)
         finally:
             os.close(opened)
+
+
+def cache_dir(*parts):
+    """Where downloads and results worth keeping lie: ``$XDG_CACHE_HOME/tinydiff``, by default under ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").joinpath("tinydiff", *parts)

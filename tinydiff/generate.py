@@ -13,7 +13,7 @@ IMAGE_RANGE = (-1.0, 1.0)
 
 
 def generate(model, schedule, prediction, labels, *, seed=0, first=0, **options):
-    """Draw one image for each label; yields the sampler's ``State`` at every step, the last being finished.
+    """Draw one image (or point) for each label; yields the sampler's ``State`` at every step, the last being finished.
 
     labels       (N,) integers in [0, classes); ``classes`` itself asks for "any class"
     seed, first  sample i starts from noise that depends on (seed, first + i) alone, not on the batch
@@ -26,7 +26,7 @@ def generate(model, schedule, prediction, labels, *, seed=0, first=0, **options)
 class Trajectory:
     """All of a sampler's way from noise to so many images, to be gone again and again.
 
-    model       a U-Net; its backend does the work. One without classes takes label 0 for every image
+    model       a U-Net or MLP; its backend does the work. One without classes takes label 0 for every image
     prediction  what the model predicts: "eps", "x0" or "v"
     count       how many images at a time, N
     sampler     a name in ``SAMPLERS``; further ``options`` go to it (``eta``, ``variance``)
@@ -100,10 +100,9 @@ class Trajectory:
 
     def _states(self):
         model, backend, config = self.model, self.model.backend, self.model.config
-        shape = (config.size, config.size, config.image_channels)
 
         def normal(purpose, draw):
-            return backend.philox.forward(self._seed, purpose, self._sample, draw, shape, kind="normal")
+            return backend.philox.forward(self._seed, purpose, self._sample, draw, config.shape, kind="normal")
 
         def predict(x, step, labels):
             steps_N = backend.zeros((x.shape[0],)) + np.float32(step)

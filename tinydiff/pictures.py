@@ -1,4 +1,4 @@
-"""Pictures of what a model draws and how it learned: image grids, trajectories, loss curves."""
+"""Pictures of what a model draws: image grids and trajectories. (Curves are in ``plot``.)"""
 
 from __future__ import annotations
 
@@ -44,27 +44,3 @@ def save_animation(frames, path, *, milliseconds=120, hold=2000):
     """Write frames as a GIF that lingers on the last one and repeats."""
     durations = [milliseconds] * (len(frames) - 1) + [hold]
     save(frames[0], path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
-
-
-def save_loss_curve(metrics, path):
-    """Draw the loss of every step and its running median. Needs matplotlib (the ``plot`` extra).
-
-    metrics: dicts with "step" and "loss". Raises ``ImportError`` where matplotlib is missing.
-    """
-    from matplotlib.figure import Figure
-
-    step = np.array([entry["step"] for entry in metrics])
-    loss = np.array([entry["loss"] for entry in metrics])
-    window = max(1, min(51, len(loss) // 10 * 2 + 1))
-    padded = np.pad(loss, window // 2, mode="reflect")  # not "edge": the last loss would count for half a window
-    smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(step, loss, linewidth=0.5, alpha=0.4, label="each step")
-    axes.plot(step, smooth, linewidth=1.6, label=f"running median of {window} steps")
-    axes.set(xlabel="training step", ylabel="mean squared error", yscale="log")
-    axes.grid(which="both", alpha=0.2)
-    axes.legend()
-    encoded = io.BytesIO()
-    figure.savefig(encoded, format="png", dpi=120)
-    write_atomically(path, encoded.getvalue())

@@ -3,7 +3,7 @@ import pytest
 
 from tests.data import idx
 from tinydiff import data
-from tinydiff.data import Dataset, bytes_to_signed, mnist, signed_to_bytes
+from tinydiff.data import Dataset, NotFound, bytes_to_signed, signed_to_bytes
 
 
 def test_every_byte_round_trips():
@@ -48,7 +48,7 @@ def test_auto_prefers_mnist_and_says_when_it_falls_back(tmp_path, monkeypatch):
     assert data.load("auto", say=said.append).name == "strokes"
     assert len(said) == 1 and "MNIST is not to be had" in said[0] and "--data strokes" in said[0]
     for arguments in ({"name": "mnist"}, {"name": "auto", "data_dir": tmp_path / "empty"}):
-        with pytest.raises(mnist.NotFound):
+        with pytest.raises(NotFound):
             data.load(**arguments)
 
 
@@ -60,5 +60,5 @@ def test_damaged_files_are_never_fallen_back_from(tmp_path):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match="data must be one of auto, mnist, strokes, got 'cifar'"):
+    with pytest.raises(ValueError, match="data must be one of auto, mnist, strokes, cifar10, folder, got 'cifar'"):
         data.load("cifar")

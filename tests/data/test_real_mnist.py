@@ -5,14 +5,14 @@ import hashlib
 import numpy as np
 import pytest
 
-from tinydiff.data import mnist
+from tinydiff.data import NotFound, mnist
 
 
 @pytest.mark.parametrize("split, n", [("train", 60_000), ("test", 10_000)])
 def test_real_mnist(split, n):
     try:
         data = mnist.load(split, download=False)
-    except mnist.NotFound as error:
+    except NotFound as error:
         pytest.skip(str(error))
     assert data.images.shape == (n, 28, 28, 1)
     assert set(np.unique(data.labels)) == set(range(10))

@@ -39,6 +39,8 @@ def test_the_reference_configuration():
 
 
 def test_heads_that_diffusers_cannot_express():
+    with pytest.raises(ValueError, match="positions 2: diffusers has no such input"):
+        settings.from_unet_config(unet_config(positions=2))
     config = unet_config(attention_levels=(0, 1), head_width=12, channels=(8, 24))
     with pytest.raises(
         ValueError, match=r"head_width 12 makes one head .* levels with attention, \(8, 24\), and several"

@@ -90,9 +90,9 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def __init__(self, device, data, owner=None):
         self._device, self._data, self._owner = device, data, owner
 
-    shape, dtype, ndim, size, flags, itemsize = (
+    shape, dtype, ndim, size, nbytes, flags, itemsize = (
         property(lambda self, name=name: getattr(self._data, name))
-        for name in ("shape", "dtype", "ndim", "size", "flags", "itemsize")
+        for name in ("shape", "dtype", "ndim", "size", "nbytes", "flags", "itemsize")
     )
 
     def __len__(self):

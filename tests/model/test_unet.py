@@ -6,7 +6,7 @@ import pytest
 from tests.checks import normal
 from tests.model.checks import OnlyX, assert_caught, check, randomise
 from tinydiff import backends
-from tinydiff.model.unet import UNet, UNetConfig
+from tinydiff.model.unet import UNet, UNetConfig, position_waves
 
 
 def build(dtype=np.float64, seed=0, **changes):
@@ -26,6 +26,7 @@ def build(dtype=np.float64, seed=0, **changes):
         {"attention_levels": (), "image_channels": 3},
         {"channels": (4, 4, 8), "downsample_padding": 0},
         {"channels": (4,)},
+        {"positions": 2, "image_channels": 2},
     ],
     ids=str,
 )
@@ -61,6 +62,25 @@ def test_predict_is_forward_without_what_a_backward_needs():
     model, x = build(), normal(0, 2, 8, 8, 1)
     step, labels = np.array([3.0, 7.0]), np.array([0, 3])
     assert np.array_equal(model.predict(x, step, labels), model.forward(x, step, labels)[0])
+
+
+def test_positions_tell_every_pixel_from_every_other():
+    waves = position_waves(8, 3)
+    assert waves.shape == (1, 8, 8, 12)
+    assert len(np.unique(waves.reshape(64, 12).round(6), axis=0)) == 64
+    # an image of one colour looks the same everywhere but at its edges, unless the network is told where
+    x, step, labels = np.ones((1, 32, 32, 1)), np.array([3.0]), np.array([0])
+    centre = (0, slice(15, 17), slice(15, 17))
+    options = dict(size=32, channels=(4,), attention_levels=())
+    plain = build(**options).conv_in.forward(x)[0][centre]
+    assert np.allclose(plain, plain[0, 0])
+    model = build(positions=3, **options)
+    seen, _ = model.backend.concat.forward(x, model.positions)
+    told = model.conv_in.forward(seen)[0][centre]
+    assert not np.allclose(told, told[0, 0], atol=1e-2)
+    assert np.isfinite(model.predict(x, step, labels)).all()
+    with pytest.raises(ValueError, match=r"unet: x must be of 32x32 pixels, got \(1, 16, 16, 1\)"):
+        model.predict(x[:, :16, :16], step, labels)
 
 
 def test_the_reference_configuration_has_15_7_million_parameters():
@@ -131,6 +151,7 @@ def test_the_label_and_the_step_matter_and_the_null_label_is_one_of_them():
         ({"channels": (5, 10), "groups": 1}, "channels must begin with an even width, got 5"),
         ({"attention_levels": (2,)}, r"attention_levels must lie in \[-2, 2\)"),
         ({"classes": -1}, "classes must be at least 0"),
+        ({"positions": -1}, "positions must be at least 0, got -1"),
         ({"blocks": 0}, "blocks must be at least 1"),
         ({"downsample_padding": 2}, "downsample_padding must be 0 or 1"),
     ],

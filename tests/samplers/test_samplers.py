@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from tests.checks import assert_close, broken, normal
+from tinydiff.data.points2d import Mixture
 from tinydiff.noise import schedules
 from tinydiff.samplers import SAMPLERS, ddim, ddpm, dpm_solver_pp, finish, heun
 
 SCHEDULE = schedules.linear(1000)
 MEAN, STD = 0.3, 0.5
+TWO_NORMALS = Mixture([0.4, 0.6], [[-1.0], [1.0]], [[[0.3**2]], [[0.15**2]]])
 
 
 def gaussian(x, step, schedule=SCHEDULE):
@@ -18,15 +20,8 @@ def gaussian(x, step, schedule=SCHEDULE):
 
 
 def mixture(x, step):
-    """E[x0 | x] where x0 is one of two normals: each component's answer, weighed by its probability given x."""
-    weight, mean, std = np.array([0.4, 0.6]), np.array([-1.0, 1.0]), np.array([0.3, 0.15])
-    a, s = SCHEDULE.rates(step)
-    variance = (a * std) ** 2 + s**2
-    log_probability = np.log(weight / np.sqrt(variance)) - (x[:, None] - a * mean) ** 2 / (2 * variance)
-    probability = np.exp(log_probability - log_probability.max(axis=1, keepdims=True))
-    probability /= probability.sum(axis=1, keepdims=True)
-    component = mean + a * std**2 / variance * (x[:, None] - a * mean)
-    return np.sum(probability * component, axis=1)
+    """E[x0 | x] where x0 is one of two normals."""
+    return TWO_NORMALS.denoise(x[:, None], *SCHEDULE.rates(step))[:, 0]
 
 
 def grid(n):

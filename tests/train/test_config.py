@@ -43,6 +43,7 @@ def test_the_average_warms_up():
         ({"steps": 0}, "steps must lie in"),
         ({"label_dropout": 1.5}, r"label_dropout must lie in \[0, 1\], got 1.5"),
         ({"learning_rate": math.nan}, "learning_rate must be positive and finite, got nan"),
+        ({"step_power": 0}, "step_power must be positive and finite, got 0"),
         ({"clip": 0}, "clip must be positive and finite, got 0"),
         ({"average_decay": 1}, r"average_decay must lie in \[0, 1\), got 1"),
         ({"seed": -1}, "seed must lie in"),

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.train import tiny
+from tinydiff import backends
 from tinydiff.data.dataset import Dataset
 from tinydiff.samplers import finish
-from tinydiff.train import NonFinite
+from tinydiff.train import NonFinite, Trainer
 
 
 def train(trainer, steps):
@@ -114,7 +115,7 @@ def test_data_that_do_not_fit_the_model():
     with pytest.raises(ValueError, match="bars has 2 classes, the model 5"):
         tiny.trainer(model={"classes": 5})
     with pytest.raises(ValueError, match="the run is on bars, got the data set mnist"):
-        tiny.trainer(data=dataclasses.replace(tiny.dataset(), name="mnist"))
+        Trainer(tiny.trainer().config, dataclasses.replace(tiny.dataset(), name="mnist"), backends.get("numpy"))
 
 
 def test_data_that_are_not_finite():

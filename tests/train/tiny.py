@@ -21,9 +21,10 @@ def dataset(n=40, seed=0):
 
 
 def trainer(data=None, model=None, **changes):
-    config = dict(data="bars", batch=8, steps=20, noise_steps=50, learning_rate=2e-3, warmup_steps=5)
+    data = data or dataset()
+    config = dict(data=data.name, batch=8, steps=20, noise_steps=50, learning_rate=2e-3, warmup_steps=5)
     config = TrainConfig(model=UNetConfig(**{**MODEL, **(model or {})}), **{**config, **changes})
-    return Trainer(config, data or dataset(), backends.get("numpy"))
+    return Trainer(config, data, backends.get("numpy"))
 
 
 def state(trainer):

@@ -1,30 +1,73 @@
-"""Data sets: MNIST from its files or the network, and drawn digits that need neither."""
+"""Data sets: MNIST and CIFAR-10 from their files or the network, any folder of images, drawn digits that need neither,
+and points in the plane (``points2d``)."""
 
 from __future__ import annotations
 
-from tinydiff.data import mnist, strokes
+from tinydiff.data import cifar10, folder, mnist, strokes
 from tinydiff.data.dataset import Dataset, bytes_to_signed, signed_to_bytes
+from tinydiff.data.download import NotFound
 
-NAMES = ("auto", "mnist", "strokes")
+NAMES = ("auto", "mnist", "strokes", "cifar10", "folder")
 
 
-def load(name="auto", *, data_dir=None, say=print):
+def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, say=print):
     """The training set of that name; ``"auto"`` is MNIST where it can be had, else ``strokes``, and says so.
 
-    Raises ``ValueError`` for an unknown name, MNIST that cannot be had when it was asked for by name or by
-    ``data_dir``, and files that are damaged.
+    data_dir         where the files are; of "folder" the folder of images itself
+    image_size       height and width that images of "folder" are brought to; the others come in one size
+    skip_unreadable  go on without images of "folder" that cannot be read, naming them
+
+    Raises ``ValueError`` for an unknown name, a set that cannot be had when it was asked for by name or by
+    ``data_dir``, files that are damaged, and a size that the set does not come in.
     """
     if name not in NAMES:
         raise ValueError(f"data must be one of {', '.join(NAMES)}, got {name!r}")
+    if name == "folder":
+        if not data_dir:
+            raise ValueError("data 'folder' needs data_dir, the folder of images")
+        return folder.load(data_dir, size=image_size, skip_unreadable=skip_unreadable, say=say)
+    dataset = _load(name, data_dir, say)
+    own = dataset.images.shape[1]
+    if image_size not in (None, own):
+        raise ValueError(f"image_size: {dataset.name} has images of {own}x{own}, got {image_size}")
+    return dataset
+
+
+def _load(name, data_dir, say):
     if name == "strokes":
         return strokes.load()
+    if name == "cifar10":
+        return cifar10.load("train", data_dir=data_dir)
     try:
         return mnist.load("train", data_dir=data_dir)
-    except mnist.NotFound as error:
+    except NotFound as error:
         if name == "mnist" or data_dir:
             raise
         say(f"MNIST is not to be had ({error}); training on drawn digits (--data strokes) instead.")
         return strokes.load()
 
 
-__all__ = ["NAMES", "Dataset", "bytes_to_signed", "load", "mnist", "signed_to_bytes", "strokes"]
+def load_test(name, *, data_dir=None, count=10_000):
+    """Images of the same kind as the training set of that name, but none of it; None where there are none."""
+    if name == "mnist":
+        return mnist.load("test", data_dir=data_dir)
+    if name == "strokes":
+        return strokes.load(count, first=10_000)
+    if name == "cifar10":
+        return cifar10.load("test", data_dir=data_dir)
+    return None
+
+
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "NotFound",
+    "bytes_to_signed",
+    "cifar10",
+    "folder",
+    "load",
+    "load_test",
+    "mnist",
+    "signed_to_bytes",
+    "strokes",
+]

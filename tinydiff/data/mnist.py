@@ -7,20 +7,13 @@ Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import http.client
 import math
-import os
-import tempfile
-import urllib.request
-import zlib
-from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from tinydiff.data.dataset import Dataset
+from tinydiff.data.download import obtain, unzipped
 
 UNSIGNED_BYTE = 0x08
 FILES = {
@@ -40,10 +33,6 @@ MIRRORS = (
 )
 
 
-class NotFound(ValueError):
-    """The files are in none of the places looked at and could not be downloaded."""
-
-
 def load(split="train", *, data_dir=None, download=True):
     """MNIST as a ``Dataset`` of 60,000 (train) or 10,000 (test) images (n, 28, 28, 1).
 
@@ -55,7 +44,17 @@ def load(split="train", *, data_dir=None, download=True):
     """
     if split not in FILES:
         raise ValueError(f"split must be one of {', '.join(FILES)}, got {split!r}")
-    images_path, labels_path = (_locate(name, sha256, data_dir, download) for name, sha256 in FILES[split])
+    images_path, labels_path = (
+        obtain(
+            "mnist",
+            (f"{name}.gz", name),
+            lambda path, sha256=sha256: hashlib.sha256(unzipped(path)).hexdigest() == sha256,
+            MIRRORS,
+            data_dir=data_dir,
+            download=download,
+        )
+        for name, sha256 in FILES[split]
+    )
     images, labels = read_idx(images_path, axes=3), read_idx(labels_path, axes=1)
     if len(images) != len(labels):
         raise ValueError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {images_path}")
@@ -69,7 +68,7 @@ def read_idx(path, *, axes):
 
     Raises ``ValueError`` naming the file if it is truncated, too long, or of another format.
     """
-    content = _content(path)
+    content = unzipped(path)
     magic = bytes([0, 0, UNSIGNED_BYTE, axes])
     if content[:4] != magic:
         raise ValueError(
@@ -83,69 +82,3 @@ def read_idx(path, *, axes):
             f"{header + math.prod(shape)} bytes, the file holds {len(content)}"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-
-
-def _content(path):
-    """The bytes of a file, unzipped if it is gzipped."""
-    content = Path(path).read_bytes()
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}") from None
-
-
-def cache_dir():
-    """Where downloads are kept: ``$XDG_CACHE_HOME/tinydiff/mnist``, by default under ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinydiff" / "mnist"
-
-
-def _locate(name, sha256, data_dir, download):
-    """The path of a file, gzipped or not, downloading it if need be and allowed."""
-    if data_dir:
-        places = [Path(data_dir)]
-    else:
-        places = [Path(os.environ["TINYDIFF_DATA"])] if os.environ.get("TINYDIFF_DATA") else []
-        places.append(cache_dir())
-    for place in places:
-        for folder in (place, place / "mnist"):
-            for path in (folder / f"{name}.gz", folder / name):
-                if path.is_file():
-                    return path
-    looked = f"{name}[.gz] is not in {' or '.join(map(str, places))}"
-    if data_dir or not download:
-        raise NotFound(looked)
-    return _download(f"{name}.gz", sha256, looked)
-
-
-def _download(file, sha256, looked):
-    """Fetch a file into the cache; it appears there whole and checked, or not at all."""
-    mirrors = (os.environ["TINYDIFF_MIRROR"],) if os.environ.get("TINYDIFF_MIRROR") else MIRRORS
-    folder, partial = cache_dir(), None
-    failures = []
-    for mirror in mirrors:
-        url = mirror.rstrip("/") + "/" + file
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=folder, prefix=file)
-            with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=30) as response:
-                _copy_with_progress(response, out, file)
-            if hashlib.sha256(_content(partial)).hexdigest() != sha256:
-                raise ValueError("the content has the wrong checksum")
-            os.replace(partial, folder / file)
-            return folder / file
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            failures.append(f"{url}: {getattr(error, 'reason', error)}")
-        finally:
-            if partial:
-                Path(partial).unlink(missing_ok=True)
-    raise NotFound(f"{looked}, and could not be downloaded: {'; '.join(failures)}")
-
-
-def _copy_with_progress(response, out, file):
-    size = int(response.headers.get("Content-Length") or 0) or None
-    with tqdm(total=size, unit="B", unit_scale=True, desc=file) as bar:
-        while chunk := response.read(1 << 16):
-            out.write(chunk)
-            bar.update(len(chunk))

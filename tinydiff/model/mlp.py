@@ -30,6 +30,11 @@ class MLPConfig:
         if self.classes < 0:
             raise ValueError(f"classes must be at least 0, got {self.classes}")
 
+    @property
+    def shape(self):
+        """Of one point."""
+        return (self.dimensions,)
+
 
 class Layer(NamedTuple):
     """h + linear(silu(h + time_proj(time)))."""
@@ -89,6 +94,10 @@ class MLP:
         y, output = self.output.forward(a)
         cache = Cache(embedding_cache, time_silu, input_cache, layers, silu_cache, output)
         return y.astype(x.dtype, copy=False), cache
+
+    def predict(self, x, step, labels=None):
+        """The prediction alone."""
+        return self.forward(x, step, labels)[0]
 
     def backward(self, dy, cache):
         """dy as the prediction -> dx as x, None, None (step and labels have no gradient)."""

@@ -35,6 +35,7 @@ class UNetConfig:
     eps: float = 1e-5
     film: bool = False  # time as scale and shift instead of shift alone
     downsample_padding: int = 1  # 1: symmetric; 0: one row and column after, none before
+    positions: int = 0  # frequencies, along each axis, of the waves beside the image that tell conv_in where it is
 
     def __post_init__(self):
         # JSON gives lists; a frozen, hashable config holds tuples
@@ -48,8 +49,9 @@ class UNetConfig:
         for name in ("size", "image_channels", "blocks", "head_width", "groups"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.classes < 0:
-            raise ValueError(f"classes must be at least 0, got {self.classes}")
+        for name in ("classes", "positions"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if any(level not in range(-levels, levels) for level in self.attention_levels):
             raise ValueError(f"attention_levels must lie in [{-levels}, {levels}), got {self.attention_levels}")
         if self.downsample_padding not in (0, 1):
@@ -62,6 +64,11 @@ class UNetConfig:
                 f"{levels - 1} times, got {self.size}"
             )
 
+    @property
+    def shape(self):
+        """Of one image."""
+        return (self.size, self.size, self.image_channels)
+
     def has_attention(self, level):
         """Whether the blocks of a level, counted from 0, are followed by attention."""
         return level in self.attention_levels or level - len(self.channels) in self.attention_levels
@@ -72,9 +79,25 @@ class UNetConfig:
         return 2 ** (len(self.channels) - 1)
 
 
+def position_waves(size, count):
+    """sin and cos of k pi u / 2, k = 1 .. count, for u from -1 at one edge to 1 at the other, along the width and along
+    the height: (1, size, size, 4 count).
+
+    A convolution does the same everywhere; with these beside the image it can do something else at each place, such as
+    looking for a stroke where the class has one. Source: Liu et al., "An intriguing failing of convolutional neural
+    networks and the CoordConv solution", 2018, with waves for its ramps.
+    """
+    angle = np.linspace(-1, 1, size)[:, None] * (np.pi / 2 * np.arange(1, count + 1))
+    waves = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+    shape = (size, size, 2 * count)
+    along_width, along_height = np.broadcast_to(waves, shape), np.broadcast_to(waves[:, None], shape)
+    return np.concatenate([along_width, along_height], axis=2)[None]
+
+
 class Cache(NamedTuple):
     embedding: Any
     time_silu: Any
+    positions: Any  # None without them
     conv_in: Any
     down: list  # caches of the way down, in the order of the forward
     mid: tuple
@@ -123,7 +146,10 @@ class UNet:
                 for j, C in enumerate(widths)
             ]
 
-        self.conv_in = Conv2d(parameters, "conv_in", config.image_channels, first, 3, padding=1)
+        waves = backend.asarray(position_waves(config.size, config.positions), dtype)
+        self.positions = as_activation(waves, backend) if config.positions else None
+        channels_in = config.image_channels + 4 * config.positions
+        self.conv_in = Conv2d(parameters, "conv_in", channels_in, first, 3, padding=1)
         self.embedding = StepEmbedding(parameters, first, E, config.classes)
 
         self.down, C, skips = [], first, [first]
@@ -178,7 +204,10 @@ class UNet:
         embedding, embedding_cache = self.embedding.forward(step, labels)
         time, time_silu = self.backend.silu.forward(embedding)
 
-        h, conv_in = self.conv_in.forward(as_activation(x, self.backend))
+        h, positions = as_activation(x, self.backend), None
+        if self.positions is not None:
+            h, positions = self.backend.concat.forward(h, self.positions.repeat(len(x), axis=0))
+        h, conv_in = self.conv_in.forward(h)
         skips = [h]
 
         down = [] if keep else _Nothing()
@@ -218,7 +247,7 @@ class UNet:
         h, conv_norm_out = self.conv_norm_out.forward(h)
         y, conv_out = self.conv_out.forward(h)
         mid = (mid_res_1, mid_attention, mid_res_2)
-        cache = Cache(embedding_cache, time_silu, conv_in, down, mid, up, conv_norm_out, conv_out)
+        cache = Cache(embedding_cache, time_silu, positions, conv_in, down, mid, up, conv_norm_out, conv_out)
         return y.astype(x.dtype, copy=False), cache
 
     def backward(self, dy, cache):
@@ -266,6 +295,8 @@ class UNet:
 
         dh = dh + dskips.pop()
         dx, _ = self.conv_in.backward(dh, cache.conv_in)
+        if self.positions is not None:
+            dx, _ = self.backend.concat.backward(dx, cache.positions)
 
         dembedding = self.backend.silu.backward(dtime, cache.time_silu)
         dstep, dlabels = self.embedding.backward(dembedding, cache.embedding)
@@ -277,3 +308,5 @@ class UNet:
             raise ValueError(
                 f"unet: x must have shape (N, H, W, {channels}) with H and W divisible by {factor}, got {tuple(x.shape)}"
             )
+        if self.positions is not None and x.shape[1:3] != self.positions.shape[1:3]:
+            raise ValueError(f"unet: x must be of {self.config.size}x{self.config.size} pixels, got {tuple(x.shape)}")

@@ -21,6 +21,7 @@ class TrainConfig:
     noise_steps: int = 200  # T
     prediction: str = "v"
     loss_weight: str = "simple"
+    step_power: float = 1.0  # how often each noise step is met: 1 equally, more favours high noise (``noise.density``)
     label_dropout: float = 0.1  # probability of training without the label, for guidance
 
     batch: int = 64
@@ -55,7 +56,7 @@ class TrainConfig:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must lie in [{low}, {high}], got {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):
+        for name in ("learning_rate", "clip", "step_power"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
         if not 0 <= self.average_decay < 1:

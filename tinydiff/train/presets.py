@@ -23,7 +23,8 @@ PRESETS = {
     # times the width 94.3
     "laptop": Preset(
         TrainConfig(
-            model=UNetConfig(channels=(16, 64, 128), blocks=1, groups=8, film=True),
+            model=UNetConfig(channels=(16, 64, 128), blocks=1, groups=8, film=True, positions=3),
+            step_power=2.0,
             label_dropout=0.05,
             batch=32,
             steps=3200,

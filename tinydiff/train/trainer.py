@@ -11,6 +11,7 @@ from tinydiff.generate import Trajectory, generate
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
+from tinydiff.noise.density import step_quantiles
 from tinydiff.train.averaging import decay_at
 from tinydiff.train.checkpoint import PARTS, Checkpoint
 
@@ -28,6 +29,14 @@ class NonFinite(ArithmeticError):
     """A loss or gradient became infinite or NaN."""
 
 
+def expect_fits(model, dataset):
+    """Raise ``ValueError`` unless images and classes of a data set are those of a model's config."""
+    if dataset.images.shape[1:] != model.shape:
+        raise ValueError(f"{dataset.name} has images of {dataset.images.shape[1:]}, the model takes {model.shape}")
+    if model.classes and dataset.classes != model.classes:
+        raise ValueError(f"{dataset.name} has {dataset.classes} classes, the model {model.classes}")
+
+
 class Trainer:
     """A model in training. State: parameters, their average, two moments and the step number.
 
@@ -38,16 +47,13 @@ class Trainer:
 
     def __init__(self, config, dataset, backend, *, captured=True):
         model = config.model
-        shape = (model.size, model.size, model.image_channels)
         if dataset.name != config.data:
             raise ValueError(f"the run is on {config.data}, got the data set {dataset.name}")
-        if dataset.images.shape[1:] != shape:
-            raise ValueError(f"{dataset.name} has images of {dataset.images.shape[1:]}, the model takes {shape}")
-        if model.classes and dataset.classes != model.classes:
-            raise ValueError(f"{dataset.name} has {dataset.classes} classes, the model {model.classes}")
+        expect_fits(model, dataset)
         self.config, self.dataset, self.backend = config, dataset, backend
         self.schedule = schedules.get(config.schedule, config.noise_steps)
         self.corrupt = Corruptor(self.schedule, config.prediction, config.loss_weight, backend)
+        self.step_quantiles = backend.asarray(step_quantiles(config.noise_steps, config.step_power))
         self.images = backend.asarray(dataset.images)
         self.labels = backend.asarray(dataset.labels, np.int64)
 
@@ -90,15 +96,16 @@ class Trainer:
 
     def _step(self):
         config, backend, parameters = self.config, self.backend, self.parameters
-        index, step, labels = backend.draw_batch.forward(
+        index, part, labels = backend.draw_batch.forward(
             self.labels,
             self._number,
             batch=config.batch,
-            noise_steps=config.noise_steps,
+            noise_steps=len(self.step_quantiles),  # as many parts of their probability, drawn evenly
             classes=config.model.classes,
             dropout=config.label_dropout,
             seed=config.seed,
         )
+        step = self.step_quantiles[part]
         x, target, weight = self.corrupt.draw(self.images, index, step, self._number, seed=config.seed)
 
         prediction, cache = self.model.forward(x, step.astype(self.corrupt.table.dtype), labels)

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinydiff.data import folder
+
+
+def save(path, array, mode=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    (image.convert(mode) if mode else image).save(path, **options)
+
+
+def gray(value, size=8):
+    return np.full((size, size), value, np.uint8)
+
+
+def colour(*rgb, size=8):
+    return np.full((size, size, 3), rgb, np.uint8)
+
+
+def quiet(path, **options):
+    return folder.load(path, say=lambda line: None, **options)
+
+
+def test_labels_are_the_folders_in_alphabetical_order(tmp_path):
+    save(tmp_path / "dog" / "a.png", gray(1))
+    save(tmp_path / "cat" / "deeper" / "b.png", gray(2))
+    save(tmp_path / "cat" / "c.JPG", gray(3))
+    save(tmp_path / ".hidden" / "d.png", gray(4))
+    save(tmp_path / "cat" / ".e.png", gray(5))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cat" / "notes.txt").write_text("not a picture")
+    said = []
+    data = folder.load(tmp_path, say=said.append)
+    assert data.images.shape == (3, 8, 8, 1) and data.images.dtype == np.uint8
+    assert data.labels.tolist() == [0, 0, 1] and data.classes == 2 and data.name == "folder"
+    assert data.images[2, 0, 0, 0] == 1
+    assert said == [f"{tmp_path}: 0 cat (2), 1 dog (1)"]
+
+
+def test_without_folders_there_is_one_class(tmp_path):
+    save(tmp_path / "b.png", gray(2))
+    save(tmp_path / "a.png", gray(1))
+    data = quiet(tmp_path)
+    assert data.classes == 1 and data.images[:, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_grays_among_colours_become_three_equal_channels(tmp_path):
+    save(tmp_path / "a.png", gray(7))
+    save(tmp_path / "b.png", colour(1, 2, 3))
+    assert quiet(tmp_path).images[:, 0, 0].tolist() == [[7, 7, 7], [1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    "make, expected",
+    [
+        (lambda path: save(path, Image.fromarray(colour(250, 0, 10)).quantize(2)), [250, 0, 10]),
+        (lambda path: save(path, np.full((8, 8, 4), (200, 100, 0, 0), np.uint8)), [255, 255, 255]),
+        (lambda path: save(path, np.full((8, 8, 4), (200, 100, 0, 255), np.uint8)), [200, 100, 0]),
+        (lambda path: save(path, np.full((8, 8, 2), (100, 0), np.uint8)), [255]),  # gray with alpha
+        (lambda path: save(path, np.full((8, 8), 0xAB12, np.uint16)), [0xAB]),
+        (lambda path: save(path, gray(255), "1"), [255]),
+        (lambda path: save(path, colour(9, 9, 9), "P", transparency=0), [255, 255, 255]),
+        (lambda path: save(path.with_suffix(".tif"), colour(255, 0, 0), "CMYK"), [254, 0, 0]),
+    ],
+    ids=["palette", "transparent", "opaque", "gray with alpha", "16 bits", "1 bit", "transparent palette", "CMYK"],
+)
+def test_every_kind_of_pixel(tmp_path, make, expected):
+    make(tmp_path / "a.png")
+    pixel = quiet(tmp_path).images[0, 3, 3]
+    assert np.abs(pixel.astype(int) - expected).max() <= 1
+
+
+def test_other_sizes_are_cropped_in_the_middle_and_resized(tmp_path):
+    wide = np.zeros((8, 16, 3), np.uint8)
+    wide[:, 4:12] = (200, 100, 50)
+    save(tmp_path / "a.png", wide)
+    save(tmp_path / "b.png", colour(5, 5, 5, size=3))
+    images = quiet(tmp_path, size=4).images
+    assert images.shape == (2, 4, 4, 3)
+    assert (images[0] == (200, 100, 50)).all() and (images[1] == 5).all()
+
+
+def test_the_cameras_orientation_is_obeyed(tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[0] = 255
+    turned, tag = Image.fromarray(image), Image.Exif()
+    tag[0x0112] = 3  # taken upside down
+    save(tmp_path / "a.png", turned, exif=tag)
+    assert quiet(tmp_path).images[0, -1, 0].tolist() == [255, 255, 255]
+
+
+def test_of_animations_the_first_frame(tmp_path):
+    frames = [Image.fromarray(gray(value)) for value in (10, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert quiet(tmp_path).images[0, 0, 0, 0] == 10
+
+
+def damaged(tmp_path):
+    save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 255, (8, 8)).astype(np.uint8))
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "c.png").write_text("not an image")
+
+
+def test_unreadable_files_are_named(tmp_path):
+    damaged(tmp_path)
+    with pytest.raises(ValueError, match=f"{tmp_path}/b.png cannot be read as an image .*--skip-unreadable"):
+        quiet(tmp_path)
+
+
+def test_unreadable_files_are_skipped_on_request(tmp_path):
+    damaged(tmp_path)
+    said = []
+    assert len(folder.load(tmp_path, skip_unreadable=True, say=said.append)) == 1
+    assert [line.split(":")[0] for line in said[:2]] == [f"skipped {tmp_path}/{name}.png" for name in "bc"]
+
+
+@pytest.mark.parametrize(
+    "prepare, message",
+    [
+        (lambda path: path.rmdir(), "is not a folder"),
+        (lambda path: None, "holds no images"),
+        (lambda path: (path / "notes.txt").write_text("x"), "holds no images"),
+        (lambda path: (path / "class").mkdir(), "holds no images"),
+        (
+            lambda path: [save(path / "a.png", gray(0)), save(path / "b.png", gray(0, 9))],
+            "images must be square and of one size: .*a.png is 8x8, .*b.png is 9x9; --image-size brings all to one",
+        ),
+        (lambda path: save(path / "a.png", np.zeros((4, 6), np.uint8)), "a.png is 6x4; --image-size brings all to one"),
+        (
+            lambda path: [save(path / "a.png", gray(0)), save(path / "class" / "b.png", gray(0))],
+            r"holds images \(a.png\) beside folders of classes \(class\)",
+        ),
+        (lambda path: save(path / "a.tif", np.zeros((4, 4), np.float32)), "32-bit numbers of unknown range"),
+    ],
+)
+def test_bad_folders(tmp_path, prepare, message):
+    path = tmp_path / "images"
+    path.mkdir()
+    prepare(path)
+    with pytest.raises(ValueError, match=message):
+        quiet(path)
+
+
+def test_nothing_left_after_skipping(tmp_path):
+    (tmp_path / "c.png").write_text("not an image")
+    with pytest.raises(ValueError, match="none of its 1 images can be read"):
+        quiet(tmp_path, skip_unreadable=True)
+    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
+        quiet(tmp_path, size=0)

@@ -1,0 +1,96 @@
+"""``tinydiff evaluate``: everything that can be said of a model's samples, from one command."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tests.train import tiny
+from tinydiff import cli
+from tinydiff.data import Dataset, bytes_to_signed, strokes
+from tinydiff.evaluate import measure, proportional_labels
+from tinydiff.train import checkpoint as checkpoints
+
+BRIEF = ["--samples", "20", "--steps", "2", "--guidance", "1"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def few_strokes(monkeypatch):
+    monkeypatch.setattr(strokes.load, "__defaults__", (100,))
+
+
+def save(path, dataset):
+    """A checkpoint of a model for that data set, not trained."""
+    _, size, _, channels = dataset.images.shape
+    model = dict(size=size, image_channels=channels, classes=dataset.classes)
+    checkpoints.save(path, tiny.trainer(dataset, model).checkpoint())
+
+
+def test_one_command_measures_everything(few_strokes, tmp_path, capsys):
+    path, written = tmp_path / "model.safetensors", tmp_path / "results.json"
+    save(path, strokes.load())
+    assert cli.main(["evaluate", str(path), *BRIEF, "--json", str(written)]) == 0
+    out = capsys.readouterr().out
+    for words in ("conditional accuracy", "FID ", "floor", "MMD^2", "two such sets of real data", "memorisation"):
+        assert words in out
+    results = json.loads(written.read_text())
+    assert set(results) == {"drawn", "accuracy", "fid", "mmd", "memorisation"}
+    assert results["drawn"]["samples"] == 20 and results["drawn"]["training_step"] == 0
+    assert results["fid"]["value"] > 2 * results["fid"]["floor"]  # noise is no digit
+    assert results["mmd"]["value"] > results["mmd"]["band"][1]
+    assert results["accuracy"]["value"] < 0.7 < results["accuracy"]["test"]
+
+
+def test_real_digits_are_told_from_other_labels():
+    """Real digits as samples reach the floor of everything; asked for as other digits, no accuracy."""
+    train, test, real = strokes.load(300), strokes.load(200, first=300), strokes.load(200, first=500)
+    results = measure(bytes_to_signed(real.images), real.labels, train, test)
+    assert results["accuracy"].value > 0.9
+    assert results["fid"].value < 3 * results["fid"].floor
+    assert results["mmd"].value < results["mmd"].band[1] + 1e-3
+    assert results["memorisation"].near < 0.1
+    wrong = measure(bytes_to_signed(real.images), (real.labels + 1) % 10, train, test)
+    assert wrong["accuracy"].value < 0.1
+
+
+def test_other_images_get_what_can_be_measured():
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)
+    noise = Dataset("noise", images, np.zeros(60, np.int32), 1)
+    results = measure(bytes_to_signed(images[:20]), noise.labels[:20], noise)
+    assert results["accuracy"] == results["fid"] == "not measured: the classifier reads digits, not noise"
+    assert results["memorisation"].near == 1 and results["mmd"].n == 20
+
+
+def test_labels_in_the_proportions_of_the_data():
+    labels = np.array([0] * 30 + [1] * 10)
+    dataset = Dataset("mine", np.zeros((40, 2), np.float32), labels, 2)
+    assert np.bincount(proportional_labels(dataset, 8)).tolist() == [6, 2]
+    assert len(proportional_labels(dataset, 1000)) == 1000
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--steps", "99"], "steps must be an integer in [1, 50], the schedule's noise steps, got 99"),
+        (["--json", "/nonexistent/x.json"], "json: the folder /nonexistent does not exist"),
+        (["--eta", "1", "--sampler", "heun"], "eta is not an option of the sampler heun"),
+    ],
+)
+def test_bad_arguments(few_strokes, tmp_path, capsys, arguments, message):
+    save(tmp_path / "model.safetensors", strokes.load())
+    assert cli.main(["evaluate", str(tmp_path / "model.safetensors"), *BRIEF, *arguments]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"tinydiff: {message}"
+
+
+def test_a_checkpoint_of_other_images_is_refused(few_strokes, tmp_path, capsys):
+    checkpoint = tiny.trainer().checkpoint()
+    config = dataclasses.replace(checkpoint.config, data="strokes")
+    checkpoints.save(tmp_path / "model.safetensors", checkpoint._replace(config=config))
+    assert cli.main(["evaluate", str(tmp_path / "model.safetensors"), *BRIEF]) == 2
+    assert "strokes has images of (28, 28, 1), the model takes (8, 8, 1)" in capsys.readouterr().err

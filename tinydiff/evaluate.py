@@ -1,0 +1,70 @@
+"""How good is a trained model? Everything that ``tinydiff.metrics`` can say of its samples, in one go."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tinydiff.data.dataset import bytes_to_signed
+from tinydiff.metrics import classifier
+from tinydiff.metrics.fid import fid
+from tinydiff.metrics.memorisation import memorisation
+from tinydiff.metrics.mmd import mmd
+
+TITLES = {
+    "accuracy": "conditional accuracy",
+    "fid": "FID",
+    "mmd": "MMD^2 of pixels",
+    "memorisation": "memorisation",
+}
+DIGITS = ("mnist", "strokes")  # data sets that the classifier can read
+
+
+class Accuracy(NamedTuple):
+    """How many samples the classifier takes for the class they were asked for as."""
+
+    value: float
+    n: int
+    test: float  # the same of real images that were held out, with their labels
+    test_n: int
+
+    def __str__(self):
+        error = math.sqrt(self.value * (1 - self.value) / self.n)
+        return (
+            f"{self.value:.1%} of {self.n:,} samples recognised as the class asked for (standard error {error:.1%}); "
+            f"{self.test:.1%} of {self.test_n:,} test images"
+        )
+
+
+def measure(samples, labels, train, test=None, *, backend="auto", seed=0):
+    """Samples (N, H, W, C) float32 in [-1, 1], drawn for labels (N,) -> {name: result}.
+
+    train  the ``Dataset`` the model was trained on
+    test   images of the same kind that were held out, or None where there are none
+
+    Each result is a NamedTuple that says itself in words; a string stands where one could not be measured, and says
+    why. Conditional accuracy and FID need a network that knows such images: there is one for digits.
+    """
+    held_out = None if test is None else test.images
+    results = {}
+    if train.name in DIGITS and test is not None:
+        recognised = classifier.classify(samples, backend) == labels
+        test_recognised = classifier.classify(test.images, backend) == test.labels
+        accuracy = Accuracy(float(recognised.mean()), len(labels), float(test_recognised.mean()), len(test))
+        results["accuracy"] = accuracy
+        results["fid"] = fid(samples, train.images, test.images, classifier.feature_net(backend))
+    else:
+        results["accuracy"] = results["fid"] = f"not measured: the classifier reads digits, not {train.name}"
+
+    real = train.images[np.random.default_rng(seed).permutation(len(train))[: 2 * len(samples)]]
+    results["mmd"] = mmd(samples, bytes_to_signed(real), seed=seed)
+    results["memorisation"] = memorisation(samples, train.images, held_out)
+    return results
+
+
+def proportional_labels(dataset, count):
+    """Labels (count,) in the proportions of the data set, as every measure of a distribution needs them."""
+    places = (np.arange(count) + 0.5) / count * len(dataset)
+    return np.sort(dataset.labels)[places.astype(int)]

@@ -1,0 +1,1 @@
+"""How good samples are: MMD, FID, conditional accuracy, memorisation."""

@@ -1,0 +1,120 @@
+"""Frechet inception distance, with the features of any network: do samples spread over the features as real data do?
+
+Features of real data and of samples are each summarised as a normal distribution, of which the distance is
+
+    d^2 = |mean_1 - mean_2|^2 + Tr(C_1 + C_2 - 2 (C_1^(1/2) C_2 C_1^(1/2))^(1/2))
+
+The matrix in the last root is symmetric with eigenvalues of at least 0, so its root has the sum of their square roots as
+its trace: two symmetric eigendecompositions, where the product C_1 C_2 of the paper would ask for the root of a matrix
+that is not symmetric.
+
+A value depends on the features, and on n: a covariance of few samples is off, which adds to the distance. So it is told
+with both, and with its floor: the distance between the training data and as many real images that were held out.
+
+Source: Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium", 2017, eq. 6.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Callable, NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from tinydiff.files import cache_dir, write_atomically
+
+BATCH = 1000  # images at a time
+
+
+class FeatureNet(NamedTuple):
+    """Anything that makes features of images."""
+
+    name: str
+    fingerprint: str  # of its weights: what was cached of other weights is not used
+    features: Callable  # images (N, H, W, C), as in the data set or float32 in [-1, 1] -> features (N, F)
+
+
+class Statistics(NamedTuple):
+    """What FID keeps of a set of features."""
+
+    n: int
+    mean: np.ndarray  # (F,) float64
+    covariance: np.ndarray  # (F, F) float64
+
+
+class FID(NamedTuple):
+    """A distance and all it depends on."""
+
+    value: float
+    n: int  # samples
+    floor: float  # the distance of held-out images to the training data
+    floor_n: int  # how many of them: n, or all there are
+    real_n: int  # training images
+    net: str
+
+    def __str__(self):
+        return (
+            f"{self.value:.2f} (n = {self.n:,} against {self.real_n:,} training images; floor {self.floor:.2f}, of "
+            f"{self.floor_n:,} test images; {self.net})"
+        )
+
+
+def fid(samples, train, test, net, *, batch=BATCH):
+    """The distance of samples to the training images, and of the first len(samples) test images, a ``FID``.
+
+    All are images (N, H, W, C), uint8 or float32 in [-1, 1]; ``net`` is a ``FeatureNet``. The statistics of the
+    training images are kept in the user's cache, by the content of the images and the fingerprint of the net.
+    """
+    real = cached_statistics(train, net, batch=batch)
+    test = test[: len(samples)]
+    value, floor = (frechet_distance(statistics(images, net, batch=batch), real) for images in (samples, test))
+    return FID(value, len(samples), floor, len(test), real.n, net.name)
+
+
+def statistics(images, net, *, batch=BATCH):
+    """The ``Statistics`` of the features of images (N, ...), N at least 2."""
+    if len(images) < 2:
+        raise ValueError(f"statistics of features need at least 2 images, got {len(images)}")
+    features = [np.asarray(net.features(images[i : i + batch]), np.float64) for i in range(0, len(images), batch)]
+    features = np.concatenate(features)
+    if features.ndim != 2 or not np.isfinite(features).all():
+        raise ValueError(f"{net.name} must give finite features (N, F), got shape {features.shape}")
+    return Statistics(
+        len(features), features.mean(axis=0), np.cov(features, rowvar=False).reshape(2 * features.shape[1:])
+    )
+
+
+def cached_statistics(images, net, *, batch=BATCH):
+    """The same, from the cache where it holds them, and then put there."""
+    content = hashlib.sha256(str((images.dtype, images.shape)).encode() + np.ascontiguousarray(images).tobytes())
+    path = cache_dir("statistics") / f"{net.fingerprint}-{content.hexdigest()[:16]}.safetensors"
+    try:
+        kept = safetensors.numpy.load_file(path)
+        return Statistics(int(kept["n"][0]), kept["mean"], kept["covariance"])
+    except (OSError, KeyError, safetensors.SafetensorError):  # not there, or not whole
+        made = statistics(images, net, batch=batch)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, safetensors.numpy.save({**made._asdict(), "n": np.array([made.n])}))
+    except OSError:
+        pass  # a cache that cannot be written costs time, not the result
+    return made
+
+
+def frechet_distance(a, b):
+    """The d^2 above between two ``Statistics``. Raises ``ValueError`` if their features differ in number."""
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"features must be as many on both sides, got {a.mean.shape} and {b.mean.shape}")
+    root = _square_root(a.covariance)
+    eigenvalues = np.linalg.eigvalsh(root @ b.covariance @ root)
+    overlap = np.sqrt(eigenvalues.clip(0)).sum()  # rounding may leave a little less than 0 of an eigenvalue
+    difference = a.mean - b.mean
+    return float(difference @ difference + np.trace(a.covariance) + np.trace(b.covariance) - 2 * overlap)
+
+
+def _square_root(matrix):
+    """The symmetric square root of a covariance."""
+    eigenvalues, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(eigenvalues.clip(0))) @ vectors.T

@@ -1,0 +1,78 @@
+"""Does a model draw new images, or those it was trained on?
+
+Each sample is held against its nearest training image. A distance alone says nothing (a plain 1 is always near another
+1), so the same is done with images that were held out: samples of a model that learned the distribution are about as
+far from the training images as those are; samples that repeat them are nearer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tinydiff.data.dataset import bytes_to_signed
+
+QUANTILE = 0.01  # of held-out images are nearer than what counts as near
+BATCH = 250  # samples at a time
+
+
+class Memorisation(NamedTuple):
+    """Distances to the nearest training image: root mean squares over the pixels, which lie in [-1, 1]."""
+
+    distance: float  # the median over the samples
+    baseline: float  # the median over held-out images
+    near: float  # the share of samples nearer than all but ``QUANTILE`` of the held-out images
+    n: int  # samples
+    baseline_n: int
+    held_out: str  # what the baseline is of
+
+    def __str__(self):
+        return (
+            f"{self.near:.1%} of {self.n:,} samples lie nearer to a training image than all but {QUANTILE:.0%} of "
+            f"{self.baseline_n:,} {self.held_out} do; median distance {self.distance:.3f}, of those {self.baseline:.3f}"
+        )
+
+
+def memorisation(samples, train, test=None, *, batch=BATCH):
+    """Compare samples with the training images, a ``Memorisation``; all are images, uint8 or float32 in [-1, 1].
+
+    The baseline is that of the first len(samples) test images; without a test set that of as many training images,
+    each against all others.
+    """
+    distance, _ = nearest(samples, train, batch=batch)
+    if test is not None:
+        held_out = "test images"
+        baseline, _ = nearest(test[: len(samples)], train, batch=batch)
+    else:
+        held_out = "training images (to another)"
+        baseline, _ = nearest(train[: len(samples)], train, skip_itself=True, batch=batch)
+    near = float((distance < np.quantile(baseline, QUANTILE)).mean())
+    medians = float(np.median(distance)), float(np.median(baseline))
+    return Memorisation(*medians, near, len(distance), len(baseline), held_out)
+
+
+def nearest(images, train, *, skip_itself=False, batch=BATCH):
+    """The distance of each image (n, ...) to its nearest training image (m, ...), and which that is: (n,), (n,).
+
+    skip_itself  image i is training image i, which does not count. Needs m of at least 2.
+
+    Raises ``ValueError`` for images of different shapes.
+    """
+    if images.shape[1:] != train.shape[1:] or len(train) < 1 + skip_itself:
+        raise ValueError(f"images of shape {images.shape} cannot be held against training images {train.shape}")
+    x, y = _rows(images), _rows(train)
+    squares = np.einsum("md,md->m", y, y)
+    index = np.empty(len(x), np.int64)
+    for first in range(0, len(x), batch):
+        rows = slice(first, first + batch)
+        closeness = x[rows] @ y.T - squares / 2  # |x - y|^2 but for |x|^2, which is the same for all y, and a factor
+        if skip_itself:
+            closeness[np.arange(len(closeness)), first + np.arange(len(closeness))] = -np.inf
+        index[rows] = closeness.argmax(axis=1)
+    # from the difference itself: an image that was copied lies at 0, not where rounding leaves it
+    return np.sqrt(np.mean((x - y[index]) ** 2, axis=1)), index
+
+
+def _rows(images):
+    return bytes_to_signed(images).reshape(len(images), -1)
