@@ -92,8 +92,7 @@ class Report:
     def backend(self, precision):
         """The backend in this precision, one for all stages."""
         if precision not in self.backends:
-            options = {} if precision == "fp32" else {"precision": precision}
-            self.backends[precision] = backends.get(self.args.backend, **options)
+            self.backends[precision] = backends.get(self.args.backend, precision)
         return self.backends[precision]
 
     def add(self, section, **row):
@@ -178,10 +177,6 @@ def torch_on_gpu(args):
     return torch_gpu
 
 
-def precisions():
-    return getattr(backends, "PRECISIONS", ("fp32",))
-
-
 # Stages
 
 
@@ -203,7 +198,7 @@ def device(report):
 
 def build(report):
     """Every kernel compiled, and what each takes of a multiprocessor."""
-    for precision in precisions():
+    for precision in backends.PRECISIONS:
         start = time.monotonic()
         compiled = report.backend(precision).launcher.compile_all(precision)
         report.say(f"  {len(compiled)} kernels in {time.monotonic() - start:.1f} s, {precision}")
@@ -230,7 +225,7 @@ def agreement(report):
     config = TrainConfig(model=TINY, data="bars", batch=8, steps=20, noise_steps=50, warmup_steps=5)
     dataset = bars()
     truth = losses(config, dataset, backends.get("numpy"))
-    for precision in precisions():
+    for precision in backends.PRECISIONS:
         captured = losses(config, dataset, report.backend(precision))
         plain = losses(config, dataset, report.backend(precision), captured=False)
         off = float(np.max(np.abs(np.array(captured) / truth - 1)))
@@ -276,12 +271,12 @@ def ceiling(report, what, unit):
 def ops(report):
     """Every op in every version, the fastest first: time, and its share of what the device reaches."""
     cases, peers = gpu_cases.cases(report.quick), torch_on_gpu(report.args)
-    jobs = [(case, version) for case in cases for version in launch_table.versions(case.op)]
-    jobs.sort(key=lambda job: job[1] != launch_table.versions(job[0].op)[-1])
-    for precision in precisions():
+    for precision in backends.PRECISIONS:
         # what is float32 in any precision is timed once
-        mine = [job for job in jobs if precision == "fp32" or job[0].op not in gpu_cases.TRAINING_OPS]
-        for case, version in mine:
+        mine = [case for case in cases if precision == "fp32" or case.op not in gpu_cases.TRAINING_OPS]
+        jobs = [(case, version) for case in mine for version in launch_table.versions(case.op, precision)]
+        jobs.sort(key=lambda job: job[1] != launch_table.versions(job[0].op, precision)[-1])
+        for case, version in jobs:
             row = {"op": case.op, "of": case.shape, "precision": precision, "version": version}
             with attempted(report, "gpu_ops", **row):
                 launch_table.use_version(case.op, version)
@@ -337,7 +332,7 @@ def train_step(report):
     """All of a training step, captured and not, in turn with PyTorch's."""
     config, dataset, _ = paper(report.quick)
     functions = {}
-    for precision in precisions():
+    for precision in backends.PRECISIONS:
         for captured in (True, False):
             trainer = Trainer(config, dataset, report.backend(precision), captured=captured)
             functions[f"tinydiff {precision}, {'captured' if captured else 'not captured'}"] = trainer.train_step
@@ -352,7 +347,7 @@ def sampling(report):
     N, steps = (2, 2) if report.quick else (IMAGES, SAMPLING_STEPS)
     functions = {}
     labels = np.arange(N) % config.model.classes
-    for precision in precisions():
+    for precision in backends.PRECISIONS:
         backend = report.backend(precision)
         trainer = Trainer(config, dataset, backend)
         trajectory = trainer.trajectory(N, steps=steps)
@@ -413,7 +408,7 @@ def attempted(report, section, **row):
 def training(report_):
     """The paper preset from the start for a bounded time: its losses, and what it draws."""
     config, dataset, sampling = paper(report_.quick)
-    trainer = Trainer(config, dataset, report_.backend(precisions()[-1]))
+    trainer = Trainer(config, dataset, report_.backend(backends.PRECISIONS[-1]))
     folder = report_.folder / "run"
     shutil.rmtree(folder, ignore_errors=True)
     seconds = min(60, report_.deadline - time.monotonic() - 20)

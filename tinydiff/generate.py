@@ -97,6 +97,7 @@ class Trajectory:
         self._labels[...] = backend.asarray(labels, np.int64)
         self._sample[...] = backend.asarray(first + np.arange(self.count), np.int64)
         self._seed[...] = backend.asarray(np.array([seed], np.uint64))
+        self.model.parameters.refresh()  # those of an average change without it
 
     def _states(self):
         model, backend, config = self.model, self.model.backend, self.model.config

@@ -129,7 +129,9 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         self._device.put(lambda: result._data.__setitem__(..., function(self._data)))
         return result
 
-    def astype(self, dtype):
+    def astype(self, dtype, copy=True):
+        if not copy and dtype == self.dtype:
+            return self
         return self._made_by(lambda data: data.astype(dtype), dtype=np.dtype(dtype))
 
     def copy(self):
@@ -187,23 +189,24 @@ class FakeCupy(types.ModuleType):
                 self.compute_capability = capability
 
         class Function:
-            def __init__(self, name):
-                self.name, self.max_dynamic_shared_size_bytes = name, 48 * 1024
+            def __init__(self, name, precision):
+                self.name, self.precision, self.max_dynamic_shared_size_bytes = name, precision, 48 * 1024
 
             def __call__(self, grid, block, arguments, shared_mem):
                 assert shared_mem <= self.max_dynamic_shared_size_bytes
                 device.launched.append((self.name, grid, block, arguments, shared_mem))
                 data = [each._data if isinstance(each, Array) else each for each in arguments]
                 data = [None if isinstance(each, np.uint64) and not each else each for each in data]  # a null pointer
-                device.put(lambda: run and run(self.name, grid, block, shared_mem, data))
+                device.put(lambda: run and run(self.name, grid, block, shared_mem, data, self.precision))
 
         class RawModule:
             def __init__(self, code, options):
                 device.refuse_in_capture("to compile")
                 device.compiled.append((code, options))
+                self.precision = "bf16" if "-DTINYDIFF_BF16" in options else "fp32"
 
             def get_function(self, name):
-                return Function(name)
+                return Function(name, self.precision)
 
         class using_allocator:
             def __init__(self, allocator):

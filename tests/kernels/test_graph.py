@@ -8,7 +8,7 @@ import pytest
 from tests.checks import backend_or_skip
 from tests.kernels.fake_cupy import FakeCupy
 from tests.train import tiny
-from tinydiff.backends import launchers
+from tinydiff.backends import PRECISIONS, launchers
 from tinydiff.backends.cuda import CudaBackend
 from tinydiff.backends.graph import WARM_UPS
 from tinydiff.samplers import SAMPLERS
@@ -22,7 +22,7 @@ def cupy():
 
 @pytest.fixture
 def backend(cupy):
-    return CudaBackend("cuda", launchers.CupyLauncher(cupy))
+    return CudaBackend("cuda", launcher=launchers.CupyLauncher(cupy))
 
 
 def trainer(backend, model=None, **options):
@@ -30,8 +30,10 @@ def trainer(backend, model=None, **options):
 
 
 @pytest.mark.parametrize("model", [{}, {"film": True}, {"classes": 0}], ids=str)
-def test_captured_training_is_training(cupy, backend, model):
-    captured, plain = trainer(backend, model), trainer(backend_or_skip("emulator"), model)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_captured_training_is_training(cupy, precision, model):
+    backend = CudaBackend("cuda", precision, launchers.CupyLauncher(cupy))
+    captured, plain = trainer(backend, model), trainer(backend_or_skip("emulator", precision), model)
     steps = WARM_UPS + 3
     assert [captured.train_step() for _ in range(steps)] == [plain.train_step() for _ in range(steps)]
     assert tiny.state(captured) == tiny.state(plain)

@@ -22,7 +22,7 @@ SIZES = {
 @pytest.fixture
 def kernels():
     cupy = FakeCupy(run=backend_or_skip("emulator").launcher.launch)
-    kernels = conftest.KERNELS["cuda"](CudaBackend("cuda", launchers.CupyLauncher(cupy)))
+    kernels = conftest.KERNELS["cuda"](CudaBackend("cuda", launcher=launchers.CupyLauncher(cupy)))
     yield kernels
     kernels.use(None, 0)
 

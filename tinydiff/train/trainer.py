@@ -133,7 +133,6 @@ class Trainer:
 
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
-        self.averaged_model.parameters.refresh()
         return generate(self.averaged_model, self.schedule, self.config.prediction, labels, **options)
 
     def trajectory(self, count, **options):
