@@ -191,7 +191,7 @@ def train(args):
         checkpoint = checkpoints.load(path)
         config = checkpoint.config
         _expect_same(path, config, *overrides)
-        dataset = load_data(args, config.data, args.image_size or config.model.size)
+        dataset = load_data(args, config.data, args.image_size or size_of_folder(config))
         trainer = Trainer(config, dataset, backend)
         trainer.restore(checkpoint)
         folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
@@ -251,6 +251,11 @@ def train(args):
 def load_data(args, name, image_size):
     """The data set that the arguments mean."""
     return data.load(name, data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable)
+
+
+def size_of_folder(config):
+    """To what images of a folder are brought for a model; None for data sets of one size."""
+    return config.model.size if config.data == "folder" else None
 
 
 def add_sample_arguments(parser):
@@ -346,7 +351,7 @@ def evaluate(args):
     config = checkpoint.config
     if args.json:
         _expect_folder("json", Path(args.json))
-    train = load_data(args, config.data, config.model.size)
+    train = load_data(args, config.data, size_of_folder(config))
     expect_fits(config.model, train)
     test = data.load_test(config.data, data_dir=args.data_dir, count=args.samples)
     labels = proportional_labels(train, args.samples) if config.model.classes else np.zeros(args.samples, np.int64)
