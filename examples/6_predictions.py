@@ -1,13 +1,14 @@
 """Warm-up 6: why noise prediction, and why not. Three networks learn to predict eps, x0 and v of the same points.
 
-What you will see: the error of each at every noise level, once counted in eps and once in x0. Given x, a prediction of one is
+What you will see: the error of each at every noise level, once counted in eps and once in x0, in that of the exact denoiser,
+the smallest there can be. Given x, a prediction of one is
 a prediction of the others, but the conversion divides:
 
     x0 = (x - s eps) / a       an eps network's x0 is lost where there is little signal, a -> 0
     eps = (x - a x0) / s       an x0 network's eps is lost where there is little noise, s -> 0
     x0 = a x - s v,  eps = s x + a v       v divides by nothing
 
-The thin line is the smallest error there can be, that of the exact denoiser. Predicting noise is popular because it is
+Predicting noise is popular because it is
 precise where the details of a picture are made, at little noise; what it cannot do is say what an image is at the first
 step of sampling, where v is at its best.
 
@@ -49,13 +50,12 @@ def main(out, quick):
     assert worst[2] < worst[0] and worst[2] < worst[1], "v is nowhere far off"
 
     figure = plot.Figure(1, 2, width=470, height=360, title="the same network, asked for eps, x0 or v")
+    axes = dict(x=(0, 200), y=(0.8, 300), log_y=True, x_label="noise step")
     for counted, name in enumerate(("eps", "x0")):
-        values = np.concatenate([error[:, counted] for error in errors.values()])
-        axes = dict(x=(0, 200), y=(values.min() / 2, values.max() * 20), log_y=True, x_label="noise step")
-        panel = figure.panel(0, counted, f"error counted in {name}", y_label="mean squared error", **axes)
-        for kind, colour in zip(predictions.KINDS, plot.COLOURS):
-            panel.line(LEVELS, errors[kind][:, counted], colour=colour, label=f"predicts {kind}", marks=True)
-        panel.line(LEVELS, best[:, counted], colour="#222222", label="best possible", width=1)
+        panel = figure.panel(0, counted, f"error counted in {name}", y_label="times the best possible", **axes)
+        for kind in predictions.KINDS:
+            panel.line(LEVELS, errors[kind][:, counted] / best[:, counted], label=f"predicts {kind}", marks=True)
+        panel.level(1)
     figure.save(out)
 
 
