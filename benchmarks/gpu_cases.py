@@ -9,8 +9,7 @@ import numpy as np
 from tinydiff.ops import OPS, WITHOUT_GRADIENT
 
 PARAMETERS = 15_725_441
-# In bfloat16 these stay float32, as does everything of the ops of training; integers are what they are.
-FLOAT32 = ("b", "gamma", "beta", "table", "step")
+# float32 in any precision
 TRAINING_OPS = ("mse_loss", "philox", "draw_batch", "corrupt", "global_norm", "adamw")
 
 
@@ -22,15 +21,15 @@ class Case(NamedTuple):
     options: dict = {}
     products: int = 0  # multiply-adds of a forward
 
-    def arguments(self, backend, dtype):
-        """(positional inputs, options) on the backend, activations of this dtype."""
+    def arguments(self, backend):
+        """(positional inputs, options) on the backend, in the dtypes that its op wants."""
 
         def made(name, value):
             if isinstance(value, tuple):
                 value = np.random.default_rng(len(name)).standard_normal(value, dtype=np.float32)
             if value is None or value.dtype.kind in "iu":
                 return None if value is None else backend.asarray(value)
-            return backend.asarray(value, np.float32 if name in FLOAT32 or self.op in TRAINING_OPS else dtype)
+            return backend.asarray(value, getattr(backend, self.op).dtype(name))
 
         inputs = [made(name, value) for name, value in self.inputs.items()]
         options = {name: made(name, v) if isinstance(v, np.ndarray) else v for name, v in self.options.items()}
@@ -106,10 +105,10 @@ def cases(quick=False):
     return made
 
 
-def works(case, backend, dtype):
+def works(case, backend):
     """{verb: (function, bytes that must move, operations)}: each input read once, each output written once."""
     op = getattr(backend, case.op)
-    inputs, options = case.arguments(backend, dtype)
+    inputs, options = case.arguments(backend)
     forward = lambda: op.forward(*inputs, **options)
     made = forward()
     if case.op in WITHOUT_GRADIENT:

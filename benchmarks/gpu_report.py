@@ -296,11 +296,10 @@ def ops(report):
 def time_op(report, row, case):
     """A row for each verb of the version in use."""
     backend, precision = report.backend(row["precision"]), row["precision"]
-    dtype = backends.launchers.bfloat16() if precision == "bf16" else np.dtype(np.float32)
     copy = ceiling(report, "copy", "GB/s")
     product = ceiling(report, f"matrix product, {precision}", "TFLOP/s")
     timed = gpu_timing.timer(backend)
-    for verb, (work, moved, operations) in gpu_cases.works(case, backend, dtype).items():
+    for verb, (work, moved, operations) in gpu_cases.works(case, backend).items():
         seconds = timed(work, report.repeats)
         columns = microseconds(seconds) | {"GB/s": round(moved / float(np.median(seconds)) / 1e9)}
         if copy:
@@ -420,7 +419,7 @@ def training(report_):
         report_.add("gpu_training", step=entry["step"], loss=measure.short(entry["loss"]))
     per_step = measure.short(1e3 * passed / len(metrics))
     report_.add("gpu_training", step=len(metrics), loss=measure.short(metrics[-1]["loss"]), **{"ms a step": per_step})
-    for path in report.write(trainer, folder, sampling, say=report_.say):
+    for path in report.write(trainer, folder, sampling):
         shutil.copy(path, report_.folder / path.name)
     shutil.rmtree(folder)
 
