@@ -87,8 +87,12 @@ def test_a_second_ctrl_c_is_not_caught(tmp_path):
         signal.raise_signal(signal.SIGINT)
 
     trainer.train_step = train_step
-    with pytest.raises(KeyboardInterrupt):
-        quiet_run(trainer, tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background does without
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            quiet_run(trainer, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_it_runs_outside_the_main_thread_too(tmp_path):
