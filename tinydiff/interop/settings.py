@@ -5,7 +5,7 @@ Anything else is refused by the name of the setting and its value.
 
     theirs                          ours
     sample_size                     size
-    in_channels, out_channels       image_channels
+    in_channels, out_channels       image_channels; with positions their waves are in_channels - out_channels more
     block_out_channels              channels
     layers_per_block                blocks
     down_block_types, up_...        attention_levels (the same on the way down and up)
@@ -111,7 +111,7 @@ def from_unet_config(config):
         "_class_name": "UNet2DModel",
         **UNET_DEFAULTS,
         "sample_size": config.size,
-        "in_channels": config.image_channels,
+        "in_channels": config.image_channels + 4 * config.positions,
         "out_channels": config.image_channels,
         "block_out_channels": list(config.channels),
         "layers_per_block": config.blocks,
