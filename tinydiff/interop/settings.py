@@ -92,10 +92,8 @@ SAME_BETA = 1e-5  # relative: their tables are float32
 def from_unet_config(config):
     """The ``config.json`` of a ``UNetConfig``, as a dict.
 
-    Raises ``ValueError`` where heads have the full width at one level and ``head_width`` at another, and for positions.
+    Raises ``ValueError`` where heads have the full width at one level and ``head_width`` at another.
     """
-    if config.positions:
-        raise ValueError(f"positions {config.positions}: diffusers has no such input beside the image")
     widths = attention_widths(config)
     if min(widths) >= config.head_width:
         head_width = config.head_width
