@@ -5,7 +5,8 @@ by DDPM, DDIM, Heun and DPM-Solver++. The four start from the same noise and ask
 walk from noise to data, and in how often they ask.
 
 How good can the network get? Of a mixture the best denoiser is known, E[x0 | x]: no network can have a smaller loss than
-that one. The program measures both on the same noisy points.
+that one. The program measures both on the same noisy points. (And what does MMD not see? The gaps between the components,
+which the network has not quite emptied: it looks at the whole, with kernels as wide as half the ring.)
 
     python examples/1_four_samplers.py
 """

@@ -1,15 +1,15 @@
 """Warm-up 6: why noise prediction, and why not. Three networks learn to predict eps, x0 and v of the same points.
 
-What you will see: the error of each at every noise level, once counted in eps and once in x0. Given x, a prediction of one is
-a prediction of the others, but the conversion divides:
+What you will see: the error of each at every noise level, on the left counted in x0, on the right in units of the smallest
+there can be, that of the exact denoiser (the same whether one counts in x0, eps or v). Given x, a prediction of one is a
+prediction of the others, but the conversion divides:
 
     x0 = (x - s eps) / a       an eps network's x0 is lost where there is little signal, a -> 0
     eps = (x - a x0) / s       an x0 network's eps is lost where there is little noise, s -> 0
     x0 = a x - s v,  eps = s x + a v       v divides by nothing
 
-The thin line is the smallest error there can be, that of the exact denoiser. Predicting noise is popular because it is
-precise where the details of a picture are made, at little noise; what it cannot do is say what an image is at the first
-step of sampling, where v is at its best.
+Predicting noise is popular because it is precise where the details of a picture are made, at little noise; what it cannot
+do is say what an image is at the first step of sampling, where v is at its best.
 
     python examples/6_predictions.py
 """
@@ -49,13 +49,14 @@ def main(out, quick):
     assert worst[2] < worst[0] and worst[2] < worst[1], "v is nowhere far off"
 
     figure = plot.Figure(1, 2, width=470, height=360, title="the same network, asked for eps, x0 or v")
-    for counted, name in enumerate(("eps", "x0")):
-        values = np.concatenate([error[:, counted] for error in errors.values()])
-        axes = dict(x=(0, 200), y=(values.min() / 2, values.max() * 20), log_y=True, x_label="noise step")
-        panel = figure.panel(0, counted, f"error counted in {name}", y_label="mean squared error", **axes)
-        for kind, colour in zip(predictions.KINDS, plot.COLOURS):
-            panel.line(LEVELS, errors[kind][:, counted], colour=colour, label=f"predicts {kind}", marks=True)
-        panel.line(LEVELS, best[:, counted], colour="#222222", label="best possible", width=1)
+    axes = dict(x=(0, 200), log_y=True, x_label="noise step")
+    absolute = figure.panel(0, 0, "error of x0", y=(1e-4, 1e3), y_label="mean squared error", **axes)
+    relative = figure.panel(0, 1, "in units of the best possible", y=(0.8, 300), y_label="times the best", **axes)
+    for kind in predictions.KINDS:
+        absolute.line(LEVELS, errors[kind][:, 1], label=f"predicts {kind}", marks=True)
+        relative.line(LEVELS, errors[kind][:, 1] / best[:, 1], label=f"predicts {kind}", marks=True)
+    absolute.line(LEVELS, best[:, 1], colour="#222222", label="best possible", width=1)
+    relative.level(1)
     figure.save(out)
 
 

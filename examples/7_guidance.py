@@ -4,9 +4,9 @@ What you will see: digits drawn with guidance w = 0 to 8 from the same noise,
 
     guided = null + w (conditional - null),
 
-one row each. At 0 the label is ignored, at 1 obeyed, and beyond that exaggerated: the classifier recognises more and more
-of them, until every 7 is the same 7. Both are measured: accuracy, and diversity, the mean distance between two images
-drawn for the same digit (of real ones it is the dashed line's).
+one row each. At 0 the label is ignored, at 1 obeyed, and beyond that exaggerated: strokes thicken towards the template of
+each digit, the classifier recognises more and more of them, and those of one label grow alike. Both are measured: accuracy,
+and diversity, the mean distance between two images drawn for the same digit, in that of real ones (the thin line).
 
     python examples/7_guidance.py
 """
@@ -44,7 +44,7 @@ def main(out, quick):
     assert accuracy[at[4]] > accuracy[at[1]] and accuracy[at[4]] > accuracy[at[0]] + 0.2, "with it digits are clearer"
     assert diversity[at[0]] > diversity[at[1]] > diversity[at[4]], "and more alike"
 
-    figure = plot.Figure(1, 3, width=330, height=330, title="guidance: from all digits to one template of each")
+    figure = plot.Figure(1, 3, width=330, height=330, title="guidance: from any digit to the template of each")
     figure.panel(0, 0, f"w = {', '.join(f'{w:g}' for w in GUIDANCE)} from above", span=2).picture(
         pictures.grid(np.concatenate(images), 10)
     )

@@ -34,7 +34,15 @@ def test_every_stage_runs(gpu_report, tmp_path):
     timed = {(row["op"], row["verb"], row["version"]) for row in content["gpu_ops"]["rows"] if "error" not in row}
     for op, verbs in gpu_report.launch_table.TABLE.items():
         assert {(op, "forward", version) for version in gpu_report.launch_table.versions(op)} <= timed, op
-    for section in ("gpu_kernels", "gpu_tests", "gpu_agreement", "gpu_ceilings", "gpu_ops", "gpu_train_step", "gpu_sampling"):
+    for section in (
+        "gpu_kernels",
+        "gpu_tests",
+        "gpu_agreement",
+        "gpu_ceilings",
+        "gpu_ops",
+        "gpu_train_step",
+        "gpu_sampling",
+    ):
         assert content[section]["rows"] and not any("error" in row for row in content[section]["rows"]), section
     assert {"report.log", "samples.png", "denoising.gif"} <= {path.name for path in pictures.iterdir()}
     assert gpu_report.measure.markdown(content, "gpu_train_step").count("\n") >= 4

@@ -47,18 +47,20 @@ def measure(samples, labels, train, test=None, *, backend="auto", seed=0):
     Each result is a NamedTuple that says itself in words; a string stands where one could not be measured, and says
     why. Conditional accuracy and FID need a network that knows such images: there is one for digits.
     """
-    held_out = None if test is None else test.images
+    rng = np.random.default_rng(seed)
+    # shuffled, as measures take the first of them, and in MNIST's test set those are of other writers than the last
+    held_out = None if test is None else test.images[rng.permutation(len(test))]
     results = {}
     if train.name in DIGITS and test is not None:
         recognised = classifier.classify(samples, backend) == labels
         test_recognised = classifier.classify(test.images, backend) == test.labels
         accuracy = Accuracy(float(recognised.mean()), len(labels), float(test_recognised.mean()), len(test))
         results["accuracy"] = accuracy
-        results["fid"] = fid(samples, train.images, test.images, classifier.feature_net(backend))
+        results["fid"] = fid(samples, train.images, held_out, classifier.feature_net(backend))
     else:
         results["accuracy"] = results["fid"] = f"not measured: the classifier reads digits, not {train.name}"
 
-    real = train.images[np.random.default_rng(seed).permutation(len(train))[: 2 * len(samples)]]
+    real = train.images[rng.permutation(len(train))[: 2 * len(samples)]]
     results["mmd"] = mmd(samples, bytes_to_signed(real), seed=seed)
     results["memorisation"] = memorisation(samples, train.images, held_out)
     return results

@@ -2,7 +2,6 @@ import json
 import os
 import signal
 import threading
-import time
 
 import pytest
 from PIL import Image
@@ -84,9 +83,8 @@ def test_a_second_ctrl_c_is_not_caught(tmp_path):
     trainer = tiny.trainer(steps=10**6)
 
     def train_step():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     trainer.train_step = train_step
     with pytest.raises(KeyboardInterrupt):
