@@ -23,6 +23,8 @@ CONFIGS = {
     "heads of the full width": {"head_width": 64, "attention_levels": (0,), "groups": 2},
     "one level": {"channels": (8,), "film": True},
 }
+# and one that diffusers has only when it is given more than the image
+POSITIONS = {"positions": {"positions": 2, "film": True}}
 
 
 def unet_config(**changes):

@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 
 from tests.interop import folders
-from tests.interop.folders import CONFIGS, checkpoint, same, write_foreign
+from tests.interop.folders import CONFIGS, POSITIONS, checkpoint, same, write_foreign
 from tests.train import tiny
 from tinydiff import cli
 from tinydiff.interop import weights
@@ -17,7 +17,7 @@ from tinydiff.train import checkpoint as checkpoints
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-@pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("changes", (CONFIGS | POSITIONS).values(), ids=CONFIGS | POSITIONS)
 @pytest.mark.parametrize("part", ["average", "model"])
 def test_there_and_back_is_bit_identical(tmp_path, changes, part):
     before = checkpoint(changes)
@@ -29,6 +29,7 @@ def test_there_and_back_is_bit_identical(tmp_path, changes, part):
     assert not any(array.any() for name in ("adamw.mean", "adamw.mean_square") for array in after.parts[name].values())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     names = ["config.json", WEIGHTS, "scheduler_config.json"]
+    names[2:2] = ["positions.safetensors"] if "positions" in changes else []
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
 
 

@@ -4,13 +4,15 @@ import warnings
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from tests.checks import assert_as_good, assert_close
-from tests.interop.folders import CONFIGS, checkpoint, same
+from tests.interop.folders import CONFIGS, POSITIONS, checkpoint, same
 from tinydiff import backends
 from tinydiff.interop import weights
+from tinydiff.interop.folder import POSITIONS as POSITIONS_FILE
 from tinydiff.interop.folder import export_folder, import_folder
-from tinydiff.model.unet import UNet
+from tinydiff.model.unet import UNet, position_waves
 from tinydiff.noise import schedules
 from tinydiff.noise.predictions import denoiser
 from tinydiff.samplers import SAMPLERS, finish
@@ -29,6 +31,13 @@ def their_network(folder, dtype):
     model, said = diffusers.UNet2DModel.from_pretrained(folder, output_loading_info=True)
     assert not any(said[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     model = model.to(dtype).eval()
+    file, model.waves = folder / POSITIONS_FILE, None
+    if file.exists():
+        model.waves = torch.from_numpy(safetensors.numpy.load_file(file)["positions"])
+        if dtype == torch.float64:  # more digits than the file has
+            waves = position_waves(model.config.sample_size, model.waves.shape[1] // 4)
+            assert_close(model.waves.numpy(), waves.transpose(0, 3, 1, 2), 1e-7)
+            model.waves = torch.from_numpy(waves.transpose(0, 3, 1, 2).copy())
     if dtype == torch.float64:  # diffusers computes the waves in float32 whatever the network is in
         width = model.config.block_out_channels[0]
         embedding = backends.get("numpy").timestep_embedding
@@ -42,13 +51,17 @@ def their_network(folder, dtype):
 
 
 def their_gradients(model, x, step, labels, dy):
-    """y, dx (N, H, W, C) and the gradient of every parameter, in our layouts and under our names."""
+    """y, dx (N, H, W, C) and the gradient of every parameter, in our layouts and under our names.
+
+    A network with more channels in than out is given the waves of the folder, in its own precision, as the last.
+    """
     dtype = next(model.parameters()).dtype
     to_torch = lambda array: torch.from_numpy(array.transpose(0, 3, 1, 2).copy()).to(dtype)
     to_numpy = lambda tensor: tensor.detach().numpy().transpose(0, 2, 3, 1)
     x = to_torch(x).requires_grad_()
     labels = None if labels is None else torch.from_numpy(labels)
-    y = model(x, torch.from_numpy(step), labels).sample
+    beside = [] if model.waves is None else [model.waves.to(dtype).expand(len(x), -1, -1, -1)]
+    y = model(torch.cat([x, *beside], dim=1), torch.from_numpy(step), labels).sample
     y.backward(to_torch(dy))
     named = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
     return to_numpy(y), to_numpy(x.grad), weights.from_torch(named, flip_sin_to_cos=True)
@@ -63,10 +76,10 @@ def our_gradients(config, parameters, backend, dtype, x, step, labels, dy):
     return y, dx, model.parameters.to_numpy(model.parameters.grads)
 
 
-@pytest.fixture(params=CONFIGS, scope="module")
+@pytest.fixture(params=CONFIGS | POSITIONS, scope="module")
 def problem(request, tmp_path_factory):
     """A folder, what it was made of, and what goes into the network."""
-    made = checkpoint(CONFIGS[request.param])
+    made = checkpoint((CONFIGS | POSITIONS)[request.param])
     folder = tmp_path_factory.mktemp("export") / "out"
     export_folder(made, folder)
     config = made.config.model
@@ -106,6 +119,11 @@ def test_in_float32_within_round_off(problem):
 
 def test_what_diffusers_saves_is_read_back(problem, tmp_path):
     folder, config, parameters, _ = problem
+    if config.positions:
+        their_network(folder, torch.float32).save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match="out_channels must be 9, got 1"):  # whose waves they were is not said
+            import_folder(tmp_path)
+        return
     their_network(folder, torch.float32).save_pretrained(tmp_path)
     after, assumed = import_folder(tmp_path)
     assert same(after.parts["average"], parameters)

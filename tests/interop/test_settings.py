@@ -38,9 +38,14 @@ def test_the_reference_configuration():
     assert (given["num_class_embeds"], given["attention_head_dim"]) == (11, 64)
 
 
+def test_positions_are_more_channels_in_and_only_the_image_out():
+    given = settings.from_unet_config(unet_config(positions=2))
+    assert (given["in_channels"], given["out_channels"]) == (9, 1)
+    with pytest.raises(ValueError, match="out_channels must be 9, got 1"):  # from anybody else: what are they?
+        settings.to_unet_config(given)
+
+
 def test_heads_that_diffusers_cannot_express():
-    with pytest.raises(ValueError, match="positions 2: diffusers has no such input"):
-        settings.from_unet_config(unet_config(positions=2))
     config = unet_config(attention_levels=(0, 1), head_width=12, channels=(8, 24))
     with pytest.raises(
         ValueError, match=r"head_width 12 makes one head .* levels with attention, \(8, 24\), and several"

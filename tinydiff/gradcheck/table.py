@@ -196,7 +196,7 @@ MODEL_ROWS = (
         "UNet",
         unet,
         _unet(),
-        _unet(film=True, classes=0, channels=(4,)),
+        _unet(film=True, classes=0, channels=(4,), positions=1),
         terms=("dskip", "dtime_block", "dtime", "dembedding"),
     ),
 )

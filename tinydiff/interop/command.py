@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from tinydiff.interop.folder import NULL_LABELS, export_folder, import_folder
+from tinydiff.interop.folder import NULL_LABELS, POSITIONS, export_folder, import_folder
 from tinydiff.train import checkpoint as checkpoints
 
 FORMATS = ("diffusers",)
@@ -24,8 +24,11 @@ def add_export_arguments(parser):
 
 def run_export(args):
     """Write a checkpoint as a folder of another library."""
-    export_folder(checkpoints.load(args.checkpoint), args.folder, part=args.weights)
+    checkpoint = checkpoints.load(args.checkpoint)
+    export_folder(checkpoint, args.folder, part=args.weights)
     print(f"wrote {args.folder}: the parameters and the noise schedule, without the optimizer's state")
+    if checkpoint.config.model.positions:
+        print(f"this U-Net is told where it is: diffusers' must be given the waves in {POSITIONS} as its last channels")
 
 
 def add_import_arguments(parser):

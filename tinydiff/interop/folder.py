@@ -3,6 +3,8 @@
     config.json                          read by UNet2DModel.from_pretrained(DIR)
     diffusion_pytorch_model.safetensors  the weights, and under "tinydiff" in its metadata our own configuration
     scheduler_config.json                read by DDIMScheduler.from_pretrained(DIR)
+    positions.safetensors                of a U-Net with positions: "positions" (1, channels, H, W), the waves that ours
+                                         puts beside the image itself and theirs must be given as its last channels
 
 Such a folder holds one set of parameters. What training needs besides (the optimizer's moments, the average apart from
 the parameters, the step) is not in it: training that goes on from it starts with a fresh optimizer at step 0.
@@ -21,12 +23,13 @@ import safetensors.numpy
 from tinydiff import backends
 from tinydiff.files import write_folder_atomically
 from tinydiff.interop import settings, weights
-from tinydiff.model.unet import UNet
+from tinydiff.model.unet import UNet, position_waves
 from tinydiff.train.checkpoint import METADATA, PARTS, Checkpoint
 from tinydiff.train.config import TrainConfig
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+POSITIONS = "positions.safetensors"
 FORMAT = 1
 NULL_LABELS = ("last", "none")
 
@@ -55,6 +58,9 @@ def export_folder(checkpoint, folder, *, part="average"):
         SCHEDULER: _json(scheduler),
         WEIGHTS: safetensors.numpy.save(arrays, metadata),
     }
+    if config.model.positions:
+        waves = position_waves(config.model.size, config.model.positions).astype(np.float32)
+        files[POSITIONS] = safetensors.numpy.save({"positions": np.ascontiguousarray(waves.transpose(0, 3, 1, 2))})
     write_folder_atomically(folder, files)
 
 

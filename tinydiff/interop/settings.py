@@ -5,7 +5,7 @@ Anything else is refused by the name of the setting and its value.
 
     theirs                          ours
     sample_size                     size
-    in_channels, out_channels       image_channels
+    in_channels, out_channels       image_channels; with positions their waves are in_channels - out_channels more
     block_out_channels              channels
     layers_per_block                blocks
     down_block_types, up_...        attention_levels (the same on the way down and up)
@@ -92,10 +92,8 @@ SAME_BETA = 1e-5  # relative: their tables are float32
 def from_unet_config(config):
     """The ``config.json`` of a ``UNetConfig``, as a dict.
 
-    Raises ``ValueError`` where heads have the full width at one level and ``head_width`` at another, and for positions.
+    Raises ``ValueError`` where heads have the full width at one level and ``head_width`` at another.
     """
-    if config.positions:
-        raise ValueError(f"positions {config.positions}: diffusers has no such input beside the image")
     widths = attention_widths(config)
     if min(widths) >= config.head_width:
         head_width = config.head_width
@@ -111,7 +109,7 @@ def from_unet_config(config):
         "_class_name": "UNet2DModel",
         **UNET_DEFAULTS,
         "sample_size": config.size,
-        "in_channels": config.image_channels,
+        "in_channels": config.image_channels + 4 * config.positions,
         "out_channels": config.image_channels,
         "block_out_channels": list(config.channels),
         "layers_per_block": config.blocks,
