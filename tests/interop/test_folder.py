@@ -53,7 +53,7 @@ def test_training_goes_on_with_a_fresh_optimizer(tmp_path):
     export_folder(trained.checkpoint(), tmp_path / "out", part="model")
     other = tiny.trainer()
     other.restore(import_folder(tmp_path / "out").checkpoint)
-    assert other.step == 0 and not other.mean.any() and not other.mean_square.any()
+    assert other.step == 0 and not other.optimizer.mean.any() and not other.optimizer.mean_square.any()
     assert np.array_equal(other.parameters.values, trained.parameters.values)
     assert other.train_step().step == 1
 

@@ -93,7 +93,9 @@ def curve(backend, model, move=lambda x: x):
     trainer.parameters.values[...] = move(trainer.parameters.values)
     trainer.parameters.refresh()
     metrics = [trainer.train_step() for _ in range(STEPS)]
-    return np.array([[each.loss for each in metrics], [each.grad_norm for each in metrics]], trainer.mean.dtype)
+    return np.array(
+        [[each.loss for each in metrics], [each.grad_norm for each in metrics]], trainer.optimizer.mean.dtype
+    )
 
 
 def check_curve(kernels, reference, model, ways, times=12):

@@ -81,7 +81,7 @@ def test_the_average_trails_the_parameters():
 def test_clipping_limits_the_step_but_reports_the_norm():
     free, clipped = tiny.trainer(clip=1e9), tiny.trainer(clip=1e-3)
     assert free.train_step() == clipped.train_step()  # the metrics are those before the update
-    assert np.abs(clipped.mean).sum() < 0.01 * np.abs(free.mean).sum()
+    assert np.abs(clipped.optimizer.mean).sum() < 0.01 * np.abs(free.optimizer.mean).sum()
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_with_the_state_untouched():

@@ -161,9 +161,10 @@ def train(dataset, backend, *, epochs=EPOCHS, seed=0, progress=True):
         loss, loss_cache = cross_entropy.forward(backend.to_numpy(logits), dataset.labels[chosen])
         dlogits, _ = cross_entropy.backward(1.0, loss_cache)
         model.backward(backend.asarray(dlogits), cache)
-        optimizer.step(LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / total)))
+        optimizer.prepare(step + 1, LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / total)))
+        optimizer.step()
         bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-    model.parameters.values[...] = optimizer.average
+    optimizer.keep_average()
     return model
 
 

@@ -1,4 +1,4 @@
-"""AdamW over all parameters of a model, for training loops that want no more than that."""
+"""AdamW over all parameters of a model: its state and its step."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from tinydiff.train.averaging import decay_at
 
 
 class AdamW:
-    """The optimizer's state and its step; ``average`` holds the running average of the parameters, flat.
+    """Two moments and the running average of the parameters, all flat.
 
-    (``Trainer`` keeps the same state itself, as it writes it to checkpoints.)
+    average  where the average is kept, (count,); by default an array of its own. It begins as the parameters are
+
+    What differs from step to step is in arrays of one element, put there by ``prepare``; so ``step`` may be captured.
     """
 
-    def __init__(self, parameters, *, clip=1.0, weight_decay=0.0, average_decay=0.999):
+    def __init__(self, parameters, *, clip=1.0, weight_decay=0.0, average_decay=0.999, average=None):
         self.parameters, self.clip = parameters, clip
         self.weight_decay, self.average_decay = weight_decay, average_decay
         zeros = parameters.backend.zeros
         self.mean, self.mean_square = zeros(parameters.count), zeros(parameters.count)
-        self.average = zeros(parameters.count)
+        self.average = zeros(parameters.count) if average is None else average
         self.average[...] = parameters.values
-        self.number = 0  # of steps taken
+        self.number, self._learning_rate, self._decay = zeros(1, np.int64), zeros(1), zeros(1)
 
-    def step(self, learning_rate):
-        """One step along the gradients that a backward left in ``parameters.grads``; returns their norm."""
-        self.number += 1
+    def prepare(self, number, learning_rate):
+        """Say which step comes next, 1, 2, ..., and its learning rate."""
+        self.number[...] = number
+        self._learning_rate[...] = learning_rate
+        self._decay[...] = decay_at(number, self.average_decay)
+
+    def step(self):
+        """One step along the gradients that a backward left in ``parameters.grads``; returns their norm, (1,)."""
         parameters, backend = self.parameters, self.parameters.backend
         norm = backend.global_norm.forward(parameters.grads)
         backend.adamw.forward(
@@ -33,12 +40,18 @@ class AdamW:
             self.mean,
             self.mean_square,
             self.average,
-            learning_rate=backend.asarray([learning_rate], np.float32),
-            step_number=backend.asarray([self.number], np.int64),
+            parameters.rounded,
+            learning_rate=self._learning_rate,
+            step_number=self.number,
             norm=norm,
             limit=self.clip,
-            average_decay=backend.asarray([decay_at(self.number, self.average_decay)], np.float32),
+            average_decay=self._decay,
             decayed=parameters.decayed,
             weight_decay=self.weight_decay,
         )
-        return float(backend.to_numpy(norm)[0])
+        return norm
+
+    def keep_average(self):
+        """The average becomes the parameters."""
+        self.parameters.values[...] = self.average
+        self.parameters.refresh()

@@ -54,7 +54,8 @@ def fit(
         loss, loss_cache = backend.mse_loss.forward(y, target, weight)
         dy, _, _ = backend.mse_loss.backward(1.0, loss_cache)
         model.backward(dy, cache)
-        optimizer.step(learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps)))
+        optimizer.prepare(i + 1, learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps)))
+        optimizer.step()
         losses[i] = float(backend.to_numpy(loss))
-    model.parameters.values[...] = optimizer.average
+    optimizer.keep_average()
     return losses

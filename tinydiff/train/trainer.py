@@ -12,7 +12,7 @@ from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
 from tinydiff.noise.density import step_quantiles
-from tinydiff.train.averaging import decay_at
+from tinydiff.train.adamw import AdamW
 from tinydiff.train.checkpoint import PARTS, Checkpoint
 
 
@@ -61,16 +61,15 @@ class Trainer:
         self.averaged_model = UNet(model, backend)  # its parameters are the average
         self.parameters = self.model.parameters
         self.average = self.averaged_model.parameters.values
-        self.mean = backend.zeros(self.parameters.count)
-        self.mean_square = backend.zeros(self.parameters.count)
         self.parameters.initialise(config.seed)
-        self.average[...] = self.parameters.values
+        self.optimizer = AdamW(
+            self.parameters,
+            clip=config.clip,
+            weight_decay=config.weight_decay,
+            average_decay=config.average_decay,
+            average=self.average,
+        )
         self.step = 0
-
-        # what changes from step to step, in arrays that a captured step can read
-        self._number = backend.zeros(1, np.int64)
-        self._learning_rate = backend.zeros(1)
-        self._average_decay = backend.zeros(1)
         self._run_step = backend.capture(self._step) if captured else self._step
 
     def train_step(self):
@@ -80,9 +79,7 @@ class Trainer:
         """
         number = self.step + 1
         learning_rate = self.config.learning_rate_at(number)
-        self._number[...] = number
-        self._learning_rate[...] = learning_rate
-        self._average_decay[...] = decay_at(number, self.config.average_decay)
+        self.optimizer.prepare(number, learning_rate)
         loss, norm, x, prediction = self._run_step()
 
         loss, norm = float(self.backend.to_numpy(loss)), float(self.backend.to_numpy(norm)[0])
@@ -95,10 +92,10 @@ class Trainer:
         return Metrics(number, loss, norm, learning_rate)
 
     def _step(self):
-        config, backend, parameters = self.config, self.backend, self.parameters
+        config, backend, number = self.config, self.backend, self.optimizer.number
         index, part, labels = backend.draw_batch.forward(
             self.labels,
-            self._number,
+            number,
             batch=config.batch,
             noise_steps=len(self.step_quantiles),  # as many parts of their probability, drawn evenly
             classes=config.model.classes,
@@ -106,30 +103,14 @@ class Trainer:
             seed=config.seed,
         )
         step = self.step_quantiles[part]
-        x, target, weight = self.corrupt.draw(self.images, index, step, self._number, seed=config.seed)
+        x, target, weight = self.corrupt.draw(self.images, index, step, number, seed=config.seed)
 
         prediction, cache = self.model.forward(x, step.astype(self.corrupt.table.dtype), labels)
         loss, loss_cache = backend.mse_loss.forward(prediction, target, weight)
         dprediction, _, _ = backend.mse_loss.backward(1.0, loss_cache, prediction_only=True)
         self.model.backward(dprediction, cache)
 
-        norm = backend.global_norm.forward(parameters.grads)
-        backend.adamw.forward(
-            parameters.values,
-            parameters.grads,
-            self.mean,
-            self.mean_square,
-            self.average,
-            parameters.rounded,
-            learning_rate=self._learning_rate,
-            step_number=self._number,
-            norm=norm,
-            limit=config.clip,
-            average_decay=self._average_decay,
-            decayed=parameters.decayed,
-            weight_decay=config.weight_decay,
-        )
-        return loss, norm, x, prediction
+        return loss, self.optimizer.step(), x, prediction
 
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
@@ -152,7 +133,8 @@ class Trainer:
 
     def _state(self):
         """The flat arrays that a checkpoint holds, by the name of the part they make."""
-        return dict(zip(PARTS, (self.parameters.values, self.average, self.mean, self.mean_square), strict=True))
+        moments = self.optimizer.mean, self.optimizer.mean_square
+        return dict(zip(PARTS, (self.parameters.values, self.average, *moments), strict=True))
 
     def _first_bad(self, x, prediction):
         """The first tensor that is not finite, in the order a step computes them."""
