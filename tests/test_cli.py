@@ -87,7 +87,7 @@ def test_the_command_it_prints_draws(tmp_path, data_dir, capsys, monkeypatch):
     command = lines[lines.index("to draw more:") + 1].strip()
     assert command.startswith("tinydiff sample 'my run' --label 7")
     assert cli.main(shlex.split(command)[1:]) == 0
-    with Image.open(tmp_path / "seven.png") as picture:
+    with Image.open(tmp_path / "more.png") as picture:
         assert picture.size == (2 * (8 * 30 + 2), 2 * (30 + 2))
 
 

@@ -240,10 +240,11 @@ def train(args):
     sampling = {**sampling, "steps": min(sampling["steps"], config.noise_steps)}
     for path in report.write(trainer, folder, sampling):
         print(f"wrote {path}")
+    label = min(7, max(1, config.model.classes) - 1)
     print("to draw more:")
     print(
-        f"  tinydiff sample {shlex.quote(str(folder))} --label 7 --guidance {sampling['guidance']:g} "
-        f"--steps {sampling['steps']} --sampler {sampling['sampler']} --seed 3 --out seven.png"
+        f"  tinydiff sample {shlex.quote(str(folder))} --label {label} --guidance {sampling['guidance']:g} "
+        f"--steps {sampling['steps']} --sampler {sampling['sampler']} --seed 3 --out more.png"
     )
     return 0
 
