@@ -6,16 +6,25 @@
 //   outer(i)       what there is to know about row m = i (column n = i for b), worked out once a tile
 //   inner(k)       what there is to know about place k, worked out once a step
 //   at(outer, inner)   the value, 0 outside the matrix
+//
+// On paper, to be confirmed by measuring, in float32 (in bfloat16 half as much comes from memory). A multiply-add is
+// two FLOP and wants two values of 4 bytes; in a tile a value read from memory serves a whole row or column. An H200
+// (132 multiprocessors, 67 TFLOP/s) should read 5.5 TB/s from its L2 cache. A multiprocessor does the multiply-adds of
+// four warps a clock, but for one warp alone a read of 4 bytes a thread from shared memory, or from L1.
+//             values     bytes a thread reads per 1000 FLOP     TFLOP/s at most, by what gives
+//   tile      a thread   of memory   of shared memory           L2    L1 or shared memory
+//   none      1          4000                                   1.4   8
+//   16 x 16   1          250         4000                       22    8
+//   64 x 64   4 x 4      63          1000                       88    33 or more
+// So the small tile makes sure of what without one hangs on L1, but no more: for every multiply-add a thread still
+// reads two values. With 4 x 4 sums in registers it reads eight, as two times 16 bytes, for sixteen.
 #pragma once
 
 #include "common.cuh"
 
-constexpr int TILE = 64;    // rows and columns of c a block does
+constexpr int SIDE = 16;    // threads along each side of a tile
 constexpr int TILE_K = 16;  // of k a step
-constexpr int GEMM_THREADS = 256;
-constexpr int EACH = 4;          // rows and columns of c a thread does
-constexpr int PITCH = TILE + 4;  // of a row in shared memory: 16-byte rows, loads along k in different banks
-constexpr int GEMM_SHARED_BYTES = 2 * TILE_K * PITCH * int(sizeof(float));
+constexpr int GEMM_THREADS = SIDE * SIDE;
 
 // A matrix in memory: value (i, k) at data[i outer_stride + k inner_stride], one of the strides 1.
 template <bool ALONG>
@@ -32,20 +41,29 @@ struct Dense {
     }
 };
 
-// A tile's loads of one operand by this thread: TILE x TILE_K values by 256 threads, four each, along memory.
-template <class Operand>
+// The rows or columns of a tile that a thread does, read as one.
+template <int EACH>
+struct alignas(EACH * sizeof(float)) Few {
+    float v[EACH];
+};
+
+// An operand's part of a tile of SIZE x SIZE: (TILE_K, SIZE) values by all threads, along memory.
+template <class Operand, int SIZE>
 struct Loader {
-    static constexpr int COUNT = TILE * TILE_K / GEMM_THREADS;
+    static constexpr int EACH = SIZE / SIDE;
+    // of a row in shared memory: loads along k go to different banks, as far as the alignment of Few lets them
+    static constexpr int PITCH = SIZE + (EACH > 1 ? EACH : 2);
+    static constexpr int COUNT = SIZE * TILE_K / GEMM_THREADS;
     const Operand& operand;
     decltype(operand.outer(0)) outer[COUNT];
 
     __device__ static int outer_of(int i) {
         const int at = int(threadIdx.x) + i * GEMM_THREADS;
-        return Operand::ALONG_K ? at / TILE_K : at % TILE;
+        return Operand::ALONG_K ? at / TILE_K : at % SIZE;
     }
     __device__ static int inner_of(int i) {
         const int at = int(threadIdx.x) + i * GEMM_THREADS;
-        return Operand::ALONG_K ? at % TILE_K : at / TILE;
+        return Operand::ALONG_K ? at % TILE_K : at / SIZE;
     }
 
     __device__ Loader(const Operand& given, int64 first) : operand(given) {
@@ -60,17 +78,18 @@ struct Loader {
     }
 };
 
-// The block's tile of c, summed over k in [first, last), is given to write(m, n, value), four by four from each thread,
-// in whichever rows and columns: write looks whether they exist.
-template <class A, class B, class Write>
+// The block's tile of c, SIZE x SIZE, summed over k in [first, last), is given to write(m, n, value) by the thread that
+// has it, in whichever rows and columns: write looks whether they exist.
+template <int SIZE, class A, class B, class Write>
 __device__ inline void multiply_tile(const A& a, const B& b, int64 first, int64 last, const Write& write) {
+    constexpr int EACH = Loader<A, SIZE>::EACH, PITCH = Loader<A, SIZE>::PITCH;
     Shared shared;
     float* a_tile = shared.take<float>(TILE_K * PITCH);
     float* b_tile = shared.take<float>(TILE_K * PITCH);
-    const int64 first_m = int64(blockIdx.x) * TILE, first_n = int64(blockIdx.y) * TILE;
-    const Loader<A> a_loader(a, first_m);
-    const Loader<B> b_loader(b, first_n);
-    const int row = int(threadIdx.x) / (TILE / EACH) * EACH, column = int(threadIdx.x) % (TILE / EACH) * EACH;
+    const int64 first_m = int64(blockIdx.x) * SIZE, first_n = int64(blockIdx.y) * SIZE;
+    const Loader<A, SIZE> a_loader(a, first_m);
+    const Loader<B, SIZE> b_loader(b, first_n);
+    const int row = int(threadIdx.x) / SIDE * EACH, column = int(threadIdx.x) % SIDE * EACH;
 
     float sums[EACH][EACH] = {};
     for (int64 k = first; k < last; k += TILE_K) {
@@ -78,11 +97,10 @@ __device__ inline void multiply_tile(const A& a, const B& b, int64 first, int64 
         b_loader.load(b_tile, k, last);
         __syncthreads();
         for (int step = 0; step < TILE_K; ++step) {
-            const float4 u = *reinterpret_cast<const float4*>(a_tile + step * PITCH + row);
-            const float4 v = *reinterpret_cast<const float4*>(b_tile + step * PITCH + column);
-            const float a_each[EACH] = {u.x, u.y, u.z, u.w}, b_each[EACH] = {v.x, v.y, v.z, v.w};
+            const auto a_few = *reinterpret_cast<const Few<EACH>*>(a_tile + step * PITCH + row);
+            const auto b_few = *reinterpret_cast<const Few<EACH>*>(b_tile + step * PITCH + column);
             for (int i = 0; i < EACH; ++i)
-                for (int j = 0; j < EACH; ++j) sums[i][j] += a_each[i] * b_each[j];
+                for (int j = 0; j < EACH; ++j) sums[i][j] += a_few.v[i] * b_few.v[j];
         }
         __syncthreads();
     }

@@ -1,12 +1,15 @@
 // linear: y = x w + b. Derivation: tinydiff/ops/linear.py. M is the product of x's leading axes.
 //
-// v1_naive     one value a thread, straight from memory
-// v2_tile      one tile of 64 x 64 a block, its operands staged in shared memory: each value read is used 64 times
+// v1_naive           one value a thread, straight from memory: in float32, 4000 bytes read per 1000 FLOP
+// v2_shared_tile     one tile of 16 x 16 a block, one value a thread: its operands come to shared memory 16 of C at a
+//                    time, so that each value read is used 16 times: 250 bytes
+// v3_register_tile   one tile of 64 x 64 a block, 4 x 4 values a thread, in registers: each value read is used 64
+//                    times, 63 bytes, and what a thread reads of shared memory four times; see gemm.cuh
 //
 // On tensor cores, in bfloat16 alone (see tensor_cores.cuh):
-// v3_tensor_cores   one tile of 64 x 64 a block
-// v4_tall_tiles     128 x 64
-// v5_square_tiles   128 x 128
+// v4_tensor_cores   one tile of 64 x 64 a block
+// v5_tall_tiles     128 x 64
+// v6_square_tiles   128 x 128
 //
 // The weight gradient sums over M, in parts of so many rows that do not depend on the device; merge adds them.
 #include "gemm.cuh"
@@ -27,14 +30,27 @@ extern "C" __global__ void linear_forward_v1_naive(const Real* x, const Real* w,
     y[i] = b ? sum + b[o] : sum;
 }
 
-// One block does 64 rows and 64 columns of y.
-// launch: grid (ceil(M / 64), ceil(O / 64)), block 256, shared: GEMM_SHARED_BYTES
-// writes: y, all of it. reproducible: yes, C in its order.
-extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
-    linear_forward_v2_tile(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
-    multiply_tile(Dense<true>{x, M, C, C}, Dense<false>{w, O, C, O}, 0, C, [&](int64 m, int64 o, float sum) {
+template <int SIZE>
+__device__ inline void forward_in_tiles(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
+    multiply_tile<SIZE>(Dense<true>{x, M, C, C}, Dense<false>{w, O, C, O}, 0, C, [&](int64 m, int64 o, float sum) {
         if (m < M && o < O) y[m * O + o] = b ? sum + b[o] : sum;
     });
+}
+
+// One block does 16 rows and 16 columns of y.
+// launch: grid (ceil(M / 16), ceil(O / 16)), block 256, shared: 2304 bytes.
+// writes: y, all of it. reproducible: yes, C in its order.
+extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
+    linear_forward_v2_shared_tile(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
+    forward_in_tiles<16>(x, w, b, y, M, C, O);
+}
+
+// One block does 64 rows and 64 columns of y, one thread four by four of them.
+// launch: grid (ceil(M / 64), ceil(O / 64)), block 256, shared: 8704 bytes.
+// writes: y, all of it. reproducible: yes, C in its order.
+extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
+    linear_forward_v3_register_tile(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
+    forward_in_tiles<64>(x, w, b, y, M, C, O);
 }
 
 // One thread does one value of dx (M, C).
@@ -50,14 +66,27 @@ extern "C" __global__ void linear_input_gradient_v1_naive(const Real* dy, const 
     dx[i] = sum;
 }
 
-// One block does 64 rows and 64 columns of dx.
-// launch: grid (ceil(M / 64), ceil(C / 64)), block 256, shared: GEMM_SHARED_BYTES
-// writes: dx, all of it. reproducible: yes.
-extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
-    linear_input_gradient_v2_tile(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
-    multiply_tile(Dense<true>{dy, M, O, O}, Dense<true>{w, C, O, O}, 0, O, [&](int64 m, int64 c, float sum) {
+template <int SIZE>
+__device__ inline void input_gradient_in_tiles(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
+    multiply_tile<SIZE>(Dense<true>{dy, M, O, O}, Dense<true>{w, C, O, O}, 0, O, [&](int64 m, int64 c, float sum) {
         if (m < M && c < C) dx[m * C + c] = sum;
     });
+}
+
+// One block does 16 rows and 16 columns of dx.
+// launch: grid (ceil(M / 16), ceil(C / 16)), block 256, shared: 2304 bytes.
+// writes: dx, all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
+    linear_input_gradient_v2_shared_tile(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
+    input_gradient_in_tiles<16>(dy, w, dx, M, C, O);
+}
+
+// One block does 64 rows and 64 columns of dx, one thread four by four of them.
+// launch: grid (ceil(M / 64), ceil(C / 64)), block 256, shared: 8704 bytes.
+// writes: dx, all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
+    linear_input_gradient_v3_register_tile(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
+    input_gradient_in_tiles<64>(dy, w, dx, M, C, O);
 }
 
 // One thread does one value of one part of dw.
@@ -73,16 +102,32 @@ extern "C" __global__ void linear_weight_gradient_v1_naive(const Real* x, const 
     dw_parts[blockIdx.y * size + i] = sum;
 }
 
-// One block does 64 rows and 64 columns of one part of dw.
-// launch: grid (ceil(C / 64), ceil(O / 64), parts), block 256, shared: GEMM_SHARED_BYTES. needs: parts x stretch >= M
+template <int SIZE>
+__device__ inline void weight_gradient_in_tiles(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M,
+                                                int C, int O) {
+    const int64 first = blockIdx.z * stretch, last = min(M, first + stretch);
+    multiply_tile<SIZE>(Dense<false>{x, C, M, C}, Dense<false>{dy, O, M, O}, first, last,
+                        [&](int64 c, int64 o, float sum) {
+                            if (c < C && o < O) dw_parts[(int64(blockIdx.z) * C + c) * O + o] = sum;
+                        });
+}
+
+// One block does 16 rows and 16 columns of one part of dw.
+// launch: grid (ceil(C / 16), ceil(O / 16), parts), block 256, shared: 2304 bytes. needs: parts x stretch >= M
 // writes: dw_parts (parts, C, O), all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
-    linear_weight_gradient_v2_tile(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M, int C,
-                                   int O) {
-    const int64 first = blockIdx.z * stretch, last = min(M, first + stretch);
-    multiply_tile(Dense<false>{x, C, M, C}, Dense<false>{dy, O, M, O}, first, last, [&](int64 c, int64 o, float sum) {
-        if (c < C && o < O) dw_parts[(int64(blockIdx.z) * C + c) * O + o] = sum;
-    });
+    linear_weight_gradient_v2_shared_tile(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M, int C,
+                                          int O) {
+    weight_gradient_in_tiles<16>(x, dy, dw_parts, stretch, M, C, O);
+}
+
+// One block does 64 rows and 64 columns of one part of dw, one thread four by four of them.
+// launch: grid (ceil(C / 64), ceil(O / 64), parts), block 256, shared: 8704 bytes. needs: parts x stretch >= M
+// writes: dw_parts (parts, C, O), all of it. reproducible: yes.
+extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
+    linear_weight_gradient_v3_register_tile(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M,
+                                            int C, int O) {
+    weight_gradient_in_tiles<64>(x, dy, dw_parts, stretch, M, C, O);
 }
 
 #ifdef TINYDIFF_BF16
@@ -119,7 +164,7 @@ __device__ inline void weight_gradient_on_tensor_cores(const Real* x, const Real
 // launch: grid (ceil(M / 64), ceil(O / 64)), block 128, shared: 32768 bytes.
 // writes: y, all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(SmallTile::THREADS)
-    linear_forward_v3_tensor_cores(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
+    linear_forward_v4_tensor_cores(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
     forward_on_tensor_cores<SmallTile>(x, w, b, y, M, C, O);
 }
 
@@ -127,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(SmallTile::THREADS)
 // launch: grid (ceil(M / 128), ceil(O / 64)), block 128, shared: 49152 bytes.
 // writes: y, all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(TallTile::THREADS)
-    linear_forward_v4_tall_tiles(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
+    linear_forward_v5_tall_tiles(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
     forward_on_tensor_cores<TallTile>(x, w, b, y, M, C, O);
 }
 
@@ -135,7 +180,7 @@ extern "C" __global__ void __launch_bounds__(TallTile::THREADS)
 // launch: grid (ceil(M / 128), ceil(O / 128)), block 256, shared: 65536 bytes.
 // writes: y, all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(SquareTile::THREADS, 2)
-    linear_forward_v5_square_tiles(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
+    linear_forward_v6_square_tiles(const Real* x, const Real* w, const float* b, Real* y, int64 M, int C, int O) {
     forward_on_tensor_cores<SquareTile>(x, w, b, y, M, C, O);
 }
 
@@ -143,7 +188,7 @@ extern "C" __global__ void __launch_bounds__(SquareTile::THREADS, 2)
 // launch: grid (ceil(M / 64), ceil(C / 64)), block 128, shared: 32768 bytes.
 // writes: dx, all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(SmallTile::THREADS)
-    linear_input_gradient_v3_tensor_cores(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
+    linear_input_gradient_v4_tensor_cores(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
     input_gradient_on_tensor_cores<SmallTile>(dy, w, dx, M, C, O);
 }
 
@@ -151,7 +196,7 @@ extern "C" __global__ void __launch_bounds__(SmallTile::THREADS)
 // launch: grid (ceil(M / 128), ceil(C / 64)), block 128, shared: 49152 bytes.
 // writes: dx, all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(TallTile::THREADS)
-    linear_input_gradient_v4_tall_tiles(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
+    linear_input_gradient_v5_tall_tiles(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
     input_gradient_on_tensor_cores<TallTile>(dy, w, dx, M, C, O);
 }
 
@@ -159,7 +204,7 @@ extern "C" __global__ void __launch_bounds__(TallTile::THREADS)
 // launch: grid (ceil(M / 128), ceil(C / 128)), block 256, shared: 65536 bytes.
 // writes: dx, all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(SquareTile::THREADS, 2)
-    linear_input_gradient_v5_square_tiles(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
+    linear_input_gradient_v6_square_tiles(const Real* dy, const Real* w, Real* dx, int64 M, int C, int O) {
     input_gradient_on_tensor_cores<SquareTile>(dy, w, dx, M, C, O);
 }
 
@@ -167,7 +212,7 @@ extern "C" __global__ void __launch_bounds__(SquareTile::THREADS, 2)
 // launch: grid (ceil(C / 64), ceil(O / 64), parts), block 128, shared: 32768 bytes. needs: parts x stretch >= M
 // writes: dw_parts (parts, C, O), all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(SmallTile::THREADS)
-    linear_weight_gradient_v3_tensor_cores(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M,
+    linear_weight_gradient_v4_tensor_cores(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M,
                                            int C, int O) {
     weight_gradient_on_tensor_cores<SmallTile>(x, dy, dw_parts, stretch, M, C, O);
 }
@@ -176,7 +221,7 @@ extern "C" __global__ void __launch_bounds__(SmallTile::THREADS)
 // launch: grid (ceil(C / 128), ceil(O / 64), parts), block 128, shared: 49152 bytes. needs: parts x stretch >= M
 // writes: dw_parts (parts, C, O), all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(TallTile::THREADS)
-    linear_weight_gradient_v4_tall_tiles(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M, int C,
+    linear_weight_gradient_v5_tall_tiles(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M, int C,
                                          int O) {
     weight_gradient_on_tensor_cores<TallTile>(x, dy, dw_parts, stretch, M, C, O);
 }
@@ -185,7 +230,7 @@ extern "C" __global__ void __launch_bounds__(TallTile::THREADS)
 // launch: grid (ceil(C / 128), ceil(O / 128), parts), block 256, shared: 65536 bytes. needs: parts x stretch >= M
 // writes: dw_parts (parts, C, O), all of it. reproducible: yes.
 extern "C" __global__ void __launch_bounds__(SquareTile::THREADS, 2)
-    linear_weight_gradient_v5_square_tiles(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M,
+    linear_weight_gradient_v6_square_tiles(const Real* x, const Real* dy, float* dw_parts, int64 stretch, int64 M,
                                            int C, int O) {
     weight_gradient_on_tensor_cores<SquareTile>(x, dy, dw_parts, stretch, M, C, O);
 }

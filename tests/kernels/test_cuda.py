@@ -13,6 +13,9 @@ from tinydiff.backends import kernel_names, launch_table, launchers
 from tinydiff.backends.cuda import CudaBackend
 
 
+ON_TENSOR_CORES = ("_v3_tensor_cores", *launch_table.TENSOR_CORES)  # attention's, and the products'
+
+
 @pytest.fixture(autouse=True)
 def defaults():
     yield
@@ -22,26 +25,26 @@ def defaults():
 
 def test_versions_are_chosen_by_number():
     sizes = dict(rows=100, columns=10)
-    assert launch_table.kernel("linear", "forward", **sizes)[0] == "linear_forward_v2_tile"
-    launch_table.use_version("linear", "v1")
-    assert launch_table.kernel("linear", "forward", **sizes)[0] == "linear_forward_v1_naive"
-    launch_table.use_version("linear", "v2")
-    assert launch_table.kernel("linear", "forward", **sizes)[0] == "linear_forward_v2_tile"
-    assert launch_table.kernel("linear", "merge", count=3)[0] == "linear_merge_v1_naive"  # there is no other
-    launch_table.use_version("linear", "v4")
-    assert launch_table.kernel("linear", "forward", **sizes)[0] == "linear_forward_v2_tile"  # it is in bfloat16 alone
-    assert launch_table.kernel("linear", "forward", "bf16", **sizes)[0] == "linear_forward_v4_tall_tiles"
-    with pytest.raises(ValueError, match="the version of linear must be one of v1, v2, v3, v4, v5, got 'v9'"):
+    default = "linear_forward_v3_register_tile"
+    assert launch_table.kernel("linear", "forward", **sizes)[0] == default
+    for version in ("v1_naive", "v2_shared_tile", "v3_register_tile"):
+        launch_table.use_version("linear", launch_table.number(version))
+        assert launch_table.kernel("linear", "forward", **sizes)[0] == f"linear_forward_{version}"
+        assert launch_table.kernel("linear", "merge", count=3)[0] == "linear_merge_v1_naive"  # there is no other
+    launch_table.use_version("linear", "v5")
+    assert launch_table.kernel("linear", "forward", **sizes)[0] == default  # it is in bfloat16 alone
+    assert launch_table.kernel("linear", "forward", "bf16", **sizes)[0] == "linear_forward_v5_tall_tiles"
+    with pytest.raises(ValueError, match="the version of linear must be one of v1, v2, v3, v4, v5, v6, got 'v9'"):
         launch_table.use_version("linear", "v9")
 
 
 @pytest.mark.parametrize(
     "rows, columns, version",
     [
-        (64, 64, "v3_tensor_cores"),
-        (100_352, 64, "v4_tall_tiles"),
-        (6272, 256, "v5_square_tiles"),
-        (1_000_000, 128, "v5_square_tiles"),
+        (64, 64, "v4_tensor_cores"),
+        (100_352, 64, "v5_tall_tiles"),
+        (6272, 256, "v6_square_tiles"),
+        (1_000_000, 128, "v6_square_tiles"),
     ],
 )
 def test_the_tile_goes_by_the_size_of_the_product(rows, columns, version):
@@ -55,7 +58,7 @@ def test_the_tile_goes_by_the_size_of_the_product(rows, columns, version):
 
 def test_kernels_on_tensor_cores_are_of_one_precision():
     fp32, bf16 = (launchers.kernel_files(precision).keys() for precision in kernel_names.PRECISIONS)
-    assert fp32 < bf16 and all("_v1_" not in name and "_v2_" not in name for name in bf16 - fp32)
+    assert fp32 < bf16 and all(name.endswith(ON_TENSOR_CORES) for name in bf16 - fp32)
 
 
 def test_dtypes_of_bfloat16():
@@ -101,6 +104,13 @@ def test_a_version_that_cannot_gives_way(pixels, width, version):
     assert launch_table.kernel("group_norm", "forward", **sizes)[0] == f"group_norm_forward_{version}"
 
 
+@pytest.mark.parametrize("columns, version", [(16 * 65535, "v2_shared_tile"), (16 * 65535 + 1, "v3_register_tile")])
+def test_a_version_with_more_blocks_than_a_grid_has_gives_way(columns, version):
+    launch_table.use_version("linear", "v2")
+    name, (_, across, _), _, _ = launch_table.kernel("linear", "forward", rows=1, columns=columns)
+    assert name == f"linear_forward_{version}" and across <= 65535
+
+
 def test_a_group_too_large_for_shared_memory():
     backend = backend_or_skip("emulator")
     arrays = normal(0, 1, 80, 80, 2, dtype=np.float32), np.ones(2, np.float32), np.zeros(2, np.float32)
@@ -132,9 +142,9 @@ def test_a_launch_through_cupy():
     y, _ = backend.linear.forward(x, w)
     backend.linear.forward(x, w)
     [(code, options)] = cupy.compiled  # once
-    assert "linear_forward_v2_tile(" in code and f"-I{launchers.sources()}" in options
+    assert "linear_forward_v3_register_tile(" in code and f"-I{launchers.sources()}" in options
     name, grid, block, arguments, shared_bytes = cupy.launched[0]
-    assert (name, grid, block) == ("linear_forward_v2_tile", (1, 1, 1), (256, 1, 1)) and shared_bytes > 0
+    assert (name, grid, block) == ("linear_forward_v3_register_tile", (1, 1, 1), (256, 1, 1)) and shared_bytes == 8704
     assert arguments[0] is x and arguments[3] is y
     assert arguments[2] == 0 and arguments[2].dtype == np.uint64  # no bias: a null pointer
     assert [each.dtype for each in arguments[4:]] == [np.int64, np.int32, np.int32]

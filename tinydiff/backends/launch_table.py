@@ -16,7 +16,7 @@ THREADS = 256
 WARP = 32
 FLOAT = 4  # bytes
 PER_WARP = THREADS // WARP * FLOAT  # bytes of a float for each warp
-TILE, TILE_K = 64, 16  # as in gemm.cuh
+SIDE, TILE_K = 16, 16  # as in gemm.cuh
 STEP, STAGES = 32, 4  # as in tensor_cores.cuh
 BF16 = 2  # bytes
 ATTENTION_THREADS = 64
@@ -71,9 +71,15 @@ def values_per_thread(rows, columns):
     return per_thread()(rows * columns)
 
 
-def tiles(rows, columns, parts=1):
-    """One block a tile of the product (of each part); see gemm.cuh."""
-    return (ceil_div(rows, TILE), ceil_div(columns, TILE), parts), (THREADS, 1, 1), 2 * TILE_K * (TILE + 4) * FLOAT
+def tiles(size):
+    """One block a tile of the product (of each part), ``size`` rows and columns; see gemm.cuh."""
+    pitch = size + max(2, size // SIDE)
+
+    def geometry(rows, columns, parts=1):
+        grid = ceil_div(rows, size), ceil_div(columns, size), parts
+        return grid, (SIDE * SIDE, 1, 1), 2 * TILE_K * pitch * FLOAT
+
+    return geometry
 
 
 class TensorCores(NamedTuple):
@@ -98,10 +104,12 @@ class TensorCores(NamedTuple):
 
 
 TENSOR_CORES = {
-    "v3_tensor_cores": TensorCores((64, 64), 128, 0.6),
-    "v4_tall_tiles": TensorCores((128, 64), 128, 0.8),
-    "v5_square_tiles": TensorCores((128, 128), 256, 1.0),
+    "v4_tensor_cores": TensorCores((64, 64), 128, 0.6),
+    "v5_tall_tiles": TensorCores((128, 64), 128, 0.8),
+    "v6_square_tiles": TensorCores((128, 128), 256, 1.0),
 }
+# rows and columns of the largest tile of a product in each precision
+LARGEST_TILE = {"fp32": 64, "bf16": max(max(version.tile) for version in TENSOR_CORES.values())}
 
 
 def group_threads(values):
@@ -135,7 +143,7 @@ def bundles(N, G, values, width, itemsize, arrays, floats):
     """
     bytes_of = {groups: groups * width * itemsize for groups in range(1, G + 1) if G % groups == 0}  # of a pixel
     whole = [groups for groups, size in bytes_of.items() if size % 16 == 0]
-    if not whole or N > GRID_YZ:
+    if not whole:
         return None
     pixels = values // width
     for groups in reversed([groups for groups in whole if bytes_of[groups] <= 64] or whole[:1]):
@@ -202,19 +210,22 @@ def padded(floats):
     return ceil_div(FLOAT * floats, 16) * 16
 
 
+LINEAR_TILES = {"v2_shared_tile": tiles(16), "v3_register_tile": tiles(64)}
+CONV2D_TILES = {"v2_shared_tile": tiles(16), "v3_implicit_gemm": tiles(64)}
+
 # {op: {verb: {version: geometry}}}
 TABLE = {
     "linear": {
-        "forward": {"v1_naive": values_per_thread, "v2_tile": tiles, **TENSOR_CORES},
-        "input_gradient": {"v1_naive": values_per_thread, "v2_tile": tiles, **TENSOR_CORES},
-        "weight_gradient": {"v1_naive": parts_per_thread, "v2_tile": tiles, **TENSOR_CORES},
+        "forward": {"v1_naive": values_per_thread, **LINEAR_TILES, **TENSOR_CORES},
+        "input_gradient": {"v1_naive": values_per_thread, **LINEAR_TILES, **TENSOR_CORES},
+        "weight_gradient": {"v1_naive": parts_per_thread, **LINEAR_TILES, **TENSOR_CORES},
         "column_sums": {"v1_naive": column_sums},
         "merge": {"v1_naive": per_thread()},
     },
     "conv2d": {
-        "forward": {"v1_naive": values_per_thread, "v2_implicit_gemm": tiles, **TENSOR_CORES},
-        "input_gradient": {"v1_naive": values_per_thread, "v2_implicit_gemm": tiles, **TENSOR_CORES},
-        "weight_gradient": {"v1_naive": parts_per_thread, "v2_implicit_gemm": tiles, **TENSOR_CORES},
+        "forward": {"v1_naive": values_per_thread, **CONV2D_TILES, **TENSOR_CORES},
+        "input_gradient": {"v1_naive": values_per_thread, **CONV2D_TILES, **TENSOR_CORES},
+        "weight_gradient": {"v1_naive": parts_per_thread, **CONV2D_TILES, **TENSOR_CORES},
         "column_sums": {"v1_naive": column_sums},
         "merge": {"v1_naive": per_thread()},
     },
@@ -278,7 +289,7 @@ def versions(op, precision="bf16"):
 
 
 def number(version):
-    """v2_tile -> v2."""
+    """v2_shared_tile -> v2."""
     return version.partition("_")[0]
 
 
@@ -310,7 +321,7 @@ def kernel(op, verb, precision="fp32", **sizes):
 
     for version in sorted(latest_first(op, verb, precision), key=preference):
         geometry = by_version[version](**sizes)
-        if geometry is not None:
+        if geometry is not None and max(geometry[0][1:]) <= GRID_YZ:
             return f"{op}_{verb}_{version}", *geometry
     raise AssertionError(f"no version of {op} {verb} can do {sizes}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinydiff.backends import launchers
-from tinydiff.backends.launch_table import TENSOR_CORES, TILE, ceil_div, kernel, split
+from tinydiff.backends.launch_table import LARGEST_TILE, ceil_div, kernel, split
 from tinydiff.ops import contract
 
 
@@ -81,8 +81,11 @@ class Op:
         return self.launcher.xp.ascontiguousarray(array, np.int64)
 
     def sum_rows(self, verb, matrix, rows, arrays, dw, sizes):
-        """dw, a product that sums over rows, in parts, and their sum."""
-        tile = TILE if self.precision == "fp32" else max(TENSOR_CORES["v5_square_tiles"].tile)
+        """dw, a product that sums over rows, in parts, and their sum.
+
+        Parts enough for the version with the largest, and so the fewest, tiles; the same for all versions.
+        """
+        tile = LARGEST_TILE[self.precision]
         parts, stretch = split(rows, ceil_div(matrix[0], tile) * ceil_div(matrix[1], tile))
         into = dw if parts == 1 else self.empty((parts, *dw.shape))
         self.launch(
