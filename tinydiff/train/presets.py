@@ -29,7 +29,7 @@ PRESETS = {
             step_power=2.0,
             label_dropout=0.05,
             batch=32,
-            steps=3200,
+            steps=3000,
             learning_rate=1.5e-3,
             warmup_steps=100,
         ),
