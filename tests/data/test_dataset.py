@@ -1,9 +1,12 @@
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
 from tests.data import idx
 from tinydiff import data
-from tinydiff.data import Dataset, NotFound, bytes_to_signed, signed_to_bytes
+from tinydiff.data import Dataset, Identity, NotFound, bytes_to_signed, signed_to_bytes
 
 
 def test_every_byte_round_trips():
@@ -33,6 +36,43 @@ def test_floats_pass_through():
 def test_bad_data(images, labels, message):
     with pytest.raises(ValueError, match=f"mine: {message}"):
         Dataset("mine", images, np.array(labels), 2)
+
+
+def test_class_names_must_match():
+    with pytest.raises(ValueError, match="mine: class_names must be 2 names, got 1"):
+        Dataset("mine", np.zeros((2, 3), np.uint8), np.array([0, 1]), 2, ("cat",))
+
+
+def pets(counts=(2, 1), class_names=("cat", "dog"), **changes):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    images = np.zeros((len(labels), 4, 4, 1), np.uint8)
+    return dataclasses.replace(Dataset("folder", images, labels, len(counts), class_names), **changes)
+
+
+@pytest.mark.parametrize(
+    "other, difference",
+    [
+        (pets(), ""),
+        (pets(name="strokes"), "it is strokes, not folder"),
+        (pets(class_names=("dog", "zebra")), "its classes are others: without cat; with zebra"),
+        (pets(class_names=("dog", "cat")), "its classes are others: in another order"),
+        (pets((2, 1, 1), ("cat", "dog", "zebra")), "its classes are others: with zebra"),
+        (pets((2, 2)), "class dog has 2 images, not 1"),
+        (pets(images=np.zeros((3, 5, 5, 1), np.uint8)), r"its images are (5, 5, 1), not (4, 4, 1)"),
+        (pets(files_digest="abc"), "its files have other names or sizes"),
+    ],
+)
+def test_a_data_set_is_known_again(other, difference):
+    identity = pets().identity
+    assert identity.difference(other.identity) == difference
+    assert (identity.digest == other.identity.digest) == (not difference)
+    assert Identity.from_json(json.loads(json.dumps(other.identity._asdict()))) == other.identity
+
+
+@pytest.mark.parametrize("change", [dict(counts=["2"]), dict(name=1), dict(class_names=[None]), dict(more=1)])
+def test_an_identity_of_other_types_is_refused(change):
+    with pytest.raises(TypeError):
+        Identity.from_json({**pets().identity._asdict(), **change})
 
 
 def test_auto_prefers_mnist_and_says_when_it_falls_back(tmp_path, monkeypatch):

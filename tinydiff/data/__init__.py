@@ -4,7 +4,7 @@ and points in the plane (``points2d``)."""
 from __future__ import annotations
 
 from tinydiff.data import cifar10, folder, mnist, strokes
-from tinydiff.data.dataset import Dataset, bytes_to_signed, signed_to_bytes
+from tinydiff.data.dataset import Dataset, Identity, bytes_to_signed, signed_to_bytes
 from tinydiff.data.download import NotFound
 
 NAMES = ("auto", "mnist", "strokes", "cifar10", "folder")
@@ -61,6 +61,7 @@ def load_test(name, *, data_dir=None, count=10_000):
 __all__ = [
     "NAMES",
     "Dataset",
+    "Identity",
     "NotFound",
     "bytes_to_signed",
     "cifar10",

@@ -24,7 +24,8 @@ import numpy as np
 from tinydiff.data.dataset import Dataset
 from tinydiff.data.download import obtain
 
-SIZE, CLASSES = 32, 10
+SIZE = 32
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 RECORDS = 10_000  # images in a batch
 BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 ARCHIVES = {
@@ -52,7 +53,7 @@ def load(split="train", *, data_dir=None, download=True):
     batches = [_decode(where, content) for where, content in files]
     images = np.concatenate([images for images, _ in batches])
     labels = np.concatenate([labels for _, labels in batches])
-    return Dataset("cifar10" if split == "train" else f"cifar10 {split}", images, labels, CLASSES)
+    return Dataset("cifar10" if split == "train" else f"cifar10 {split}", images, labels, len(CLASSES), CLASSES)
 
 
 def _is_right(path):
@@ -95,9 +96,9 @@ def _names(path, split, present):
 def _decode(where, content):
     """The images (RECORDS, 32, 32, 3) and labels (RECORDS,) of a batch."""
     pixels, labels = _binary(where, content) if where.endswith(".bin") else _pickled(where, content)
-    if labels.min() < 0 or labels.max() >= CLASSES:
+    if labels.min() < 0 or labels.max() >= len(CLASSES):
         raise ValueError(
-            f"{where}: label {labels.max() if labels.max() >= CLASSES else labels.min()} is none of CIFAR-10"
+            f"{where}: label {labels.max() if labels.max() >= len(CLASSES) else labels.min()} is none of CIFAR-10"
         )
     planes = pixels.reshape(-1, 3, SIZE, SIZE)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels.astype(np.int32)

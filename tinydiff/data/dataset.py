@@ -3,28 +3,80 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+from typing import NamedTuple
 
 import numpy as np
 
 from tinydiff.ops.corrupt import bytes_to_signed
 
-__all__ = ["Dataset", "bytes_to_signed", "signed_to_bytes"]
+__all__ = ["Dataset", "Identity", "bytes_to_signed", "signed_to_bytes"]
+
+
+class Identity(NamedTuple):
+    """What a data set is, apart from its pixels: by this a run knows its own again. Equal sets have equal identities."""
+
+    name: str
+    class_names: tuple[str, ...]
+    counts: tuple[int, ...]  # images of each class
+    shape: tuple[int, ...]  # of one image
+    files_digest: str  # of the names and sizes of the files it was read from, or ""
+
+    @classmethod
+    def from_json(cls, fields):
+        """What ``_asdict`` gave, read from JSON. Raises ``TypeError`` or ``ValueError`` for anything else."""
+        identity = cls(**fields)
+        texts, numbers = (identity.name, identity.files_digest, *identity.class_names), (*identity.counts, *identity.shape)
+        if not all(isinstance(each, str) for each in texts) or not all(type(each) is int for each in numbers):
+            raise TypeError("a data set's identity is made of names and counts")
+        lists = ("class_names", "counts", "shape")
+        return identity._replace(**{field: tuple(getattr(identity, field)) for field in lists})
+
+    @property
+    def digest(self):
+        """Sixteen hexadecimal digits that stand for all of it."""
+        return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:16]
+
+    def difference(self, other):
+        """In words the first thing in which ``other`` is not this data set; "" if nothing."""
+        if other.name != self.name:
+            return f"it is {other.name}, not {self.name}"
+        if other.class_names != self.class_names:
+            added = [name for name in other.class_names if name not in self.class_names]
+            missing = [name for name in self.class_names if name not in other.class_names]
+            changes = [f"{word} {', '.join(names)}" for word, names in (("without", missing), ("with", added)) if names]
+            return f"its classes are others: {'; '.join(changes) or 'in another order'}"
+        if other.shape != self.shape:
+            return f"its images are {other.shape}, not {self.shape}"
+        for name, ours, theirs in zip(self.class_names, self.counts, other.counts):
+            if ours != theirs:
+                return f"class {name} has {theirs:,} images, not {ours:,}"
+        return "" if other == self else "its files have other names or sizes"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """``images`` (n, H, W, C) uint8 in [0, 255], ``labels`` (n,) integers in [0, classes).
 
-    Data that are not images of bytes (points, latents) are float32 of any shape (n, ...), used as they are.
-    Raises ``ValueError`` for another dtype, labels that do not match, or a value that is not finite.
+    ``class_names`` are what the labels stand for, by default their numbers; ``files_digest`` is "" or made of the names and
+    sizes of the files that were read. Data that are not images of bytes (points, latents) are float32 of any shape
+    (n, ...), used as they are.
+    Raises ``ValueError`` for another dtype, labels or names that do not match, or a value that is not finite.
     """
 
     name: str
     images: np.ndarray
     labels: np.ndarray
     classes: int
+    class_names: tuple[str, ...] = ()
+    files_digest: str = ""
 
     def __post_init__(self):
+        if not self.class_names:
+            object.__setattr__(self, "class_names", tuple(str(label) for label in range(self.classes)))
+        if len(self.class_names) != self.classes:
+            raise ValueError(f"{self.name}: class_names must be {self.classes} names, got {len(self.class_names)}")
         if self.images.dtype not in (np.uint8, np.float32) or self.images.ndim < 2 or len(self.images) == 0:
             raise ValueError(
                 f"{self.name}: images must be uint8 (n, H, W, C) or float32 (n, ...) and not empty, "
@@ -45,6 +97,12 @@ class Dataset:
 
     def __len__(self):
         return len(self.images)
+
+    @property
+    def identity(self):
+        """Its ``Identity``."""
+        counts = tuple(np.bincount(self.labels, minlength=self.classes).tolist())
+        return Identity(self.name, self.class_names, counts, self.images.shape[1:], self.files_digest)
 
 
 def signed_to_bytes(images):

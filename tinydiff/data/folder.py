@@ -65,7 +65,7 @@ def load(path, *, size=None, skip_unreadable=False, say=print):
         arrays = arrays[..., None]
     counts = np.bincount(labels, minlength=len(classes))
     say(f"{path}: {', '.join(f'{i} {name} ({n:,})' for i, (name, n) in enumerate(zip(classes, counts)))}")
-    return Dataset("folder", arrays, np.array(labels, np.int32), len(classes))
+    return Dataset("folder", arrays, np.array(labels, np.int32), len(classes), tuple(classes))
 
 
 def _classes(path):
