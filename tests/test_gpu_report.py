@@ -24,6 +24,7 @@ def run(gpu_report, folder, *arguments):
     return status, json.loads(path.read_text()), folder / path.stem
 
 
+@pytest.mark.slow
 def test_every_stage_runs(gpu_report, tmp_path):
     pages = [page.read_bytes() for page in gpu_report.measure.PAGES]
     status, content, pictures = run(gpu_report, tmp_path)
