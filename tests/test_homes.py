@@ -74,7 +74,7 @@ MAY_IMPORT = {
     "train": {"train", "model", "noise", "samplers", "data", "generate", "pictures", "files", "tensors"},
     "metrics": {"metrics", "train", "model", "backends", "data", "files"},
     "evaluate": {"metrics", "data"},
-    "interop": {"interop", "train", "model", "noise", "backends", "files", "tensors", "terminal"},
+    "interop": {"interop", "train", "model", "noise", "data", "backends", "files", "tensors", "terminal"},
     "report": {"train", "pictures", "plot"},
     "cli": None,
     "__main__": None,
