@@ -132,6 +132,7 @@ def test_noise_there_and_back(schedule, T):
         ),
         ({"trained_betas": [0.1] * 1000}, "trained_betas are those of none of linear, cosine with 1000 steps"),
         ({"prediction_type": "flow"}, 'prediction_type must be "epsilon" or "sample" or "v_prediction", got "flow"'),
+        ({"clip_sample": "no"}, 'clip_sample must be true or false, got "no"'),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr must be false, got true"),
         ({"num_train_timesteps": 0}, r"num_train_timesteps must lie in \[1, 1000000\], got 0"),
     ],

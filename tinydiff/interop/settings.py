@@ -108,8 +108,9 @@ SCHEDULER_DEFAULTS = {
     "prediction_type": "epsilon",
     "rescale_betas_zero_snr": False,
     "thresholding": False,
+    "clip_sample": True,
 }
-SCHEDULER_REQUIRED = {"rescale_betas_zero_snr": (False,), "thresholding": (False,)}
+SCHEDULER_REQUIRED = {"rescale_betas_zero_snr": (False,), "thresholding": (False,), "clip_sample": (True, False)}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SAME_BETA = 1e-5  # relative: their tables are float32
 MOST_STEPS = 10**6
