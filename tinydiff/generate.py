@@ -35,7 +35,7 @@ class Trajectory:
     clip        the range of the data, to which every x0_hat is clipped, or None
 
     What differs from one time to the next (labels, seed, and the parameters of the model) lies in arrays, so that on a
-    GPU the whole way is one captured graph.
+    GPU the whole way is one captured graph. That cannot be copied, and neither can this: copy the model.
 
     Raises ``ValueError`` for an unknown sampler or a number of steps out of range.
     """
@@ -64,6 +64,9 @@ class Trajectory:
         self._sample = backend.zeros(count, np.int64)
         self._seed = backend.zeros(1, np.uint64)
         self._run = backend.capture(lambda: finish(self._states()))
+
+    def __reduce__(self):
+        raise TypeError("a Trajectory is neither copied nor pickled: make another, for the copy of its model")
 
     def draw(self, labels, *, seed=0, first=0):
         """The finished images (N, H, W, C), an array of the backend that the next call may overwrite.

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -124,6 +125,17 @@ def test_half_precision_is_read(tmp_path):
     assert np.array_equal(found["conv_in.weight"], expected.astype(np.float32))
 
 
+def test_bfloat16_is_read(tmp_path):
+    before = checkpoint()
+    folder = write_foreign(tmp_path, before)
+    named = safetensors.numpy.load_file(folder / WEIGHTS)
+    named = {name: array.astype(ml_dtypes.bfloat16) for name, array in named.items()}
+    safetensors.numpy.save_file(named, folder / WEIGHTS)
+    found = import_folder(folder).checkpoint.parts["average"]
+    expected = before.parts["average"]["conv_in.weight"].astype(ml_dtypes.bfloat16)
+    assert np.array_equal(found["conv_in.weight"], expected.astype(np.float32))
+
+
 def spoil_weights(change):
     def spoil(folder):
         named = safetensors.numpy.load_file(folder / WEIGHTS)
@@ -156,7 +168,7 @@ def spoil_weights(change):
         ),
         (
             spoil_weights(lambda named: named.update({"conv_in.bias": np.ones(8, int)})),
-            "tensor conv_in.bias is I64; float32",
+            "tensor conv_in.bias is I64; F64, F32, F16 and BF16 are read",
         ),
     ],
 )

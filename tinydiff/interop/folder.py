@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
-from tinydiff import backends
+from tinydiff import backends, tensors
 from tinydiff.files import write_folder_atomically
 from tinydiff.interop import settings, weights
 from tinydiff.model.unet import UNet, position_waves
@@ -150,20 +149,7 @@ def _read_weights(folder):
         others = sorted(each.name for each in folder.glob("diffusion_pytorch_model*"))
         hint = f"; {', '.join(others)} is not read: save it in one piece with safe_serialization=True" if others else ""
         raise ValueError(f"{folder} holds no {WEIGHTS}{hint}")
-    named = {}
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            for name in file.keys():
-                kind = file.get_slice(name).get_dtype()
-                if kind not in ("F64", "F32", "F16"):
-                    raise ValueError(f"{path}: tensor {name} is {kind}; float32, float16 and float64 are read")
-                named[name] = file.get_tensor(name).astype(np.float32)
-                if not np.isfinite(named[name]).all():
-                    raise ValueError(f"{path}: tensor {name} holds a value that is not finite")
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
-    return named, metadata
+    return tensors.read(path)
 
 
 def _described(folder, metadata):

@@ -43,6 +43,8 @@ class Trainer:
     Every random number is a function of (seed, purpose, step, place in the batch), so the state above is all
     a checkpoint needs for training to continue bit for bit. On a GPU the data set lies there, and a whole step is one
     captured graph; ``captured=False`` runs it piece by piece, to the same bits.
+
+    A graph cannot be copied, so a trainer cannot: that is a ``TypeError``. Its ``model`` and ``averaged_model`` can.
     """
 
     def __init__(self, config, dataset, backend, *, captured=True):
@@ -71,6 +73,12 @@ class Trainer:
         )
         self.step = 0
         self._run_step = backend.capture(self._step) if captured else self._step
+
+    def __reduce__(self):
+        raise TypeError(
+            "a Trainer is neither copied nor pickled: make another of the same config and data set, and give it this "
+            "one's state: other.restore(trainer.checkpoint())"
+        )
 
     def train_step(self):
         """One step: batch, corrupt, forward, loss, backward, clip, AdamW, average. Returns its ``Metrics``.
