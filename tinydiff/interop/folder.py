@@ -75,7 +75,7 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
     folder = Path(folder)
     folder = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
     given = _read_json(folder / CONFIG)
-    theirs, metadata = _read_weights(folder)
+    theirs, metadata, _ = _read_weights(folder)
     ours = _described(folder, metadata)
     assumed = []
 
