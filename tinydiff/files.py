@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -27,6 +28,25 @@ def write_atomically(path, content):
             error.filename = str(path)  # a full disk does not say which file it was
         raise
     _sync_folder(path.parent)
+
+
+def expect_writable(name, path):
+    """Raise an error unless a file can be written at ``path``, the argument ``name``: before hours of work, not after.
+
+    ``ValueError`` for a folder that does not exist, ``OSError`` naming the path for all else.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"{name}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def write_folder_atomically(folder, files):
