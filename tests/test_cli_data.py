@@ -147,7 +147,10 @@ def test_one_class_is_trained_without_labels(tmp_path, capsys):
     assert train("--data", "folder", "--data-dir", tmp_path / "images", "--out", tmp_path / "run") == 0
     said = capsys.readouterr().out
     assert "folder is of one class: training without labels" in said and "--label images " in said
+    assert "--guidance 1 " in said
     assert checkpoints.load(tmp_path / "run").config.model.classes == 0
+    assert cli.main(["sample", str(tmp_path / "run"), "--guidance", "2"]) == 2
+    assert last_line(capsys) == "tinydiff: guidance must be 1 for a model without classes, got 2"
     assert cli.main(["evaluate", str(tmp_path / "run"), *BRIEF, "--data-dir", str(tmp_path / "images")]) == 0
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinydiff import data
 from tinydiff.commands.arguments import add_data_arguments, add_data_changed_argument, at_least, load_data_of
-from tinydiff.commands.sample import add_drawing_arguments, draw
+from tinydiff.commands.sample import add_drawing_arguments, draw, guidance_of
 from tinydiff.evaluate import TITLES, measure, proportional_labels
 from tinydiff.files import expect_writable, write_atomically
 from tinydiff.train import checkpoint as checkpoints
@@ -28,6 +28,7 @@ def add_arguments(parser):
 def evaluate(args):
     """Draw samples and print all that can be measured of them."""
     checkpoint = checkpoints.load(args.checkpoint)
+    args.guidance = guidance_of(args, checkpoint)
     if args.json:
         expect_writable("json", args.json)
     train = load_data_of(args, checkpoint)

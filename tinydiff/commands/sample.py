@@ -35,7 +35,7 @@ def add_drawing_arguments(parser):
     """The arguments of every command that draws images."""
     parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
     parser.add_argument(
-        "--guidance", type=float, default=2.0, help="0 ignores the label, 1 follows it, more exaggerates"
+        "--guidance", type=float, help="0 ignores the label, 1 follows it, more exaggerates (default 2 where labels are)"
     )
     parser.add_argument("--steps", type=int, default=25, help="of the sampler, at most the schedule's T")
     parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
@@ -60,6 +60,7 @@ def sample(args):
             print(f"drawing the first {len(rows)} of {config.classes:,} classes; --label names others")
     size = pictures.grid_size(len(rows) * args.count, args.count, config.shape)
     pictures.expect_can_be_saved("out", args.out, size)
+    args.guidance = guidance_of(args, checkpoint)
     images = draw(args, checkpoint, np.repeat(np.array(rows), args.count))
     pictures.save(pictures.grid(images, args.count), args.out)
     print(f"wrote {args.out}")
@@ -77,6 +78,15 @@ def _label(text, checkpoint):
         return int(text)
     known = f"one of {', '.join(names[:MOST_ROWS])}{', ...' if len(names) > MOST_ROWS else ''}" if names else "a number"
     raise ValueError(f"label must be {known}, got {text!r}")
+
+
+def guidance_of(args, checkpoint):
+    """The guidance to draw with. Raises ``ValueError`` if one is given that a model without classes cannot obey."""
+    if checkpoint.config.model.classes:
+        return 2.0 if args.guidance is None else args.guidance
+    if args.guidance not in (None, 1):
+        raise ValueError(f"guidance must be 1 for a model without classes, got {args.guidance:g}")
+    return 1.0
 
 
 def draw(args, checkpoint, labels):

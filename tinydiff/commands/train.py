@@ -184,6 +184,8 @@ def _train(args, folder, trainer):
 
     sampling = PRESETS[args.preset].sampling
     sampling = {**sampling, "steps": min(sampling["steps"], config.noise_steps)}
+    if not config.model.classes:
+        sampling["guidance"] = 1.0
     if not args.no_pictures:
         for path in report.write(trainer, folder.path, sampling):
             print(f"wrote {path}")
