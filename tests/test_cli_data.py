@@ -77,7 +77,7 @@ def test_unreadable_files(pets, tmp_path, capsys):
     (pets / "cat" / "x.png").write_text("not an image")
     arguments = ["--data", "folder", "--data-dir", pets, "--image-size", "16", "--out", tmp_path / "run"]
     assert train(*arguments) == 2
-    assert last_line(capsys).startswith(f"tinydiff: {pets}/cat/x.png cannot be read as an image")
+    assert last_line(capsys).startswith(f"tinydiff: {pets}/cat/x.png cannot be read (cannot identify image file")
     assert train(*arguments, "--skip-unreadable") == 0
     assert f"skipped {pets}/cat/x.png" in capsys.readouterr().out
 

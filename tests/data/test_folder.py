@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,16 +30,121 @@ def test_labels_are_the_folders_in_alphabetical_order(tmp_path):
     save(tmp_path / "dog" / "a.png", gray(1))
     save(tmp_path / "cat" / "deeper" / "b.png", gray(2))
     save(tmp_path / "cat" / "c.JPG", gray(3))
-    save(tmp_path / ".hidden" / "d.png", gray(4))
-    save(tmp_path / "cat" / ".e.png", gray(5))
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "cat" / "notes.txt").write_text("not a picture")
     said = []
     data = folder.load(tmp_path, say=said.append)
     assert data.images.shape == (3, 8, 8, 1) and data.images.dtype == np.uint8
     assert data.labels.tolist() == [0, 0, 1] and data.classes == 2 and data.name == "folder"
     assert data.images[2, 0, 0, 0] == 1
     assert said == [f"{tmp_path}: 0 cat (2), 1 dog (1)"]
+
+
+def test_all_that_is_passed_over_is_counted_and_named(tmp_path):
+    save(tmp_path / "cat" / "a.png", gray(1))
+    save(tmp_path / ".hidden" / "d.png", gray(4))
+    save(tmp_path / "cat" / ".ipynb_checkpoints" / "a-checkpoint.png", gray(1))
+    (tmp_path / "empty" / "deeper").mkdir(parents=True)
+    for name in ("a.txt", "cat/b", "cat/c.csv", "cat/d.txt"):
+        (tmp_path / name).write_text("not a picture")
+    said = []
+    assert folder.load(tmp_path, say=said.append).class_names == ("cat",)
+    assert said[1:] == [
+        f"{tmp_path}: passed over 2 hidden (.hidden, cat/.ipynb_checkpoints), "
+        "4 without a picture's ending (a.txt, cat/b, cat/c.csv, ...), 1 without images (empty)"
+    ]
+    with pytest.raises(ValueError, match=r"holds no images \(.png, .*; passed over 1 without images \(deeper\)"):
+        quiet(tmp_path / "empty")
+
+
+def test_links_are_followed(tmp_path):
+    save(tmp_path / "elsewhere" / "a.png", gray(1))
+    save(tmp_path / "elsewhere" / "b.png", gray(2))
+    save(tmp_path / "pets" / "cat" / "c.png", gray(3))
+    (tmp_path / "pets" / "cat" / "part").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pets" / "cat" / "d.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "pets" / "dog").symlink_to(tmp_path / "elsewhere")
+    data = quiet(tmp_path / "pets")
+    assert data.class_names == ("cat", "dog") and data.identity.counts == (4, 2)
+    assert data.images[:, 0, 0, 0].tolist() == [3, 1, 1, 2, 1, 2]
+
+
+def test_links_in_circles_end(tmp_path):
+    save(tmp_path / "cat" / "a.png", gray(1))
+    save(tmp_path / "dog" / "b.png", gray(2))
+    (tmp_path / "cat" / "up").symlink_to(tmp_path)
+    (tmp_path / "cat" / "self").symlink_to(tmp_path / "cat")
+    (tmp_path / "cat" / "deeper").mkdir()
+    (tmp_path / "cat" / "deeper" / "again").symlink_to(tmp_path / "cat" / "deeper")
+    said = []
+    assert folder.load(tmp_path, say=said.append).identity.counts == (1, 1)
+    assert said[1] == f"{tmp_path}: passed over 3 met before (cat/deeper/again, cat/self, cat/up)"
+
+
+def test_two_classes_that_are_one_folder(tmp_path):
+    save(tmp_path / "2024" / "a.png", gray(1))
+    (tmp_path / "latest").symlink_to(tmp_path / "2024")
+    with pytest.raises(ValueError, match="the classes 2024 and latest are the same folder, by a link"):
+        quiet(tmp_path)
+
+
+def _link_to_nothing(path):
+    path.symlink_to("/nowhere/at/all")
+    return "No such file or directory"
+
+
+def _link_to_itself(path):
+    path.symlink_to(path)
+    return "Too many levels of symbolic links"
+
+
+def _pipe(path):
+    os.mkfifo(path)
+    return "neither a file nor a folder"
+
+
+def _link_to_a_device(path):
+    path.symlink_to("/dev/zero")
+    return "neither a file nor a folder"
+
+
+@pytest.mark.parametrize("make", [_link_to_nothing, _link_to_itself, _pipe, _link_to_a_device])
+@pytest.mark.parametrize("name", ["dog/x.png", "x.png"])
+def test_what_is_no_file_is_unreadable(tmp_path, make, name):
+    save(tmp_path / "cat" / "a.png", gray(1))
+    save(tmp_path / "dog" / "b.png", gray(2))
+    reason = make(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/{name} cannot be read \({reason}\); --skip-unreadable goes on"):
+        quiet(tmp_path)
+    said = []
+    assert folder.load(tmp_path, skip_unreadable=True, say=said.append).identity.counts == (1, 1)
+    assert said[0] == f"skipped {tmp_path}/{name}: {reason}"
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Folders that may not be read, also where the tests' user may read everything."""
+    folders, iterdir = set(), Path.iterdir
+
+    def refuse(path):
+        if path in folders:
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    return folders
+
+
+def test_a_folder_that_may_not_be_read_is_an_error_and_skipped_keeps_its_label(tmp_path, locked):
+    for name in ("ant", "bee/deeper", "cat"):
+        save(tmp_path / name / "a.png", gray(1))
+    locked.add(tmp_path / "ant")
+    with pytest.raises(ValueError, match=rf"{tmp_path}/ant cannot be read \(Permission denied\); --skip-unreadable"):
+        quiet(tmp_path)
+    locked.add(tmp_path / "bee" / "deeper")
+    data = quiet(tmp_path, skip_unreadable=True)
+    assert data.class_names == ("ant", "bee", "cat") and data.labels.tolist() == [2]
+    locked.add(tmp_path)
+    with pytest.raises(ValueError, match=rf"{tmp_path} cannot be read \(Permission denied\)$"):
+        quiet(tmp_path, skip_unreadable=True)
 
 
 def test_without_folders_there_is_one_class(tmp_path):
@@ -106,7 +214,7 @@ def damaged(tmp_path):
 
 def test_unreadable_files_are_named(tmp_path):
     damaged(tmp_path)
-    with pytest.raises(ValueError, match=f"{tmp_path}/b.png cannot be read as an image .*--skip-unreadable"):
+    with pytest.raises(ValueError, match=rf"{tmp_path}/b.png cannot be read \(.*--skip-unreadable"):
         quiet(tmp_path)
 
 
@@ -146,7 +254,7 @@ def test_bad_folders(tmp_path, prepare, message):
 
 def test_nothing_left_after_skipping(tmp_path):
     (tmp_path / "c.png").write_text("not an image")
-    with pytest.raises(ValueError, match="none of its 1 images can be read"):
+    with pytest.raises(ValueError, match="none of its images can be read"):
         quiet(tmp_path, skip_unreadable=True)
     with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
         quiet(tmp_path, size=0)
