@@ -147,11 +147,37 @@ def test_a_folder_that_may_not_be_read_is_an_error_and_skipped_keeps_its_label(t
         quiet(tmp_path, skip_unreadable=True)
 
 
+def test_numbers_order_as_numbers(tmp_path):
+    ordered = ["01", "1", "1b", "2", "10", "a2b10", "a2c3", "a10b1", "b", "\u00e9\u00b2"]
+    for name in reversed(ordered):
+        save(tmp_path / name / "a.png", gray(1))
+    assert list(quiet(tmp_path).class_names) == ordered
+
+
 def test_without_folders_there_is_one_class(tmp_path):
     save(tmp_path / "b.png", gray(2))
     save(tmp_path / "a.png", gray(1))
     data = quiet(tmp_path)
-    assert data.classes == 1 and data.images[:, 0, 0, 0].tolist() == [1, 2]
+    assert data.class_names == ("all",) and data.images[:, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_a_folder_is_known_again_where_it_was_moved_and_not_with_other_files(tmp_path, monkeypatch):
+    save(tmp_path / "pets" / "cat" / "a.png", gray(1))
+    save(tmp_path / "pets" / "cat" / "b.png", gray(2))
+    before = quiet(tmp_path / "pets").identity
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    assert quiet(".").identity == before and before.files_digest
+    Path("cat/a.png").rename("cat/c.png")
+    renamed = quiet(".").identity
+    assert before.difference(renamed) == "its files have other names or sizes"
+    with open("cat/c.png", "ab") as file:
+        file.write(b"more")
+    assert renamed.difference(quiet(".").identity) == "its files have other names or sizes"
+
+    monkeypatch.chdir("cat")
+    flat = quiet(".").identity
+    assert quiet(tmp_path / "moved" / "cat").identity == flat
 
 
 def test_grays_among_colours_become_three_equal_channels(tmp_path):

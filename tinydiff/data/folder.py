@@ -1,7 +1,7 @@
 """Any folder of images as a data set, by stated rules.
 
-labels        each folder in it that holds images, at any depth, is a class, in alphabetical order; without such folders
-              all images are of one class, called "all"
+labels        each folder in it that holds images, at any depth, is a class. Alphabetical order, but numbers in names order
+              as numbers: 2 before 10. Without such folders all images are of one class, called "all"
 passed over   names that begin with a dot, files that are no pictures by their ending, folders in it without images.
               They are counted and named
 links         followed. A folder that was met before in a class (a link to it, or to one that it lies in) is passed over;
@@ -18,7 +18,9 @@ unreadable    an error that names the file, the folder, or the link to nothing. 
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -34,6 +36,8 @@ SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 def load(path, *, size=None, skip_unreadable=False, say=print):
     """The images under ``path`` as a ``Dataset`` named "folder", (n, size, size, 1 or 3).
 
+    Its ``files_digest`` is made of the names, relative to ``path``, and the sizes in bytes of the images that it holds.
+
     size             height and width to bring every image to
     skip_unreadable  name what cannot be read, and go on without it
 
@@ -45,7 +49,7 @@ def load(path, *, size=None, skip_unreadable=False, say=print):
     path = Path(path)
     left_out = _LeftOut(path, skip_unreadable, say)
     classes = _classes(path, left_out)
-    images, labels, shapes = [], [], {}
+    images, labels, shapes, digest = [], [], {}, hashlib.sha256()
     for label, files in enumerate(classes.values()):
         for file in files:
             try:
@@ -58,6 +62,7 @@ def load(path, *, size=None, skip_unreadable=False, say=print):
             shapes.setdefault(image.size, file)
             images.append(image)
             labels.append(label)
+            digest.update(b"%s\0%d\0" % (os.fsencode(file.relative_to(path).as_posix()), file.stat().st_size))
     if not images:
         raise ValueError(f"{path}: none of its images can be read")
     if len(shapes) > 1 or any(width != height for width, height in shapes):
@@ -71,7 +76,8 @@ def load(path, *, size=None, skip_unreadable=False, say=print):
     say(f"{path}: {', '.join(f'{i} {name} ({n:,})' for i, (name, n) in enumerate(zip(classes, counts)))}")
     if left_out.passed_over:
         say(f"{path}: {left_out}")
-    return Dataset("folder", arrays, np.array(labels, np.int32), len(classes), tuple(classes))
+    files_digest = digest.hexdigest()[:16]
+    return Dataset("folder", arrays, np.array(labels, np.int32), len(classes), tuple(classes), files_digest)
 
 
 class _LeftOut:
@@ -126,7 +132,13 @@ def _classes(path, left_out):
     if not classes and not beside:
         rest = f"; {left_out}" if left_out.passed_over else ""
         raise ValueError(f"{path} holds no images ({', '.join(ENDINGS)}){rest}")
-    return classes or {"all": beside}
+    return {name: classes[name] for name in sorted(classes, key=_natural)} or {"all": beside}
+
+
+def _natural(name):
+    """A key by which text orders as text and the numbers in it as numbers."""
+    parts = re.split("([0-9]+)", name)  # text, number, text, ..., text: so the same kinds meet
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def _pictures(path, entered, left_out):
