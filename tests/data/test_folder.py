@@ -1,4 +1,6 @@
+import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +251,61 @@ def test_unreadable_files_are_skipped_on_request(tmp_path):
     said = []
     assert len(folder.load(tmp_path, skip_unreadable=True, say=said.append)) == 1
     assert [line.split(":")[0] for line in said[:2]] == [f"skipped {tmp_path}/{name}.png" for name in "bc"]
+
+
+def jpeg_with_exif(*entries):
+    """The bytes of a JPEG with those entries (tag, type, count, four bytes of value) in its EXIF."""
+    file = io.BytesIO()
+    Image.fromarray(gray(0)).save(file, "JPEG")
+    directory = b"".join(struct.pack("<HHI4s", *entry) for entry in entries)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
+    start, rest = file.getvalue()[:2], file.getvalue()[2:]
+    return start + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + rest
+
+
+TURNED = (0x112, 3, 1, b"\6\0\0\0")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        (0x103, 2, 4, b"abc\0"),  # struct.error
+        (0x101, 8, 1, struct.pack("<hh", -1, 0)),  # struct.error
+        (0x11A, 2, 4, b"\0\0\0\0"),  # TypeError
+        (0x131, 10, 2, b"\0\0\0\0"),  # AttributeError
+        (0x106, 6, 4, b"\xff\xff\xff\xff"),  # KeyError
+        (0x8825, 6, 2, b"\xff\xff\xff\xff"),  # ValueError
+    ],
+    ids=lambda entry: hex(entry[0]),
+)
+def test_damaged_exif_is_unreadable_like_other_damage(tmp_path, entry):
+    (tmp_path / "a.jpg").write_bytes(jpeg_with_exif(*sorted([TURNED, entry])))
+    save(tmp_path / "b.png", gray(7))
+    with pytest.raises(ValueError, match=rf"{tmp_path}/a.jpg cannot be read \(.+\); --skip-unreadable goes on"):
+        quiet(tmp_path)
+    assert len(quiet(tmp_path, skip_unreadable=True)) == 1
+
+
+@pytest.mark.parametrize("error, reason", [(IndexError(), "IndexError"), (NotImplementedError("strips"), "strips")])
+def test_whatever_pillow_raises_is_the_files_fault(tmp_path, monkeypatch, error, reason):
+    save(tmp_path / "a.png", gray(7))
+    monkeypatch.setattr(folder, "_read", raising(error))
+    with pytest.raises(ValueError, match=rf"a.png cannot be read \({reason}\)"):
+        quiet(tmp_path)
+
+
+def test_want_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", gray(7))
+    monkeypatch.setattr(folder, "_read", raising(MemoryError()))
+    with pytest.raises(MemoryError):
+        quiet(tmp_path, skip_unreadable=True)
+
+
+def raising(error):
+    def read(file):
+        raise error
+
+    return read
 
 
 @pytest.mark.parametrize(

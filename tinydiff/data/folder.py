@@ -54,7 +54,9 @@ def load(path, *, size=None, skip_unreadable=False, say=print):
         for file in files:
             try:
                 image = _read(file)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            except MemoryError:
+                raise  # no fault of the file's
+            except Exception as error:  # of a damaged file, above all of its EXIF, Pillow raises errors of any type
                 left_out.unreadable(file, error)
                 continue
             if size is not None:
@@ -93,7 +95,7 @@ class _LeftOut:
 
     def unreadable(self, file, error):
         """Skip it and say so, or raise ``ValueError``."""
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if not self.skip_unreadable:
             raise ValueError(f"{file} cannot be read ({reason}); --skip-unreadable goes on without such files") from None
         self.say(f"skipped {file}: {reason}")
