@@ -1,6 +1,7 @@
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,44 @@ def test_every_kind_of_pixel(tmp_path, make, expected):
     make(tmp_path / "a.png")
     pixel = quiet(tmp_path).images[0, 3, 3]
     assert np.abs(pixel.astype(int) - expected).max() <= 1
+
+
+def png(depth, kind, pixels, transparent=None):
+    """The bytes of a PNG of two equal rows of those bytes, which Pillow could not write."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    channels = {0: 1, 2: 3, 4: 2}[kind]
+    header = struct.pack(">IIBBBBB", len(pixels) * 8 // (depth * channels), 2, depth, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(2 * (b"\0" + pixels))), (b"IEND", b"")]
+    if transparent is not None:
+        chunks.insert(1, (b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+GRAY, RGB, GRAY_ALPHA = 0, 2, 4
+
+
+@pytest.mark.parametrize(
+    "depth, kind, pixels, transparent, expected",
+    [
+        (1, GRAY, b"\x3f", [0], [255, 255]),
+        (1, GRAY, b"\x3f", [1], [0, 0]),
+        (1, GRAY, b"\x7f", [0x0101], [0, 255]),  # bits above the depth do not count
+        (2, GRAY, b"\x1b", [1], [0, 255]),
+        (4, GRAY, b"\xa5", [10], [255, 0x55]),
+        (8, GRAY, b"\x0a\x0b", [10], [255, 11]),
+        (16, GRAY, b"\x12\x34\x12\x35", [0x1234], [255, 0x12]),
+        (16, GRAY_ALPHA, b"\x12\x34\0\0\x12\x34\xff\xff", None, [255, 0x12]),
+        (8, RGB, b"\1\2\3\1\2\4", [1, 2, 3], [(255, 255, 255), (1, 2, 4)]),
+        (16, RGB, b"\x12\x34" * 3 + b"\x56\x78" * 3, [0x1234] * 3, [(255, 255, 255), (0x56, 0x56, 0x56)]),
+    ],
+)
+def test_transparency_of_a_png_in_its_own_bits(tmp_path, depth, kind, pixels, transparent, expected):
+    (tmp_path / "a.png").write_bytes(png(depth, kind, pixels, transparent))
+    image = folder._read(tmp_path / "a.png")
+    assert [image.getpixel((x, 1)) for x in (0, 1)] == expected
 
 
 def test_other_sizes_are_cropped_in_the_middle_and_resized(tmp_path):

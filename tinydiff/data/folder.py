@@ -31,6 +31,7 @@ from tinydiff.data.dataset import Dataset
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+GRAY_ALPHA = 4  # PNG's colour type
 
 
 def load(path, *, size=None, skip_unreadable=False, say=print):
@@ -183,18 +184,40 @@ def _read(file):
     """An image in mode L or RGB."""
     with Image.open(file) as opened:
         image = ImageOps.exif_transpose(opened)
-        if image.mode in SIXTEEN_BITS:
-            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.mode in ("I", "F"):
-            raise ValueError(f"its pixels are 32-bit numbers of unknown range (mode {image.mode})")
-        if image.mode == "1":
-            return image.convert("L")
-        gray = image.mode in ("L", "LA")
-        if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return image.convert("L" if gray else "RGB")
+        gray = image.mode in ("1", "L", "LA", *SIXTEEN_BITS)
+        if opened.format == "PNG":
+            depth, kind = _png_header(file)
+            gray |= kind == GRAY_ALPHA  # in 16 bits Pillow gives it as RGBA
+            if image.mode != "P" and "transparency" in image.info:
+                image.info["transparency"] = _in_pixels(image.info["transparency"], depth, image.mode)
+    if image.mode in SIXTEEN_BITS:
+        pixels = np.array(image)
+        pixels[pixels == image.info.get("transparency")] = 0xFFFF
+        return Image.fromarray((pixels >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are 32-bit numbers of unknown range (mode {image.mode})")
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("L" if gray else "RGB")
+
+
+def _png_header(file):
+    """Bits a channel and colour type of a PNG, from its first chunk."""
+    with open(file, "rb") as content:
+        return content.read(26)[24:]
+
+
+def _in_pixels(key, depth, mode):
+    """The transparent value of a PNG, which counts it in its own bits a channel, as Pillow counts pixels of the mode."""
+    if mode == "RGB":  # the upper 8 bits of 16: colours that differ in the others alone count as the same
+        return tuple(channel >> 8 if depth == 16 else channel & 0xFF for channel in key)
+    largest = (1 << depth) - 1
+    key &= largest  # the rest means nothing; of a key that Pillow spread over 0 .. 255 already these are the file's
+    return key if depth == 16 else key * 255 // largest
 
 
 def _square(image):
