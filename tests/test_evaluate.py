@@ -35,16 +35,34 @@ def save(path, dataset):
 def test_one_command_measures_everything(few_strokes, tmp_path, capsys):
     path, written = tmp_path / "model.safetensors", tmp_path / "results.json"
     save(path, strokes.load())
-    assert cli.main(["evaluate", str(path), *BRIEF, "--json", str(written)]) == 0
+    assert cli.main(["evaluate", str(path), *BRIEF, "--samples", "80", "--json", str(written)]) == 0
     out = capsys.readouterr().out
     for words in ("conditional accuracy", "FID ", "floor", "MMD^2", "two such sets of real data", "memorisation"):
         assert words in out
     results = json.loads(written.read_text())
     assert set(results) == {"drawn", "accuracy", "fid", "mmd", "memorisation"}
-    assert results["drawn"]["samples"] == 20 and results["drawn"]["training_step"] == 0
+    assert results["drawn"]["samples"] == 80 and results["drawn"]["training_step"] == 0
     assert results["fid"]["value"] > 2 * results["fid"]["floor"]  # noise is no digit
     assert results["mmd"]["value"] > results["mmd"]["band"][1]
     assert results["accuracy"]["value"] < 0.7 < results["accuracy"]["test"]
+
+
+def test_of_too_few_samples_no_value_is_shown_that_says_nothing(few_strokes, tmp_path, capsys):
+    path, written = tmp_path / "model.safetensors", tmp_path / "results.json"
+    save(path, strokes.load())
+    assert cli.main(["evaluate", str(path), *BRIEF, "--samples", "4", "--json", str(written)]) == 0
+    reasons = {
+        "fid": "not measured: FID of 64 features needs more than 64 samples, got 4",
+        "mmd": "not measured: MMD needs at least 5 samples and 10 real points, got 4 and 8",
+    }
+    results = json.loads(written.read_text())
+    assert {name: results[name] for name in reasons} == reasons
+    out = capsys.readouterr().out
+    assert all(reason in out for reason in reasons.values())
+    one = dataclasses.replace(strokes.load(), images=strokes.load().images[:1], labels=np.zeros(1, int))
+    assert measure(bytes_to_signed(one.images), one.labels, one)["memorisation"] == (
+        "not measured: memorisation without test images needs at least 2 training images, got 1"
+    )
 
 
 def test_real_digits_are_told_from_other_labels():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinydiff.data.dataset import bytes_to_signed
-from tinydiff.metrics import classifier
+from tinydiff.metrics import SaysNothing, classifier
 from tinydiff.metrics.fid import fid
 from tinydiff.metrics.memorisation import memorisation
 from tinydiff.metrics.mmd import mmd
@@ -56,14 +56,21 @@ def measure(samples, labels, train, test=None, *, backend="auto", seed=0):
         test_recognised = classifier.classify(test.images, backend) == test.labels
         accuracy = Accuracy(float(recognised.mean()), len(labels), float(test_recognised.mean()), len(test))
         results["accuracy"] = accuracy
-        results["fid"] = fid(samples, train.images, held_out, classifier.feature_net(backend))
+        results["fid"] = _or_why_not(fid, samples, train.images, held_out, classifier.feature_net(backend))
     else:
         results["accuracy"] = results["fid"] = f"not measured: the classifier reads digits, not {train.name}"
 
     real = train.images[rng.permutation(len(train))[: 2 * len(samples)]]
-    results["mmd"] = mmd(samples, bytes_to_signed(real), seed=seed)
-    results["memorisation"] = memorisation(samples, train.images, held_out)
+    results["mmd"] = _or_why_not(mmd, samples, bytes_to_signed(real), seed=seed)
+    results["memorisation"] = _or_why_not(memorisation, samples, train.images, held_out)
     return results
+
+
+def _or_why_not(measure, *images, **options):
+    try:
+        return measure(*images, **options)
+    except SaysNothing as error:
+        return f"not measured: {error}"
 
 
 def proportional_labels(dataset, count):
