@@ -81,8 +81,21 @@ def test_other_images_get_what_can_be_measured():
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)
     noise = Dataset("noise", images, np.zeros(60, np.int32), 1)
     results = measure(bytes_to_signed(images[:20]), noise.labels[:20], noise)
-    assert results["accuracy"] == results["fid"] == "not measured: the classifier reads digits, not noise"
+    why_not = "not measured: the classifier reads digits, which these images are not known to be"
+    assert results["accuracy"] == results["fid"] == why_not
     assert results["memorisation"].near == 1 and results["mmd"].n == 20
+
+
+@pytest.mark.parametrize("train_digits, test_digits", [(True, False), (False, True)])
+def test_the_classifier_reads_nothing_but_digits(train_digits, test_digits):
+    """Where files that have MNIST's names hold something else, on either side."""
+    train, test = (
+        dataclasses.replace(strokes.load(80, first=first), name="mnist", digits=digits)
+        for first, digits in ((0, train_digits), (80, test_digits))
+    )
+    results = measure(bytes_to_signed(test.images), test.labels, train, test)
+    assert results["accuracy"].startswith("not measured") and results["fid"].startswith("not measured")
+    assert results["memorisation"].held_out == "test images"
 
 
 def test_labels_in_the_proportions_of_the_data():

@@ -173,10 +173,10 @@ def test_a_folder_is_known_again_where_it_was_moved_and_not_with_other_files(tmp
     assert quiet(".").identity == before and before.files_digest
     Path("cat/a.png").rename("cat/c.png")
     renamed = quiet(".").identity
-    assert before.difference(renamed) == "its files have other names or sizes"
+    assert before.difference(renamed) == "its files have other names or content"
     with open("cat/c.png", "ab") as file:
         file.write(b"more")
-    assert renamed.difference(quiet(".").identity) == "its files have other names or sizes"
+    assert renamed.difference(quiet(".").identity) == "its files have other names or content"
 
     monkeypatch.chdir("cat")
     flat = quiet(".").identity
