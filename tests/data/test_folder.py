@@ -292,6 +292,13 @@ def test_unreadable_files_are_skipped_on_request(tmp_path):
     assert [line.split(":")[0] for line in said[:2]] == [f"skipped {tmp_path}/{name}.png" for name in "bc"]
 
 
+def test_beside_images_a_folder_that_may_not_be_read_is_no_class(tmp_path, locked):
+    save(tmp_path / "a.png", gray(1))
+    (tmp_path / "lost+found").mkdir()
+    locked.add(tmp_path / "lost+found")
+    assert quiet(tmp_path, skip_unreadable=True).class_names == ("all",)
+
+
 def jpeg_with_exif(*entries):
     """The bytes of a JPEG with those entries (tag, type, count, four bytes of value) in its EXIF."""
     file = io.BytesIO()

@@ -91,7 +91,7 @@ def test_files_with_mnists_names_are_told_apart_by_their_content(tmp_path, monke
     said = []
     data = mnist.load(data_dir=tmp_path, say=said.append)
     assert not data.digits and data.name == "mnist"
-    rest = "used, but nothing that reads digits is used on it"
+    rest = "used, but not by what reads digits"
     assert said.pop() == f"{images} and its labels are not MNIST but of unknown content: {rest}"
 
     sums = checksums((images, labels))

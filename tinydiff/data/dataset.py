@@ -59,10 +59,10 @@ class Identity(NamedTuple):
 class Dataset:
     """``images`` (n, H, W, C) uint8 in [0, 255], ``labels`` (n,) integers in [0, classes).
 
-    ``class_names`` are what the labels stand for, by default their numbers; ``files_digest`` is "" or made of the names and
-    sizes, or the content, of the files that were read; ``digits`` says that the images are known to be digits, which
-    ``metrics.classifier`` can read. Data that are not images of bytes (points, latents) are float32 of any shape (n, ...),
-    used as they are.
+    ``class_names`` are what the labels stand for, by default their numbers; ``files_digest`` is "" or made of the names
+    and sizes, or the content, of the files that were read; ``digits`` says that the images are known to be digits, which
+    ``metrics.classifier`` can read. Data that are not images of bytes (points, latents) are float32 of any shape
+    (n, ...), used as they are.
     Raises ``ValueError`` for another dtype, labels or names that do not match, or a value that is not finite.
     """
 

@@ -1,11 +1,11 @@
 """Any folder of images as a data set, by stated rules.
 
-labels        each folder in it that holds images, at any depth, is a class. Alphabetical order, but numbers in names order
+labels        each folder in it that holds images, at any depth, is a class, in alphabetical order, but numbers in names
               as numbers: 2 before 10. Without such folders all images are of one class, called "all"
 passed over   names that begin with a dot, files that are no pictures by their ending, folders in it without images.
               They are counted and named
-links         followed. A folder that was met before in a class (a link to it, or to one that it lies in) is passed over;
-              two classes that are the same folder are an error
+links         followed. A folder that was met before in its class, or that holds the classes, is passed over; two
+              classes that are the same folder are an error
 colour        grayscale (C = 1) if every image is, else RGB (C = 3), where grays have three equal channels
 transparency  laid on white; palettes become the colours they stand for
 depth         16 bits a channel become the upper 8
@@ -98,7 +98,7 @@ class _LeftOut:
         """Skip it and say so, or raise ``ValueError``."""
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if not self.skip_unreadable:
-            raise ValueError(f"{file} cannot be read ({reason}); --skip-unreadable goes on without such files") from None
+            raise ValueError(f"{file} cannot be read ({reason}); --skip-unreadable goes on without it") from None
         self.say(f"skipped {file}: {reason}")
         self.skipped += 1
 
@@ -130,12 +130,15 @@ def _classes(path, left_out):
                 raise ValueError(f"{path}: the classes {first} and {each.name} are the same folder, by a link")
         else:
             left_out.pass_over("without images", each)
-    if classes and beside:
-        raise ValueError(f"{path} holds images ({beside[0].name}) beside folders of classes ({next(iter(classes))})")
-    if not classes and not beside:
+    if beside:
+        for name, files in classes.items():
+            if files:
+                raise ValueError(f"{path} holds images ({beside[0].name}) beside folders of classes ({name})")
+        return {"all": beside}
+    if not classes:
         rest = f"; {left_out}" if left_out.passed_over else ""
         raise ValueError(f"{path} holds no images ({', '.join(ENDINGS)}){rest}")
-    return {name: classes[name] for name in sorted(classes, key=_natural)} or {"all": beside}
+    return {name: classes[name] for name in sorted(classes, key=_natural)}
 
 
 def _natural(name):
@@ -184,7 +187,7 @@ def _read(file):
     """An image in mode L or RGB."""
     with Image.open(file) as opened:
         image = ImageOps.exif_transpose(opened)
-        gray = image.mode in ("1", "L", "LA", *SIXTEEN_BITS)
+        gray = image.mode in ("1", "L", "LA")
         if opened.format == "PNG":
             depth, kind = _png_header(file)
             gray |= kind == GRAY_ALPHA  # in 16 bits Pillow gives it as RGBA
@@ -212,7 +215,7 @@ def _png_header(file):
 
 
 def _in_pixels(key, depth, mode):
-    """The transparent value of a PNG, which counts it in its own bits a channel, as Pillow counts pixels of the mode."""
+    """The transparent value of a PNG, counted in its own bits a channel, as Pillow counts the pixels of the mode."""
     if mode == "RGB":  # the upper 8 bits of 16: colours that differ in the others alone count as the same
         return tuple(channel >> 8 if depth == 16 else channel & 0xFF for channel in key)
     largest = (1 << depth) - 1

@@ -70,7 +70,7 @@ def load(split="train", *, data_dir=None, download=True, say=print):
     digits = [images_sum, labels_sum] == [sha256 for _, sha256 in FILES[split]]
     if not digits:
         content = "Fashion-MNIST" if images_sum == FASHION[split] else "of unknown content"
-        say(f"{images_path} and its labels are not MNIST but {content}: used, but nothing that reads digits is used on it")
+        say(f"{images_path} and its labels are not MNIST but {content}: used, but not by what reads digits")
     return Dataset(
         "mnist" if split == "train" else f"mnist {split}",
         images[..., None],

@@ -51,8 +51,8 @@ def mmd(samples, real, *, seed=0, batch=BATCH):
     Compared are n = min(len(samples), len(real) // 2) points of each, the first; the floor is that of random halves
     of the first 2 n real points. The result does not depend on ``batch`` but for rounding.
 
-    Raises ``SaysNothing`` for n under ``FEWEST`` and for real points that are mostly the same, ``ValueError`` for points
-    of different shapes.
+    Raises ``SaysNothing`` for n under ``FEWEST`` and for real points that are mostly the same, ``ValueError`` for
+    points of different shapes.
     """
     samples, real = _rows("samples", samples), _rows("real", real)
     n = min(len(samples), len(real) // 2)
