@@ -53,7 +53,7 @@ def test_a_folder_of_images(pets, tmp_path, capsys):
     assert cli.main(["sample", str(tmp_path / "run"), "--label", "1", "--steps", "2", "--out", str(out)]) == 0
     assert cli.main(["evaluate", str(tmp_path / "run"), *BRIEF, "--data-dir", str(pets)]) == 0
     said = capsys.readouterr().out
-    assert "not measured: the classifier reads digits, not folder" in said and "MMD^2" in said
+    assert "not measured: the classifier reads digits, which these images are not" in said and "MMD^2" in said
     assert cli.main(["train", "--resume", str(tmp_path / "run"), "--data-dir", str(pets), "--sample-every", "0"]) == 0
 
 
@@ -168,7 +168,7 @@ def test_unreadable_files(pets, tmp_path, capsys):
     (pets / "cat" / "x.png").write_text("not an image")
     arguments = ["--data", "folder", "--data-dir", pets, "--image-size", "16", "--out", tmp_path / "run"]
     assert train(*arguments) == 2
-    assert last_line(capsys).startswith(f"tinydiff: {pets}/cat/x.png cannot be read as an image")
+    assert last_line(capsys).startswith(f"tinydiff: {pets}/cat/x.png cannot be read (cannot identify image file")
     assert train(*arguments, "--skip-unreadable") == 0
     assert f"skipped {pets}/cat/x.png" in capsys.readouterr().out
 

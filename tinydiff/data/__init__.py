@@ -39,7 +39,7 @@ def _load(name, data_dir, say):
     if name == "cifar10":
         return cifar10.load("train", data_dir=data_dir)
     try:
-        return mnist.load("train", data_dir=data_dir)
+        return mnist.load("train", data_dir=data_dir, say=say)
     except NotFound as error:
         if name == "mnist" or data_dir:
             raise
