@@ -146,7 +146,7 @@ def test_one_class_is_trained_without_labels(tmp_path, capsys):
         save(tmp_path / "images" / f"{i}.png", gray(50 * i))
     assert train("--data", "folder", "--data-dir", tmp_path / "images", "--out", tmp_path / "run") == 0
     said = capsys.readouterr().out
-    assert "folder is of one class: training without labels" in said and "--label images " in said
+    assert "folder is of one class: training without labels" in said and "--label all " in said
     assert "--guidance 1 " in said
     assert checkpoints.load(tmp_path / "run").config.model.classes == 0
     assert cli.main(["sample", str(tmp_path / "run"), "--guidance", "2"]) == 2
@@ -188,6 +188,9 @@ def test_unreadable_files(pets, tmp_path, capsys):
             "size must be divisible by 2, as 2 levels halve it 1 times, got 15",
         ),
         (["--data", "cifar10", "--data-dir", "EMPTY"], "cifar-10-binary.tar.gz or "),
+        (["--data", "strokes", "--data-dir", "EMPTY"], "data_dir: 'strokes' are drawn, not read, got EMPTY"),
+        (["--data", "strokes", "--skip-unreadable"], "skip_unreadable goes with data 'folder', not 'strokes'"),
+        (["--data", "strokes", "--data-changed"], "data_changed goes with resume: "),
         (
             ["--data", "mnist", "--data-dir", "DIGITS", "--image-size", "32"],
             "image_size: mnist has images of 28x28, got 32",
