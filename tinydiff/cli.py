@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from tinydiff import __version__, backends
+from tinydiff import __version__, backends, terminal
 from tinydiff.commands import evaluate, sample, train
 from tinydiff.data import mnist
 from tinydiff.gradcheck import command as gradcheck
@@ -18,6 +18,7 @@ from tinydiff.interop import command as interop
 from tinydiff.train import NonFinite
 
 BAD_INPUT = 2  # exit status
+READER_GONE = 128 + 13  # that of a program that SIGPIPE ended, which not every system has
 
 
 def main(argv=None):
@@ -56,30 +57,55 @@ def main(argv=None):
     command = commands.add_parser("info", help="what this installation can do here")
     command.set_defaults(function=info)
 
-    args = parser.parse_args(argv)
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as stopped:  # what was asked for was help, or what was given no command
+        raise SystemExit(_finish(stopped.code)) from None
     return call(args.function, args)
 
 
 def call(function, args):
     """Run a command so that bad input and a full disk end in one line, and return the exit status.
 
-    ``TINYDIFF_TRACEBACK=1`` in the environment shows the traceback instead.
+    Where whoever reads standard output is gone (``| head -1``), it ends quietly with the status of a program that a
+    broken pipe stopped. ``TINYDIFF_TRACEBACK=1`` in the environment shows the traceback instead of the line.
     """
+    terminal.say_all()
+    if sys.stdout is None:  # said before hours of work, not after
+        return _finish(0)
     try:
         # values that are not finite end in an error where they matter; NumPy's warnings would only blur it
         with np.errstate(all="ignore"):
-            return function(args) or 0
+            status = function(args) or 0
     except KeyboardInterrupt:
-        print("tinydiff: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+        terminal.complain("interrupted")
+        status = 128 + signal.SIGINT
+    except BrokenPipeError:
+        status = READER_GONE
     except (ValueError, OSError, NonFinite, MemoryError) as error:
         if os.environ.get("TINYDIFF_TRACEBACK"):
             raise
-        reason = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        print(f"tinydiff: {' '.join(reason.split()) or type(error).__name__}", file=sys.stderr)
-        return BAD_INPUT
+        unwritten = terminal.finish_output()
+        is_printing = isinstance(error, OSError) and error.filename is None
+        return _fail(unwritten if unwritten and is_printing else error)
+    return _finish(status)
+
+
+def _fail(error):
+    """Say what is wrong; returns the exit status."""
+    reason = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    terminal.complain(reason or type(error).__name__)
+    return BAD_INPUT
+
+
+def _finish(status):
+    """The exit status of a command that ended with ``status``, once its output has reached whom it was for."""
+    error = terminal.finish_output()
+    if error is None:
+        return status
+    return READER_GONE if isinstance(error, BrokenPipeError) else _fail(error)
 
 
 def info(args):

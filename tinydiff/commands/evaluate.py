@@ -11,6 +11,7 @@ from tinydiff.commands.arguments import add_data_arguments, add_data_changed_arg
 from tinydiff.commands.sample import add_drawing_arguments, draw, guidance_of
 from tinydiff.evaluate import TITLES, measure, proportional_labels
 from tinydiff.files import expect_writable, write_atomically
+from tinydiff.terminal import one_line
 from tinydiff.train import checkpoint as checkpoints
 
 
@@ -39,11 +40,11 @@ def evaluate(args):
     results = measure(images, labels, train, test, backend=args.backend, seed=args.seed)
 
     drawn = {name: getattr(args, name) for name in ("samples", "guidance", "steps", "sampler", "seed", "weights")}
-    print(f"{args.checkpoint}, step {checkpoint.step}, {train.name}; {', '.join(f'{k} {v}' for k, v in drawn.items())}")
+    print(f"{one_line(args.checkpoint)}, step {checkpoint.step}, {train.name}; {', '.join(f'{k} {v}' for k, v in drawn.items())}")
     for name, result in results.items():
         print(f"{TITLES[name]:20}  {result}")
     if args.json:
         written = {name: result if isinstance(result, str) else result._asdict() for name, result in results.items()}
         drawn |= {"checkpoint": str(args.checkpoint), "training_step": checkpoint.step, "data": train.name}
         write_atomically(args.json, json.dumps({"drawn": drawn, **written}, indent=2).encode())
-        print(f"wrote {args.json}")
+        print(f"wrote {one_line(args.json)}")

@@ -15,6 +15,7 @@ from tinydiff.noise import schedules
 from tinydiff.progress import progress_bar
 from tinydiff.samplers import SAMPLERS
 from tinydiff.samplers.ddpm import VARIANCES
+from tinydiff.terminal import one_line
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.run import MOST_ROWS
 
@@ -63,7 +64,7 @@ def sample(args):
     args.guidance = guidance_of(args, checkpoint)
     images = draw(args, checkpoint, np.repeat(np.array(rows), args.count))
     pictures.save(pictures.grid(images, args.count), args.out)
-    print(f"wrote {args.out}")
+    print(f"wrote {one_line(args.out)}")
 
 
 def _label(text, checkpoint):

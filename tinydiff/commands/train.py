@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import signal
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from tinydiff.commands.arguments import (
     load_data,
     load_data_of,
 )
+from tinydiff.terminal import one_line, shell_words
 from tinydiff.train import Trainer, run
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import RunFolder
@@ -162,7 +162,7 @@ def _train(args, folder, trainer):
     config, dataset, backend = trainer.config, trainer.dataset, trainer.backend
     print(
         f"{dataset.name}: {len(dataset):,} images; U-Net {config.model.channels}: "
-        f"{trainer.parameters.count:,} parameters; backend {backend.name}, {backend.precision}; folder {folder}"
+        f"{trainer.parameters.count:,} parameters; backend {backend.name}, {backend.precision}; folder {one_line(folder)}"
     )
     started, first = time.monotonic(), trainer.step
     stopped = run(
@@ -178,7 +178,7 @@ def _train(args, folder, trainer):
         print(f"{trainer.step - first} steps in {seconds:.0f} s, {seconds / (trainer.step - first):.2f} s a step")
     if stopped:
         print(f"stopped at step {trainer.step} of {config.steps} ({stopped}); to go on:")
-        print(f"  {shlex.join(['tinydiff', 'train', '--resume', str(folder), *_again(args)])}")
+        print(f"  {shell_words(['tinydiff', 'train', '--resume', str(folder), *_again(args)])}")
         if stopped != "minutes":
             return 128 + signal.Signals[stopped]
 
@@ -188,12 +188,12 @@ def _train(args, folder, trainer):
         sampling["guidance"] = 1.0
     if not args.no_pictures:
         for path in report.write(trainer, folder.path, sampling):
-            print(f"wrote {path}")
+            print(f"wrote {one_line(path)}")
     label = dataset.class_names[min(7, max(1, config.model.classes) - 1)]
     command = ["tinydiff", "sample", str(folder), "--label", label, "--guidance", f"{sampling['guidance']:g}"]
     command += ["--steps", str(sampling["steps"]), "--sampler", sampling["sampler"], "--seed", "3", "--out", "more.png"]
     print("to draw more:")
-    print(f"  {shlex.join(command)}")
+    print(f"  {shell_words(command)}")
     return 0
 
 

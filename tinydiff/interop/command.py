@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
+from tinydiff import terminal
 from tinydiff.interop.folder import NULL_LABELS, POSITIONS, export_folder, import_folder
 from tinydiff.train import checkpoint as checkpoints
 
@@ -26,7 +26,9 @@ def run_export(args):
     """Write a checkpoint as a folder of another library."""
     checkpoint = checkpoints.load(args.checkpoint)
     export_folder(checkpoint, args.folder, part=args.weights)
-    print(f"wrote {args.folder}: the parameters and the noise schedule, without the optimizer's state")
+    print(
+        f"wrote {terminal.one_line(args.folder)}: the parameters and the noise schedule, without the optimizer's state"
+    )
     if checkpoint.config.model.positions:
         print(f"this U-Net is told where it is: diffusers' must be given the waves in {POSITIONS} as its last channels")
 
@@ -74,9 +76,9 @@ def run_import(args):
 
     config = checkpoint.config
     noise = f"schedule {config.schedule}, {config.noise_steps} noise steps, prediction {config.prediction}"
-    print(f"wrote {path}: U-Net {config.model.channels}, {config.model.classes} classes, {noise}")
+    print(f"wrote {terminal.one_line(path)}: U-Net {config.model.channels}, {config.model.classes} classes, {noise}")
     for each in assumed:
         print(f"assumed: {each}")
     print("the folder holds no optimizer state: training that goes on from it starts with a fresh one, at step 0")
-    guidance = " --guidance 1" if args.null_label == "none" else ""
-    print(f"to draw: tinydiff sample {shlex.quote(str(path))}{guidance}")
+    guidance = ["--guidance", "1"] if args.null_label == "none" else []
+    print(f"to draw: {terminal.shell_words(['tinydiff', 'sample', path, *guidance])}")

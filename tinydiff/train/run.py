@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import signal
 import threading
 import time
@@ -12,6 +11,7 @@ import time
 import numpy as np
 
 from tinydiff import pictures
+from tinydiff.files import sync
 from tinydiff.generate import draw
 from tinydiff.progress import progress_bar
 from tinydiff.train.folder import RunFolder
@@ -81,7 +81,7 @@ def run(
 def _save(trainer, folder, metrics_file, keep):
     # metrics first: a checkpoint never knows of a step whose metrics may be lost
     metrics_file.flush()
-    os.fsync(metrics_file.fileno())
+    sync(metrics_file.fileno())
     folder.save(trainer.checkpoint(), keep)
     return trainer.step
 
