@@ -29,7 +29,7 @@ def test_what_safetensors_writes_is_read(tmp_path):
         "nothing": np.empty((0, 3), np.float32),
     }
     safetensors.numpy.save_file(named, tmp_path / "x", {"tinydiff": "é"})
-    read, metadata = tensors.read(tmp_path / "x")
+    read, metadata, _ = tensors.read(tmp_path / "x")
     assert metadata == {"tinydiff": "é"} == tensors.read_metadata(tmp_path / "x")
     assert read.keys() == named.keys()
     for name, array in named.items():
@@ -41,13 +41,13 @@ def test_bfloat16_is_widened_without_another_package(tmp_path):
     values = np.array([0, -0.0, 1.5, -2.25, 2.0**-133, 3.3895314e38], np.float32)  # each of them a bfloat16
     content = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
     for shape, bytes_there in (((2, 3), 12), ((), 2)):
-        (tmp_path / "x").write_bytes(file_of(entry("BF16", shape, (0, bytes_there)), content))
+        (tmp_path / "x").write_bytes(file_of(entry("BF16", shape, (0, bytes_there)), content[:bytes_there]))
         read = tensors.read(tmp_path / "x").named["a"]
         assert isinstance(read, np.ndarray) and read.dtype == np.float32 and read.shape == shape
         assert read.tobytes() == values.tobytes()[: 2 * bytes_there]
 
 
-@pytest.mark.parametrize("kind, bytes_each", [("F8_E4M3", 1), ("F8_E5M2", 1), ("I64", 8), ("BOOL", 1), ("F4", 1)])
+@pytest.mark.parametrize("kind, bytes_each", [("F8_E4M3", 1), ("F8_E5M2", 1), ("I64", 8), ("BOOL", 1), ("U8", 1)])
 def test_other_types_are_refused_by_name(tmp_path, kind, bytes_each):
     (tmp_path / "x").write_bytes(file_of(entry(kind, (2,), (0, 2 * bytes_each)), bytes(2 * bytes_each)))
     with pytest.raises(ValueError, match=rf"^{tmp_path}/x: tensor a is {kind}; F64, F32, F16 and BF16 are read$"):

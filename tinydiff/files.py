@@ -47,6 +47,27 @@ def write_atomically(path, content):
         raise
 
 
+def expect_writable(name, path):
+    """Raise an error unless a file can be written at ``path``, the argument ``name``: before hours of work, not after.
+
+    ``ValueError`` for a folder that does not exist, ``OSError`` naming the path for all else.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"{name}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():  # a device or a pipe
+        return
+    partial = partial_beside(Path(os.path.realpath(path)))
+    try:
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
 def write_folder_atomically(folder, files):
     """Write {name: bytes} so that ``folder`` holds all of them or is as it was, whatever happens.
 

@@ -10,6 +10,27 @@ from tinydiff.noise.schedules import CLEAN
 from tinydiff.samplers import SAMPLERS, finish
 
 IMAGE_RANGE = (-1.0, 1.0)
+PIXELS_AT_ONCE = 2**16  # 83 digits of 28x28: a batch that any machine's memory holds, and large enough to be fast
+
+
+def batches(count, shape):
+    """Slices of ``count`` images of this shape (H, W, C) that are drawn at once."""
+    size = max(1, PIXELS_AT_ONCE // (shape[0] * shape[1]))
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def draw(trajectory_of, labels, shape, *, seed=0, each=iter):
+    """Finished images of labels (n,) -> (n, *shape) float32 of NumPy, drawn in batches that fit into memory.
+
+    trajectory_of  count -> the ``Trajectory`` of so many; asked again for each batch, so it may well keep them
+    each           wraps the list of batches, say in a progress bar
+    """
+    images = []
+    for batch in each(batches(len(labels), shape)):
+        trajectory = trajectory_of(batch.stop - batch.start)
+        drawn = trajectory.draw(labels[batch], seed=seed, first=batch.start)
+        images.append(np.array(trajectory.model.backend.to_numpy(drawn)))  # a copy: the next may overwrite it
+    return np.concatenate(images)
 
 
 def generate(model, schedule, prediction, labels, *, seed=0, first=0, **options):

@@ -25,7 +25,7 @@ from tinydiff.files import write_folder_atomically
 from tinydiff.interop import settings, weights
 from tinydiff.model.unet import UNet, position_waves
 from tinydiff.train.checkpoint import METADATA, PARTS, Checkpoint
-from tinydiff.train.config import TrainConfig
+from tinydiff.train.config import UNKNOWN, TrainConfig
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -80,7 +80,7 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
     described = _read_json(folder / CONFIG)
     with _naming(folder / CONFIG):
         given = settings.read(described)
-    theirs, metadata = _read_weights(folder)
+    theirs, metadata, _ = _read_weights(folder)
     overrides = dict(schedule=schedule, noise_steps=noise_steps, prediction=prediction, data=data)
     changed = {name: value for name, value in overrides.items() if value is not None}
     config, assumed = _described(folder, metadata), []
@@ -94,7 +94,7 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
         with _naming(folder / CONFIG):
             model = settings.to_unet_config(given, null_label=null_label or "last")
         found = _scheduler(folder, changed, assumed)
-        config = TrainConfig(model=model, data="unknown", schedule=found[0], noise_steps=found[1], prediction=found[2])
+        config = TrainConfig(model=model, data=UNKNOWN, schedule=found[0], noise_steps=found[1], prediction=found[2])
         if model.classes:
             assumed.append(_about_classes(model.classes, null_label))
     if null_label and not config.model.classes:

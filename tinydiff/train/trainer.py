@@ -131,12 +131,17 @@ class Trainer:
     def checkpoint(self):
         """The state, as a ``Checkpoint``."""
         parts = {part: self.parameters.to_numpy(flat) for part, flat in self._state().items()}
-        return Checkpoint(self.step, self.config, parts)
+        return Checkpoint(self.step, self.config, parts, self.dataset.identity)
 
     def restore(self, checkpoint):
-        """Continue from a checkpoint. Raises ``ValueError`` naming the first parameter that does not fit."""
+        """Continue from a checkpoint: of this run, or of the one that this is ``lengthened`` from.
+
+        Raises ``ValueError`` naming the first parameter that does not fit.
+        """
         for part, flat in self._state().items():
             self.parameters.load(flat, checkpoint.parts[part])
+        if self.config.restarts != checkpoint.config.restarts:
+            self.optimizer.keep_average()
         self.step = checkpoint.step
 
     def _state(self):
