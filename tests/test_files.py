@@ -65,9 +65,10 @@ def test_where_nothing_can_be_replaced_files_are_written_over(tmp_path, monkeypa
     (tmp_path / "folder").mkdir()
     write_atomically(tmp_path / "a", b"new")
     write_folder_atomically(tmp_path / "folder", FILES)
-    assert len(refused) == 1 + 2 * len(FILES)
-    assert contents(tmp_path / "folder") == FILES
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
+    write_folder_atomically(tmp_path / "new", FILES)
+    assert len(refused) == 1 + 2 * len(FILES) + 1 + 2 * len(FILES)
+    assert contents(tmp_path / "folder") == contents(tmp_path / "new") == FILES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder", "new"]
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
@@ -86,6 +87,14 @@ def test_names_as_long_as_they_may_be(tmp_path, name):
     write_folder_atomically(tmp_path / "under" / name, FILES)
     assert (tmp_path / name).read_bytes() == b"two" and contents(tmp_path / "under" / name) == FILES
     assert sorted(os.listdir(tmp_path)) == sorted([name, "under"]) and os.listdir(tmp_path / "under") == [name]
+
+
+def test_a_folder_that_cannot_be_replaced_or_filled_does_not_appear(tmp_path, monkeypatch):
+    refusing(monkeypatch, "replace", errno.EXDEV, is_folder)
+    refusing(monkeypatch, "replace", errno.ENOSPC, lambda _, path: path == tmp_path / "new" / "weights")
+    with pytest.raises(OSError, match="No space left on device"):
+        write_folder_atomically(tmp_path / "new", FILES)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_name_that_is_too_long_is_named(tmp_path):

@@ -75,7 +75,7 @@ MAY_IMPORT = {
     "train": {"train", "model", "noise", "samplers", "data", "generate", "pictures", "files", "progress", "tensors"},
     "metrics": {"metrics", "train", "model", "backends", "data", "files", "progress"},
     "evaluate": {"metrics", "data"},
-    "interop": {"interop", "train", "model", "noise", "backends", "files", "tensors", "terminal"},
+    "interop": {"interop", "train", "model", "noise", "data", "backends", "files", "tensors", "terminal"},
     "report": {"train", "generate", "pictures", "plot", "progress"},
     "commands": None,
     "cli": None,

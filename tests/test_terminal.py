@@ -13,14 +13,14 @@ from tinydiff import cli, terminal
 from tinydiff.train import checkpoint as checkpoints
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 READER_GONE = 141
 
 
 def tinydiff(words, *, cwd=None, **environment):
     """What a shell makes of ``tinydiff WORDS``, redirections and all."""
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     command = f"set -o pipefail; {shlex.quote(sys.executable)} -m tinydiff {words}"
-    return subprocess.run(["bash", "-c", command], env=buffered | environment, cwd=cwd, capture_output=True)
+    return subprocess.run(["bash", "-c", command], env=BUFFERED | environment, cwd=cwd, capture_output=True)
 
 
 @pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
@@ -58,6 +58,13 @@ def test_an_error_that_cannot_be_said_is_an_error_all_the_same(output):
     assert done.returncode == cli.BAD_INPUT and done.stdout == done.stderr == b""
     done = tinydiff(f"gradcheck silu {output}")
     assert done.returncode == 0 and done.stdout.endswith(b"right\n")
+
+
+def test_a_progress_display_that_cannot_be_shown_changes_no_exit_status():
+    script = "import sys; from tinydiff import cli; sys.exit(cli.call(lambda _: sys.stderr.write('50 %') and 0, None))"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} 2>/dev/full"
+    done = subprocess.run(["bash", "-c", command], env=BUFFERED)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("output", ["| true", ">/dev/full"])

@@ -105,7 +105,7 @@ def _finish(status):
     error = terminal.finish_output()
     if error is None:
         return status
-    return READER_GONE if isinstance(error, BrokenPipeError) else _fail(error)
+    return status or READER_GONE if isinstance(error, BrokenPipeError) else _fail(error)
 
 
 def info(args):

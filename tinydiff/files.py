@@ -71,8 +71,9 @@ def expect_writable(name, path):
 def write_folder_atomically(folder, files):
     """Write {name: bytes} so that ``folder`` holds all of them or is as it was, whatever happens.
 
-    A folder that is there stays the same one (with its owner, and for whoever is in it): all is written and synced
-    inside it under another name and then renamed file by file, which only a crash between two of them leaves half done.
+    All is written and synced under another name, and then the folder renamed. One that is there stays the same (with
+    its owner, and for whoever is in it): its files are renamed one by one, as they are where the file system cannot
+    replace a folder. A crash between two of them leaves that half done.
 
     Raises ``ValueError`` for a folder that is there and not empty, ``OSError`` naming a path if writing fails.
     """
@@ -87,30 +88,13 @@ def write_folder_atomically(folder, files):
             partial.mkdir(parents=True)
             for name, content in files.items():
                 write_atomically(partial / name, content)
-            if is_there:
-                _move_up(partial, files)
-            else:
-                os.replace(partial, target)
+            _replace_folder(partial, target, files)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         _sync_folder(target if is_there else target.parent)
     except OSError as error:
         error.filename = str(folder)
-        raise
-
-
-def _move_up(partial, names):
-    """Move all files of a folder into the one it lies in, and remove it; on an error none of them stays."""
-    moved = []
-    try:
-        for name in names:
-            moved.append(partial.parent / name)
-            _replace(partial / name, moved[-1])
-        partial.rmdir()
-    except BaseException:
-        for path in moved:
-            path.unlink(missing_ok=True)
         raise
 
 
@@ -140,6 +124,34 @@ def _replace(partial, path):
                 path.unlink(missing_ok=True)
             raise
         partial.unlink()
+
+
+def _replace_folder(partial, target, names):
+    """Put a folder of files in the place of another: at once, or file by file where that is there or cannot be.
+
+    On an error none of the files stays.
+    """
+    is_new = not target.exists()
+    if is_new:
+        try:
+            os.replace(partial, target)
+            return
+        except OSError as error:
+            if error.errno not in CANNOT_REPLACE:
+                raise
+        target.mkdir()
+    moved = []
+    try:
+        for name in names:
+            moved.append(target / name)
+            _replace(partial / name, moved[-1])
+        partial.rmdir()
+    except BaseException:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        if is_new:
+            target.rmdir()
+        raise
 
 
 def sync(opened):

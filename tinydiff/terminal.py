@@ -51,7 +51,15 @@ def complain(message):
 
 
 def finish_output():
-    """Write out all that was printed; returns the ``OSError`` if that failed, and then nothing will try it again."""
+    """Write out all that was printed; returns the ``OSError`` if that failed, and then nothing will try it again.
+
+    What is left of standard error (a progress display's) is let go in silence: there is nobody to tell.
+    """
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _point_nowhere(sys.stderr)
     if sys.stdout is None:  # closed before Python began
         return OSError(errno.EBADF, os.strerror(errno.EBADF), OUTPUT)
     try:
