@@ -100,8 +100,6 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
     if null_label and not config.model.classes:
         raise ValueError(f"{folder}: null_label goes with classes, and this U-Net has none")
     config = TrainConfig(**{**config.to_dict(), **changed})
-    if config.noise_steps > settings.MOST_STEPS:
-        raise ValueError(f"noise_steps must be at most {settings.MOST_STEPS}, got {config.noise_steps}")
 
     named = weights.from_torch(theirs, flip_sin_to_cos=given["flip_sin_to_cos"])
     table = named.get("class_embedding.weight")
