@@ -116,5 +116,5 @@ def info(args):
     try:
         found = f"{len(mnist.load('train', download=False)):,} training images"
     except ValueError as error:
-        found = f"not on this machine ({error}); train downloads it"
+        found = f"not on this machine ({terminal.one_line(error)}); train downloads it"
     print(f"MNIST: {found}")

@@ -39,9 +39,6 @@ class UNetConfig:
     positions: int = 0  # frequencies, along each axis, of the waves beside the image that tell conv_in where it is
 
     def __post_init__(self):
-        # JSON gives lists; a frozen, hashable config holds tuples
-        object.__setattr__(self, "channels", tuple(self.channels))
-        object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
         expect_types(self)
         levels = len(self.channels)
         if levels < 1 or min(self.channels) < 1:

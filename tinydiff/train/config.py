@@ -40,7 +40,6 @@ class TrainConfig:
     def __post_init__(self):
         if isinstance(self.model, dict):  # from JSON
             object.__setattr__(self, "model", UNetConfig(**self.model))
-        object.__setattr__(self, "restarts", tuple(self.restarts))
         expect_types(self)
         for name, allowed in (
             ("schedule", schedules.SCHEDULES),
