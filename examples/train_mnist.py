@@ -21,8 +21,9 @@ import argparse
 import sys
 
 from tinydiff import cli
+from tinydiff.commands import train
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_train_arguments(parser)
-    sys.exit(cli.call(cli.train, parser.parse_args()))
+    train.add_arguments(parser)
+    sys.exit(cli.call(train.train, parser.parse_args()))

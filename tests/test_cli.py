@@ -5,6 +5,7 @@ import os
 import random
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tqdm import tqdm
 
 from tests.data import idx
 from tests.train import tiny
 from tinydiff import backends, cli, report
+from tinydiff.commands import train
 from tinydiff.model.unet import UNetConfig
 from tinydiff.train import TrainConfig
 from tinydiff.train import checkpoint as checkpoints
-from tinydiff.train.run import read_metrics
+from tinydiff.train.folder import read_metrics
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "train_mnist.py"
 SMALL = ["--channels", "4,8", "--groups", "2", "--batch", "4", "--noise-steps", "5", "--sample-every", "0"]
@@ -142,7 +143,7 @@ def test_default_folders_never_overwrite(tmp_path, data_dir, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["mnist-laptop", "mnist-laptop-2"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_dir, number):
     steps = ["--steps", "40", "--checkpoint-every", "7"]
     assert cli.main(train_arguments(data_dir, tmp_path / "straight", *steps)) == 0
@@ -168,6 +169,104 @@ def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_
     )
     assert newest(out).read_bytes() == newest(tmp_path / "straight").read_bytes()
     assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_that_nohup_began_outlives_its_terminal(tmp_path, data_dir):
+    process = start(
+        train_arguments(data_dir, tmp_path / "run", "--steps", "30", "--no-pictures"),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    wait_for_steps(process, tmp_path / "run", 2)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 0 and newest(tmp_path / "run").name == "step-0000030.safetensors"
+
+
+def test_a_second_process_on_a_run_ends_in_one_line(tmp_path, data_dir, capsys):
+    out = tmp_path / "run"
+    process = start(train_arguments(data_dir, out, "--steps", "100000", "--checkpoint-every", "1"))
+    try:
+        wait_for_steps(process, out, 2)
+        said = failure(["train", "--resume", str(out), "--data-dir", data_dir], capsys)
+        assert said.startswith(f"{out} is in use: process {process.pid} on ") and said.endswith(" trains there")
+        assert failure(train_arguments(data_dir, out, "--overwrite"), capsys) == said
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    steps = [entry["step"] for entry in read_metrics(out / "metrics.jsonl")]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_finished_run_is_trained_longer(tmp_path, data_dir, capsys):
+    """On a cosine from the averaged parameters, on a second cosine; and interrupted then, to the same bits."""
+
+    def longer(out, *more):
+        copied = tmp_path / out
+        shutil.copytree(tmp_path / "run", copied)
+        arguments = ["train", "--resume", str(copied), "--data-dir", data_dir, "--no-pictures", *more]
+        assert cli.main([*arguments, "--steps", "9"]) == 0
+        return copied
+
+    assert cli.main(train_arguments(data_dir, tmp_path / "run", *"--steps 4 --warmup-steps 0 --no-pictures".split())) == 0
+    once = longer("once")
+    assert "made longer, from 4 to 9 steps: the learning rate rises and falls once more" in capsys.readouterr().out
+    loaded = checkpoints.load(once)
+    assert (loaded.step, loaded.config.steps, loaded.config.restarts) == (9, 9, (4,))
+    rates = [entry["learning_rate"] for entry in read_metrics(once / "metrics.jsonl")]
+    assert len(rates) == 9 and rates[3] < rates[4] and rates[8] < rates[4]
+    twice = longer("twice", "--minutes", "1e-9")
+    assert checkpoints.load(twice).step == 5
+    assert cli.main(["train", "--resume", str(twice), "--data-dir", data_dir, "--no-pictures"]) == 0
+    assert newest(twice).read_bytes() == newest(once).read_bytes()
+
+    said = failure(["train", "--resume", str(twice), "--data-dir", data_dir, "--steps", "3"], capsys)
+    assert said.endswith("was trained with steps 9, not 3")
+
+
+def test_a_run_on_a_cosine_is_finished_before_it_is_made_longer(tmp_path, data_dir, capsys):
+    out = tmp_path / "run"
+    assert cli.main(train_arguments(data_dir, out, "--steps", "4", "--minutes", "1e-9")) == 0
+    said = failure(["train", "--resume", str(out), "--data-dir", data_dir, "--steps", "9"], capsys)
+    assert said.startswith("a run whose learning rate falls on a cosine can be made longer when it is finished")
+
+
+def test_resume_with_out_goes_on_in_a_new_folder(trained, tmp_path, data_dir, capsys):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    old = checkpoints.saved(trained / "checkpoints")[0]
+    arguments = ["train", "--resume", str(old), "--data-dir", data_dir, "--no-pictures", "--out", str(tmp_path / "new")]
+    assert cli.main(arguments) == 0
+    assert newest(tmp_path / "new").read_bytes() == newest(trained).read_bytes()
+    assert before == {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    assert "already holds a run" in failure(arguments, capsys)
+
+
+def test_overwrite_begins_anew_and_touches_nothing_else(tmp_path, data_dir, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", *SMALL, "--data-dir", data_dir, "--no-pictures"]
+    assert cli.main([*arguments, "--steps", "3"]) == 0
+    (tmp_path / "runs" / "mnist-laptop" / "notes.txt").write_text("mine")
+    assert cli.main([*arguments, "--steps", "2", "--overwrite"]) == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["mnist-laptop"]
+    run = tmp_path / "runs" / "mnist-laptop"
+    assert checkpoints.load(run).step == 2 and (run / "notes.txt").read_text() == "mine"
+    assert len(checkpoints.saved(run / "checkpoints")) == 1 and len(read_metrics(run / "metrics.jsonl")) == 2
+
+
+def test_resume_passes_over_a_damaged_checkpoint(trained, tmp_path, data_dir, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    damaged = newest(out)
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    arguments = ["train", "--resume", str(out), "--data-dir", data_dir, "--no-pictures", "--keep", "1"]
+    assert cli.main([*arguments, "--checkpoint-every", "1"]) == 0
+    assert "step-0000004.safetensors, the one before it, is read instead" in capsys.readouterr().out
+    assert newest(out).read_bytes() == newest(trained).read_bytes()
+
+
+def test_no_pictures(tmp_path, data_dir):
+    arguments = ["--steps", "2", "--sample-every", "1", "--no-pictures"]
+    assert cli.main(train_arguments(data_dir, tmp_path / "run", *arguments)) == 0
+    assert not list(tmp_path.glob("run/**/*.png")) and not (tmp_path / "run" / "denoising.gif").exists()
 
 
 def test_a_full_disk_ends_in_one_line_and_the_previous_checkpoint_survives(tmp_path, data_dir):
@@ -209,7 +308,7 @@ def failure(arguments, capsys):
         (["--schedule", "sine"], "schedule must be one of linear, cosine, got 'sine'"),
         (["--prediction", "score"], "prediction must be one of eps, x0, v, got 'score'"),
         (["--batch", "0"], "batch must lie in [1, inf], got 0"),
-        (["--steps", "-5"], "steps must lie in [1, inf], got -5"),
+        (["--steps", "-5"], "steps must lie in [1, 1000000000], got -5"),
         (["--learning-rate", "nan"], "learning_rate must be positive and finite, got nan"),
         (["--minutes", "0"], "minutes must be positive, got 0"),
     ],
@@ -237,10 +336,10 @@ def test_every_knob_of_a_run_is_a_flag(tmp_path, data_dir):
     config = checkpoints.load(tmp_path / "run").config
     assert (config.decay, config.clip, config.average_decay, config.label_dropout) == ("constant", 0.5, 0.9, 0.2)
     assert config.model.film and config.model.attention_levels == (0, 1) and config.model.blocks == 2
-    settable = {flag.replace("-", "_") for flag in (*cli.RUN_OVERRIDES, *cli.MODEL_OVERRIDES)}
+    settable = {flag.replace("-", "_") for flag in (*train.RUN_OVERRIDES, *train.MODEL_OVERRIDES)}
     fields = {field.name for kind in (TrainConfig, UNetConfig) for field in dataclasses.fields(kind)}
     # the data set decides the size, channels and classes of the images
-    assert fields - settable == {"model", "data", "size", "image_channels", "classes", "eps", "downsample_padding"}
+    assert fields - settable == {"model", "data", "size", "image_channels", "classes", "eps", "downsample_padding"} | {"restarts"}
 
 
 @pytest.mark.parametrize(
@@ -264,7 +363,6 @@ def test_a_download_with_a_bad_checksum(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("TINYDIFF_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TINYDIFF_MIRROR", (tmp_path / "mirror").as_uri())
-    monkeypatch.setattr("tinydiff.data.download.tqdm", lambda **options: tqdm(disable=True, **options))
     message = failure(["train", *SMALL, "--data", "mnist", "--out", str(tmp_path / "run")], capsys)
     assert "the content has the wrong checksum" in message
 
@@ -276,7 +374,9 @@ def test_an_output_folder_that_cannot_be_written(tmp_path, data_dir, capsys):
 
 def test_an_output_folder_that_holds_a_run(trained, data_dir, capsys):
     message = failure(train_arguments(data_dir, trained), capsys)
-    assert message == f"{trained} already holds a run; resume it with --resume {trained}, or choose another --out"
+    assert message == (
+        f"{trained} already holds a run, at step 6; --resume {trained} goes on with it, --overwrite begins it anew"
+    )
 
 
 def test_resume_under_another_architecture(trained, data_dir, capsys):
@@ -284,9 +384,9 @@ def test_resume_under_another_architecture(trained, data_dir, capsys):
     assert message.endswith("was trained with channels (4, 8), not (8, 16)")
     old, new = checkpoints.saved(trained / "checkpoints")
     message = failure(["train", "--resume", str(old), "--data-dir", data_dir], capsys)
-    assert message == f"{old} is older than {new}; copy it to a new folder to go on from it there"
-    message = failure(["train", "--resume", str(trained), "--data-dir", data_dir, "--out", "x"], capsys)
-    assert message == "out goes with a new run; a resumed one goes on in its own folder"
+    assert message == f"{old} is older than {new}; --out names a new folder to go on from it in"
+    message = failure(["train", "--resume", str(trained), "--data-dir", data_dir, "--overwrite"], capsys)
+    assert message == "overwrite begins a run anew; with resume it needs out, the folder to begin it in"
 
 
 def test_a_checkpoint_under_another_name_resumes_where_it_lies(trained, tmp_path, data_dir):
@@ -303,10 +403,19 @@ def test_a_loss_that_is_not_finite(tmp_path, data_dir, capsys):
     assert not checkpoints.saved(tmp_path / "run" / "checkpoints")
 
 
+WEBP = (
+    "out: a picture of 18004 x 604 pixels is too large for .webp, whose sides may be 16383; choose .png or fewer images"
+)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         (["--label", "10"], "label must lie in [0, 9], got 10"),
+        (["--label", "cat"], "label must be one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, got 'cat'"),
+        (["--count", "300", "--out", "x.webp"], WEBP),
+        (["--out", "/proc/x.png"], "/proc/x.png: No such file or directory"),
+        (["--out", "folder.png"], "folder.png: Is a directory"),
         (["--label", "-1"], "label must lie in [0, 9], got -1"),
         (["--steps", "6"], "steps must be an integer in [1, 5], the schedule's noise steps, got 6"),
         (["--steps", "0"], "steps must be an integer in [1, 5], the schedule's noise steps, got 0"),
@@ -318,9 +427,13 @@ def test_a_loss_that_is_not_finite(tmp_path, data_dir, capsys):
     ],
 )
 def test_bad_sampling_arguments(trained, capsys, monkeypatch, tmp_path, change, message):
+    """All of them before anything is drawn, but those that only the sampler knows."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    if not any(name in message for name in ("steps", "guidance", "eta", "variance")):
+        monkeypatch.setattr("tinydiff.commands.sample.draw", lambda *_: pytest.fail("it was drawn first"))
     assert failure(["sample", str(trained), "--steps", "4", *change], capsys) == message
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
 
 def test_bad_checkpoints(trained, tmp_path, capsys):

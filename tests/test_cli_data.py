@@ -1,14 +1,18 @@
 """``tinydiff train --data ...`` on every kind of data, good and bad."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.data import idx
 from tests.data.test_folder import colour, gray, save
-from tinydiff import cli, report
+from tinydiff import cli, generate, report
+from tinydiff.commands import sample
 from tinydiff.data import Dataset, cifar10
 from tinydiff.train import checkpoint as checkpoints
+from tinydiff.train import trainer
 
 SMALL = ["--channels", "4,8", "--groups", "2", "--batch", "4", "--noise-steps", "5", "--sample-every", "0"]
 BRIEF = ["--samples", "4", "--steps", "2"]
@@ -39,7 +43,7 @@ def pets(tmp_path):
 def test_a_folder_of_images(pets, tmp_path, capsys):
     assert train("--data", "folder", "--data-dir", pets, "--image-size", "16", "--out", tmp_path / "run") == 0
     said = capsys.readouterr().out
-    assert "0 cat (3), 1 dog (3)" in said and "--label 1 " in said  # the command that draws more, of a class there is
+    assert "0 cat (3), 1 dog (3)" in said and "--label dog " in said  # the command that draws more, of a class there is
     model = checkpoints.load(tmp_path / "run").config.model
     assert (model.size, model.image_channels, model.classes) == (16, 3, 2)
     with Image.open(tmp_path / "run" / "samples.png") as picture:
@@ -49,8 +53,92 @@ def test_a_folder_of_images(pets, tmp_path, capsys):
     assert cli.main(["sample", str(tmp_path / "run"), "--label", "1", "--steps", "2", "--out", str(out)]) == 0
     assert cli.main(["evaluate", str(tmp_path / "run"), *BRIEF, "--data-dir", str(pets)]) == 0
     said = capsys.readouterr().out
-    assert "not measured: the classifier reads digits, not folder" in said and "MMD^2" in said
+    assert "not measured: the classifier reads digits, which these images are not" in said and "MMD^2" in said
     assert cli.main(["train", "--resume", str(tmp_path / "run"), "--data-dir", str(pets), "--sample-every", "0"]) == 0
+
+
+def test_labels_by_name(pets, tmp_path, capsys):
+    assert train("--data", "folder", "--data-dir", pets, "--image-size", "16", "--out", tmp_path / "run") == 0
+
+    def draw(*labels):
+        out = tmp_path / "drawn.png"
+        labels = [each for label in labels for each in ("--label", label)]
+        assert cli.main(["sample", str(tmp_path / "run"), "--steps", "2", *labels, "--out", str(out)]) == 0
+        return out.read_bytes()
+
+    assert draw("dog", "cat") == draw("1", "0") == draw("1", "cat") != draw("cat", "dog")
+    assert cli.main(["sample", str(tmp_path / "run"), "--label", "eel"]) == 2
+    assert last_line(capsys) == "tinydiff: label must be one of cat, dog, got 'eel'"
+
+
+def test_data_that_changed_are_refused_by_name(pets, tmp_path, capsys):
+    """On resume and evaluate, unless one goes on knowingly; from then on the run is on these."""
+    arguments = ["--data", "folder", "--data-dir", pets, "--image-size", "16", "--out", tmp_path / "run"]
+    assert train(*arguments, "--minutes", "1e-9") == 0
+    (pets / "cat").rename(pets / "zebra")  # as many classes, so that dog is 0 now
+    resume = ["train", "--resume", str(tmp_path / "run"), "--data-dir", str(pets), "--no-pictures"]
+    evaluate = ["evaluate", str(tmp_path / "run"), *BRIEF, "--data-dir", str(pets)]
+    for command in (resume, evaluate):
+        assert cli.main(command) == 2
+        assert last_line(capsys) == (
+            "tinydiff: folder is not what the model was trained on: its classes are others: without cat; with zebra; "
+            "--data-changed goes on all the same"
+        )
+    assert cli.main([*evaluate, "--data-changed"]) == 0
+    assert cli.main([*resume, "--data-changed"]) == 0
+    assert "folder is not what the model was trained on: its classes are others" in capsys.readouterr().out
+    assert checkpoints.load(tmp_path / "run").data_set.class_names == ("dog", "zebra")
+    assert cli.main(evaluate) == 0
+
+    save(pets / "dog" / "9.png", colour(0, 0, 0, size=40))
+    assert cli.main(evaluate) == 2
+    assert "class dog has 4 images, not 3" in last_line(capsys)
+
+
+def test_data_named_on_resume_are_obeyed_or_refused(pets, tmp_path, capsys):
+    assert train("--data", "folder", "--data-dir", pets, "--image-size", "16", "--out", tmp_path / "run") == 0
+    for command in (["train", "--resume", str(tmp_path / "run")], ["evaluate", str(tmp_path / "run"), *BRIEF]):
+        assert cli.main([*command, "--data-dir", str(pets), "--data", "strokes"]) == 2
+        assert last_line(capsys) == "tinydiff: the model was trained on folder, not on strokes"
+
+    loaded = checkpoints.load(tmp_path / "run")
+    unknown = loaded._replace(config=dataclasses.replace(loaded.config, data="unknown"), data_set=None, step=0)
+    checkpoints.save(tmp_path / "imported.safetensors", unknown)
+    resume = ["train", "--resume", str(tmp_path / "imported.safetensors"), "--data-dir", str(pets), "--no-pictures"]
+    resume += ["--out", str(tmp_path / "on")]
+    evaluate = ["evaluate", str(tmp_path / "imported.safetensors"), *BRIEF, "--data-dir", str(pets)]
+    for command in (resume, evaluate):
+        assert cli.main(command) == 2
+        assert last_line(capsys).endswith("does not say what data it was trained on; --data names them")
+        assert cli.main([*command, "--data", "folder"]) == 0
+    assert checkpoints.load(tmp_path / "on").config.data == "folder"
+
+
+def test_many_classes(tmp_path, capsys, monkeypatch):
+    """Pictures have a bounded number of rows, on the way and at the end, and no more is drawn at once than fits."""
+    monkeypatch.setattr(generate, "PIXELS_AT_ONCE", 7 * 8 * 8)
+    drawn = []
+    trajectory = generate.Trajectory
+
+    def counted(*arguments, **options):
+        drawn.append(arguments[3])
+        return trajectory(*arguments, **options)
+
+    for place in (generate, trainer, sample):
+        monkeypatch.setattr(place, "Trajectory", counted)
+    for i in range(40):
+        save(tmp_path / "many" / f"{i}" / "0.png", gray(6 * i, size=8))
+    out = tmp_path / "run"
+    arguments = ["--data", "folder", "--data-dir", tmp_path / "many", "--out", out, "--sample-every", "2"]
+    assert train(*arguments) == 0
+    for name, columns in (("samples.png", 1), ("samples/step-0000002.png", 4)):
+        with Image.open(out / name) as picture:
+            assert picture.size == (2 * (columns * 10 + 2), 2 * (16 * 10 + 2))
+    with Image.open(out / "denoising.gif") as picture:
+        assert picture.size == (2 * 2 * (8 * 10 + 2) + 12, 2 * (2 * 10 + 2))
+    assert cli.main(["sample", str(out), "--steps", "2", "--count", "1", "--out", str(tmp_path / "x.png")]) == 0
+    assert "drawing the first 16 of 40 classes" in capsys.readouterr().out
+    assert drawn and max(drawn) == 7
 
 
 def test_one_class_is_trained_without_labels(tmp_path, capsys):
@@ -58,8 +146,11 @@ def test_one_class_is_trained_without_labels(tmp_path, capsys):
         save(tmp_path / "images" / f"{i}.png", gray(50 * i))
     assert train("--data", "folder", "--data-dir", tmp_path / "images", "--out", tmp_path / "run") == 0
     said = capsys.readouterr().out
-    assert "folder is of one class: training without labels" in said and "--label 0 " in said
+    assert "folder is of one class: training without labels" in said and "--label all " in said
+    assert "--guidance 1 " in said
     assert checkpoints.load(tmp_path / "run").config.model.classes == 0
+    assert cli.main(["sample", str(tmp_path / "run"), "--guidance", "2"]) == 2
+    assert last_line(capsys) == "tinydiff: guidance must be 1 for a model without classes, got 2"
     assert cli.main(["evaluate", str(tmp_path / "run"), *BRIEF, "--data-dir", str(tmp_path / "images")]) == 0
 
 
@@ -77,7 +168,7 @@ def test_unreadable_files(pets, tmp_path, capsys):
     (pets / "cat" / "x.png").write_text("not an image")
     arguments = ["--data", "folder", "--data-dir", pets, "--image-size", "16", "--out", tmp_path / "run"]
     assert train(*arguments) == 2
-    assert last_line(capsys).startswith(f"tinydiff: {pets}/cat/x.png cannot be read as an image")
+    assert last_line(capsys).startswith(f"tinydiff: {pets}/cat/x.png cannot be read (cannot identify image file")
     assert train(*arguments, "--skip-unreadable") == 0
     assert f"skipped {pets}/cat/x.png" in capsys.readouterr().out
 
@@ -97,6 +188,9 @@ def test_unreadable_files(pets, tmp_path, capsys):
             "size must be divisible by 2, as 2 levels halve it 1 times, got 15",
         ),
         (["--data", "cifar10", "--data-dir", "EMPTY"], "cifar-10-binary.tar.gz or "),
+        (["--data", "strokes", "--data-dir", "EMPTY"], "data_dir: 'strokes' are drawn, not read, got EMPTY"),
+        (["--data", "strokes", "--skip-unreadable"], "skip_unreadable goes with data 'folder', not 'strokes'"),
+        (["--data", "strokes", "--data-changed"], "data_changed goes with resume: "),
         (
             ["--data", "mnist", "--data-dir", "DIGITS", "--image-size", "32"],
             "image_size: mnist has images of 28x28, got 32",

@@ -35,16 +35,34 @@ def save(path, dataset):
 def test_one_command_measures_everything(few_strokes, tmp_path, capsys):
     path, written = tmp_path / "model.safetensors", tmp_path / "results.json"
     save(path, strokes.load())
-    assert cli.main(["evaluate", str(path), *BRIEF, "--json", str(written)]) == 0
+    assert cli.main(["evaluate", str(path), *BRIEF, "--samples", "80", "--json", str(written)]) == 0
     out = capsys.readouterr().out
     for words in ("conditional accuracy", "FID ", "floor", "MMD^2", "two such sets of real data", "memorisation"):
         assert words in out
     results = json.loads(written.read_text())
     assert set(results) == {"drawn", "accuracy", "fid", "mmd", "memorisation"}
-    assert results["drawn"]["samples"] == 20 and results["drawn"]["training_step"] == 0
+    assert results["drawn"]["samples"] == 80 and results["drawn"]["training_step"] == 0
     assert results["fid"]["value"] > 2 * results["fid"]["floor"]  # noise is no digit
     assert results["mmd"]["value"] > results["mmd"]["band"][1]
     assert results["accuracy"]["value"] < 0.7 < results["accuracy"]["test"]
+
+
+def test_of_too_few_samples_no_value_is_shown_that_says_nothing(few_strokes, tmp_path, capsys):
+    path, written = tmp_path / "model.safetensors", tmp_path / "results.json"
+    save(path, strokes.load())
+    assert cli.main(["evaluate", str(path), *BRIEF, "--samples", "4", "--json", str(written)]) == 0
+    reasons = {
+        "fid": "not measured: FID of 64 features needs more than 64 samples, got 4",
+        "mmd": "not measured: MMD needs at least 5 samples and 10 real points, got 4 and 8",
+    }
+    results = json.loads(written.read_text())
+    assert {name: results[name] for name in reasons} == reasons
+    out = capsys.readouterr().out
+    assert all(reason in out for reason in reasons.values())
+    one = dataclasses.replace(strokes.load(), images=strokes.load().images[:1], labels=np.zeros(1, int))
+    assert measure(bytes_to_signed(one.images), one.labels, one)["memorisation"] == (
+        "not measured: memorisation without test images needs at least 2 training images, got 1"
+    )
 
 
 def test_real_digits_are_told_from_other_labels():
@@ -63,8 +81,21 @@ def test_other_images_get_what_can_be_measured():
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)
     noise = Dataset("noise", images, np.zeros(60, np.int32), 1)
     results = measure(bytes_to_signed(images[:20]), noise.labels[:20], noise)
-    assert results["accuracy"] == results["fid"] == "not measured: the classifier reads digits, not noise"
+    why_not = "not measured: the classifier reads digits, which these images are not known to be"
+    assert results["accuracy"] == results["fid"] == why_not
     assert results["memorisation"].near == 1 and results["mmd"].n == 20
+
+
+@pytest.mark.parametrize("train_digits, test_digits", [(True, False), (False, True)])
+def test_the_classifier_reads_nothing_but_digits(train_digits, test_digits):
+    """Where files that have MNIST's names hold something else, on either side."""
+    train, test = (
+        dataclasses.replace(strokes.load(80, first=first), name="mnist", digits=digits)
+        for first, digits in ((0, train_digits), (80, test_digits))
+    )
+    results = measure(bytes_to_signed(test.images), test.labels, train, test)
+    assert results["accuracy"].startswith("not measured") and results["fid"].startswith("not measured")
+    assert results["memorisation"].held_out == "test images"
 
 
 def test_labels_in_the_proportions_of_the_data():

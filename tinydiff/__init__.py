@@ -21,7 +21,8 @@ A map, in an order to read it in; lower folders never import higher ones, and te
     tinydiff/gradcheck/  every gradient against central differences; derivations worked by hand
     tinydiff/interop/    weights and settings of diffusers, both ways
     tinydiff/plot.py     plots with Pillow alone
-    tinydiff/cli.py      tinydiff train | sample | evaluate | gradcheck | export | import | info
+    tinydiff/cli.py      tinydiff train | sample | evaluate | gradcheck | export | import | info; the first three are in
+                         tinydiff/commands/
     examples/            the numbered warm-ups, and training on MNIST
     benchmarks/          what is measured, and how
 """

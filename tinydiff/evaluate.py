@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinydiff.data.dataset import bytes_to_signed
-from tinydiff.metrics import classifier
+from tinydiff.metrics import SaysNothing, classifier
 from tinydiff.metrics.fid import fid
 from tinydiff.metrics.memorisation import memorisation
 from tinydiff.metrics.mmd import mmd
@@ -35,7 +35,6 @@ TITLES = {
     "mmd": "MMD^2 of pixels",
     "memorisation": "memorisation",
 }
-DIGITS = ("mnist", "strokes")  # data sets that the classifier can read
 
 
 class Accuracy(NamedTuple):
@@ -67,19 +66,27 @@ def measure(samples, labels, train, test=None, *, backend="auto", seed=0):
     # shuffled, as measures take the first of them, and in MNIST's test set those are of other writers than the last
     held_out = None if test is None else test.images[rng.permutation(len(test))]
     results = {}
-    if train.name in DIGITS and test is not None:
+    if train.digits and test is not None and test.digits:
         recognised = classifier.classify(samples, backend) == labels
         test_recognised = classifier.classify(test.images, backend) == test.labels
         accuracy = Accuracy(float(recognised.mean()), len(labels), float(test_recognised.mean()), len(test))
         results["accuracy"] = accuracy
-        results["fid"] = fid(samples, train.images, held_out, classifier.feature_net(backend))
+        results["fid"] = _or_why_not(fid, samples, train.images, held_out, classifier.feature_net(backend))
     else:
-        results["accuracy"] = results["fid"] = f"not measured: the classifier reads digits, not {train.name}"
+        why_not = "not measured: the classifier reads digits, which these images are not known to be"
+        results["accuracy"] = results["fid"] = why_not
 
     real = train.images[rng.permutation(len(train))[: 2 * len(samples)]]
-    results["mmd"] = mmd(samples, bytes_to_signed(real), seed=seed)
-    results["memorisation"] = memorisation(samples, train.images, held_out)
+    results["mmd"] = _or_why_not(mmd, samples, bytes_to_signed(real), seed=seed)
+    results["memorisation"] = _or_why_not(memorisation, samples, train.images, held_out)
     return results
+
+
+def _or_why_not(measure, *images, **options):
+    try:
+        return measure(*images, **options)
+    except SaysNothing as error:
+        return f"not measured: {error}"
 
 
 def proportional_labels(dataset, count):

@@ -2,66 +2,197 @@
 
 from __future__ import annotations
 
+import atexit
+import errno
+import functools
+import hashlib
 import os
 import shutil
+import tempfile
 from pathlib import Path
+
+# what file systems answer that cannot sync a folder or a file (network and FUSE ones), or may not open a folder
+CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
+# and those that cannot put one file in another's place: object stores, and files that are mounted by themselves
+CANNOT_REPLACE = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBUSY, errno.EXDEV}
+LONGEST_NAME = 128  # bytes that another name is made of; the longest are of 255, on encrypted file systems of 143
 
 
 def write_atomically(path, content):
     """Write bytes so that ``path`` holds either what it held or all of ``content``, whatever happens.
 
-    Written to a temporary file beside it, synced to disk, renamed. Raises ``OSError`` naming the path if that
-    fails.
+    Written to a temporary file beside it, synced to disk, renamed; where the file system cannot replace a file, written
+    over it, which a crash may leave half done. A link stays one: the file it leads to is written. A device or a pipe is
+    written to as it is. Raises ``OSError`` naming the path if that fails.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(partial)):
-            error.filename = str(path)  # a full disk does not say which file it was
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        target = Path(os.path.realpath(path))
+        partial = partial_beside(target)
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                sync(file.fileno())
+            _replace(partial, target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say which file it was
         raise
-    _sync_folder(path.parent)
+
+
+def expect_writable(name, path):
+    """Raise an error unless a file can be written at ``path``, the argument ``name``: before hours of work, not after.
+
+    ``ValueError`` for a folder that does not exist, ``OSError`` naming the path for all else.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"{name}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():  # a device or a pipe
+        return
+    partial = partial_beside(Path(os.path.realpath(path)))
+    try:
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def write_folder_atomically(folder, files):
     """Write {name: bytes} so that ``folder`` holds all of them or is as it was, whatever happens.
 
+    All is written and synced under another name, and then the folder renamed. One that is there stays the same (with
+    its owner, and for whoever is in it): its files are renamed one by one, as they are where the file system cannot
+    replace a folder. A crash between two of them leaves that half done.
+
     Raises ``ValueError`` for a folder that is there and not empty, ``OSError`` naming a path if writing fails.
     """
-    folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder} is there and not empty; choose another folder")
-    partial = folder.resolve().with_name(f".{folder.resolve().name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    target = Path(os.path.realpath(folder))
+    is_there = target.exists()
+    partial = target / ".partial" if is_there else partial_beside(target)
     try:
-        partial.mkdir(parents=True)
-        for name, content in files.items():
-            write_atomically(partial / name, content)
-        os.replace(partial, folder)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError):
-            error.filename = str(folder)
+        if is_there and not (target.is_dir() and all(each == partial for each in target.iterdir())):
+            raise ValueError(f"{folder} is there and not empty; choose another folder")
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        try:
+            partial.mkdir(parents=True)
+            for name, content in files.items():
+                write_atomically(partial / name, content)
+            _replace_folder(partial, target, files)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        _sync_folder(target if is_there else target.parent)
+    except OSError as error:
+        error.filename = str(folder)
         raise
-    _sync_folder(folder.resolve().parent)
+
+
+def partial_beside(path):
+    """Where what will be ``path`` is written until it is whole; of a long name, another that is short enough."""
+    name = os.fsencode(path.name)
+    if len(name) > LONGEST_NAME:
+        return path.with_name(f".{hashlib.sha256(name).hexdigest()}.partial")
+    return path.with_name(f".{path.name}.partial")
+
+
+def _replace(partial, path):
+    """Put a file in the place of another, at once where the file system can."""
+    try:
+        os.replace(partial, path)
+    except OSError as error:
+        if error.errno not in CANNOT_REPLACE:
+            raise
+        is_new = not path.exists()
+        try:
+            with open(partial, "rb") as source, open(path, "wb") as file:
+                shutil.copyfileobj(source, file)
+                file.flush()
+                sync(file.fileno())
+        except BaseException:
+            if is_new:
+                path.unlink(missing_ok=True)
+            raise
+        partial.unlink()
+
+
+def _replace_folder(partial, target, names):
+    """Put a folder of files in the place of another: at once, or file by file where that is there or cannot be.
+
+    On an error none of the files stays.
+    """
+    is_new = not target.exists()
+    if is_new:
+        try:
+            os.replace(partial, target)
+            return
+        except OSError as error:
+            if error.errno not in CANNOT_REPLACE:
+                raise
+        target.mkdir()
+    moved = []
+    try:
+        for name in names:
+            moved.append(target / name)
+            _replace(partial / name, moved[-1])
+        partial.rmdir()
+    except BaseException:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        if is_new:
+            target.rmdir()
+        raise
+
+
+def sync(opened):
+    """Make what was written to a descriptor reach the disk; where its file system cannot say so, go on."""
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
 
 
 def _sync_folder(folder):
-    """Make a rename inside a folder reach the disk; where folders cannot be synced, nothing."""
-    if os.name == "posix":
+    """Make a rename inside a folder reach the disk; where folders cannot be opened or synced, nothing."""
+    if os.name != "posix":
+        return
+    try:
         opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
+        return
+    try:
+        sync(opened)
+    finally:
+        os.close(opened)
 
 
 def cache_dir(*parts):
-    """Where downloads and results worth keeping lie: ``$XDG_CACHE_HOME/tinydiff``, by default under ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").joinpath("tinydiff", *parts)
+    """Where downloads and results worth keeping lie: ``$XDG_CACHE_HOME/tinydiff``, by default under ``~/.cache``.
+
+    A user without a home has a folder that is removed when the process ends.
+    """
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        home = _folder_of_this_process()
+    return home.joinpath("tinydiff", *parts)
+
+
+@functools.cache
+def _folder_of_this_process():
+    folder = Path(tempfile.mkdtemp(prefix="tinydiff-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -10,6 +10,27 @@ from tinydiff.noise.schedules import CLEAN
 from tinydiff.samplers import SAMPLERS, finish
 
 IMAGE_RANGE = (-1.0, 1.0)
+PIXELS_AT_ONCE = 2**16  # 83 digits of 28x28: a batch that any machine's memory holds, and large enough to be fast
+
+
+def batches(count, shape):
+    """Slices of ``count`` images of this shape (H, W, C) that are drawn at once."""
+    size = max(1, PIXELS_AT_ONCE // (shape[0] * shape[1]))
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def draw(trajectory_of, labels, shape, *, seed=0, each=iter):
+    """Finished images of labels (n,) -> (n, *shape) float32 of NumPy, drawn in batches that fit into memory.
+
+    trajectory_of  count -> the ``Trajectory`` of so many; asked again for each batch, so it may well keep them
+    each           wraps the list of batches, say in a progress bar
+    """
+    images = []
+    for batch in each(batches(len(labels), shape)):
+        trajectory = trajectory_of(batch.stop - batch.start)
+        drawn = trajectory.draw(labels[batch], seed=seed, first=batch.start)
+        images.append(np.array(trajectory.model.backend.to_numpy(drawn)))  # a copy: the next may overwrite it
+    return np.concatenate(images)
 
 
 def generate(model, schedule, prediction, labels, *, seed=0, first=0, **options):
@@ -35,7 +56,7 @@ class Trajectory:
     clip        the range of the data, to which every x0_hat is clipped, or None
 
     What differs from one time to the next (labels, seed, and the parameters of the model) lies in arrays, so that on a
-    GPU the whole way is one captured graph.
+    GPU the whole way is one captured graph. That cannot be copied, and neither can this: copy the model.
 
     Raises ``ValueError`` for an unknown sampler or a number of steps out of range.
     """
@@ -64,6 +85,9 @@ class Trajectory:
         self._sample = backend.zeros(count, np.int64)
         self._seed = backend.zeros(1, np.uint64)
         self._run = backend.capture(lambda: finish(self._states()))
+
+    def __reduce__(self):
+        raise TypeError("a Trajectory is neither copied nor pickled: make another, for the copy of its model")
 
     def draw(self, labels, *, seed=0, first=0):
         """The finished images (N, H, W, C), an array of the backend that the next call may overwrite.

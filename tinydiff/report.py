@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff import pictures, plot
-from tinydiff.train.run import read_metrics
+from tinydiff.generate import batches
+from tinydiff.progress import progress_bar
+from tinydiff.train.folder import read_metrics
+from tinydiff.train.run import MOST_ROWS
 
 COLUMNS = 10
 FRAMES = 12  # of the animation, besides the finished one
@@ -16,30 +19,44 @@ FRAMES = 12  # of the animation, besides the finished one
 def write(trainer, folder, sampling):
     """Write ``samples.png``, ``denoising.gif`` and ``loss.png`` into a run's folder; return their paths.
 
-    samples.png    one row a class, ``COLUMNS`` samples each
+    samples.png    one row a class (of many, the first ``MOST_ROWS``), ``COLUMNS`` samples each
     denoising.gif  one sample a class: the noisy x on the left, the predicted x0 on the right
-    loss.png       the loss of every step, and its running median
+    loss.png       the loss of every step, and its running median; not written where no step is known
     """
     folder = Path(folder)
-    classes = max(trainer.config.model.classes, 1)
-    labels = np.repeat(np.arange(classes), COLUMNS)
-    firsts = np.arange(classes) * COLUMNS  # the first sample of each row is the one to animate
-    states = [
-        (trainer.backend.to_numpy(state.x), trainer.backend.to_numpy(state.x0_hat)[firsts])
-        for state in trainer.sample(labels, seed=trainer.config.seed, **sampling)
-    ]
-    pictures.save(pictures.grid(states[-1][0], COLUMNS), folder / "samples.png")
-
-    columns = -(-classes // 2)
-    shown = np.unique(np.linspace(0, len(states) - 1, FRAMES + 1).astype(int))
+    rows = min(max(trainer.config.model.classes, 1), MOST_ROWS)
+    images, frames = _draw(trainer, np.repeat(np.arange(rows), COLUMNS), sampling)
+    pictures.save(pictures.grid(images, COLUMNS), folder / "samples.png")
+    columns = -(-rows // 2)
     frames = [
-        pictures.side_by_side(pictures.grid(x[firsts], columns), pictures.grid(x0_hat, columns))
-        for x, x0_hat in (states[i] for i in shown)
+        pictures.side_by_side(pictures.grid(x, columns), pictures.grid(x0_hat, columns)) for x, x0_hat in frames
     ]
     pictures.save_animation(frames, folder / "denoising.gif", milliseconds=200)
+    written = ["samples.png", "denoising.gif"]
 
-    save_loss_curve(read_metrics(folder / "metrics.jsonl"), folder / "loss.png")
-    return [folder / name for name in ("samples.png", "denoising.gif", "loss.png")]
+    if metrics := read_metrics(folder / "metrics.jsonl"):
+        save_loss_curve(metrics, folder / "loss.png")
+        written.append("loss.png")
+    return [folder / name for name in written]
+
+
+def _draw(trainer, labels, sampling):
+    """Finished images (n, H, W, C), and of the ``FRAMES`` and the finished one (x, x0_hat) of the first in every row."""
+    parts = batches(len(labels), trainer.config.model.shape)
+    finished, of_firsts = [], []
+    with progress_bar(total=len(parts) * (sampling["steps"] + 1), desc="samples: ", leave=False) as bar:
+        for part in parts:
+            firsts = [i - part.start for i in range(part.start, part.stop) if i % COLUMNS == 0]
+            states = []
+            for state in trainer.sample(labels[part], seed=trainer.config.seed, first=part.start, **sampling):
+                x, x0_hat = trainer.backend.to_numpy(state.x), trainer.backend.to_numpy(state.x0_hat)
+                states.append((x[firsts], x0_hat[firsts]))
+                bar.update()
+            finished.append(x)
+            of_firsts.append(states)
+    shown = np.unique(np.linspace(0, len(states) - 1, FRAMES + 1).astype(int))
+    frames = [tuple(map(np.concatenate, zip(*(states[i] for states in of_firsts)))) for i in shown]
+    return np.concatenate(finished), frames
 
 
 def save_loss_curve(metrics, path):

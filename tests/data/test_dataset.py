@@ -59,7 +59,7 @@ def pets(counts=(2, 1), class_names=("cat", "dog"), **changes):
         (pets((2, 1, 1), ("cat", "dog", "zebra")), "its classes are others: with zebra"),
         (pets((2, 2)), "class dog has 2 images, not 1"),
         (pets(images=np.zeros((3, 5, 5, 1), np.uint8)), r"its images are (5, 5, 1), not (4, 4, 1)"),
-        (pets(files_digest="abc"), "its files have other names or sizes"),
+        (pets(files_digest="abc"), "its files have other names or content"),
     ],
 )
 def test_a_data_set_is_known_again(other, difference):
@@ -79,7 +79,8 @@ def test_auto_prefers_mnist_and_says_when_it_falls_back(tmp_path, monkeypatch):
     said = []
     idx.write(tmp_path)
     monkeypatch.setenv("TINYDIFF_DATA", str(tmp_path))
-    assert data.load("auto", say=said.append).name == "mnist" and not said
+    assert data.load("auto", say=said.append).name == "mnist"
+    assert "not MNIST but of unknown content" in said.pop() and not said
 
     monkeypatch.setenv("TINYDIFF_DATA", str(tmp_path / "empty"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -82,12 +82,39 @@ def test_bad_labels(tmp_path, labels, message):
         mnist.load(data_dir=tmp_path)
 
 
+def checksums(paths):
+    return [hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest() for path in paths]
+
+
+def test_files_with_mnists_names_are_told_apart_by_their_content(tmp_path, monkeypatch):
+    images, labels = idx.write(tmp_path)
+    said = []
+    data = mnist.load(data_dir=tmp_path, say=said.append)
+    assert not data.digits and data.name == "mnist"
+    rest = "used, but not by what reads digits"
+    assert said.pop() == f"{images} and its labels are not MNIST but of unknown content: {rest}"
+
+    sums = checksums((images, labels))
+    with monkeypatch.context() as patched:
+        patched.setitem(mnist.FASHION, "train", sums[0])
+        assert not mnist.load(data_dir=tmp_path, say=said.append).digits
+        assert said.pop() == f"{images} and its labels are not MNIST but Fashion-MNIST: {rest}"
+
+    monkeypatch.setitem(mnist.FILES, "train", tuple(zip(idx.NAMES, sums)))
+    assert mnist.load(data_dir=tmp_path, say=said.append).digits and not said
+
+    # as many labels of each class, and other content: a run knows that these are others
+    labels.write_bytes(gzip.compress(idx.encode(np.arange(40)[::-1] % 10)))
+    other = mnist.load(data_dir=tmp_path, say=said.append)
+    assert not other.digits and len(said) == 1
+    assert data.identity.difference(other.identity) == "its files have other names or content"
+
+
 @pytest.fixture
 def served(tmp_path, monkeypatch):
     """A mirror on this machine, whose files are the expected ones."""
     paths = idx.write(tmp_path / "mirror")
-    sums = [hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest() for path in paths]
-    monkeypatch.setitem(mnist.FILES, "train", tuple(zip(idx.NAMES, sums)))
+    monkeypatch.setitem(mnist.FILES, "train", tuple(zip(idx.NAMES, checksums(paths))))
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args):

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -22,7 +23,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 def test_there_and_back_is_bit_identical(tmp_path, changes, part):
     before = checkpoint(changes)
     export_folder(before, tmp_path / "out", part=part)
-    after, assumed = import_folder(tmp_path / "out")
+    after, assumed, _ = import_folder(tmp_path / "out")
     assert assumed == [] and after.step == 0 and after.config == before.config
     for name in ("model", "average"):
         assert same(after.parts[name], before.parts[part])
@@ -38,7 +39,7 @@ def test_there_and_back_is_bit_identical(tmp_path, changes, part):
 def test_a_folder_of_somebody_else(tmp_path, changes, flip):
     before = checkpoint(changes)
     folder = write_foreign(tmp_path / "theirs", before, flip_sin_to_cos=flip)
-    after, assumed = import_folder(folder, data="bars")
+    after, assumed, _ = import_folder(folder, data="bars")
     assert same(after.parts["average"], before.parts["average"])
     model = after.config.model
     assert model.has_attention(0) == before.config.model.has_attention(0)
@@ -96,7 +97,7 @@ def test_a_pipeline_and_its_scheduler(tmp_path):
     scheduler = {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 300, "prediction_type": "v_prediction"}
     (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler | {"clip_sample": False}))
     for folder in (tmp_path, tmp_path / "unet"):
-        after, assumed = import_folder(folder)
+        after, assumed, _ = import_folder(folder)
         assert (after.config.schedule, after.config.noise_steps, after.config.prediction) == ("cosine", 300, "v")
         assert len(assumed) == 2 and assumed[0].startswith("clip_sample false")
     assert import_folder(tmp_path, prediction="x0", noise_steps=20).checkpoint.config.prediction == "x0"
@@ -105,12 +106,48 @@ def test_a_pipeline_and_its_scheduler(tmp_path):
 def test_every_row_a_class(tmp_path):
     """Three rows, all of them classes: a fourth, of zeros, takes the place of "no class"."""
     before = checkpoint()
-    after, assumed = import_folder(write_foreign(tmp_path, before), null_label="none")
+    after, assumed, _ = import_folder(write_foreign(tmp_path, before), null_label="none")
     table = after.parts["average"]["class_embedding.weight"]
     assert after.config.model.classes == 3 and len(table) == 4 and not table[3].any()
     assert np.array_equal(table[:3], before.parts["average"]["class_embedding.weight"])
     assert 'no row for "no class": draw with --guidance 1' in assumed[-1]
     assert import_folder(tmp_path).checkpoint.config.model.classes == 2
+
+
+def test_null_label_goes_with_classes(tmp_path):
+    for folder in (tmp_path / "theirs", tmp_path / "ours"):
+        before = checkpoint(CONFIGS["no classes"])
+        write_foreign(folder, before) if folder.name == "theirs" else export_folder(before, folder)
+        with pytest.raises(ValueError, match=f"{folder}: null_label goes with classes, and this U-Net has none"):
+            import_folder(folder, null_label="last")
+
+
+def test_only_what_was_not_given_is_assumed(tmp_path):
+    folder = write_foreign(tmp_path, checkpoint(CONFIGS["no classes"]))
+    for given, assumed in (
+        ({}, ["no scheduler_config.json: schedule linear, 1000 noise steps, prediction eps, as diffusers' defaults"]),
+        ({"prediction": "v"}, ["no scheduler_config.json: schedule linear, 1000 noise steps, as diffusers' defaults"]),
+        ({"prediction": "v", "schedule": "cosine", "noise_steps": 10}, []),
+    ):
+        assert import_folder(folder, **given).assumed == assumed
+
+
+def test_an_average_of_diffusers_training(tmp_path):
+    average = {"decay": 0.9999, "inv_gamma": 1.0, "min_decay": 0.0, "optimization_step": 12, "power": 0.75}
+    before = checkpoint()
+    folder = write_foreign(tmp_path, before, **average, update_after_step=0, use_ema_warmup=True, dropout=0.1)
+    after, assumed, passed_over = import_folder(folder)
+    assert same(after.parts["model"], before.parts["average"]) and len(assumed) == 2
+    assert passed_over == [
+        "decay 0.9999",
+        "min_decay 0.0",
+        "optimization_step 12",
+        "update_after_step 0",
+        "use_ema_warmup true",
+        "inv_gamma 1.0",
+        "power 0.75",
+        "dropout 0.1",
+    ]
 
 
 def test_half_precision_is_read(tmp_path):
@@ -124,6 +161,17 @@ def test_half_precision_is_read(tmp_path):
     assert np.array_equal(found["conv_in.weight"], expected.astype(np.float32))
 
 
+def test_bfloat16_is_read(tmp_path):
+    before = checkpoint()
+    folder = write_foreign(tmp_path, before)
+    named = safetensors.numpy.load_file(folder / WEIGHTS)
+    named = {name: array.astype(ml_dtypes.bfloat16) for name, array in named.items()}
+    safetensors.numpy.save_file(named, folder / WEIGHTS)
+    found = import_folder(folder).checkpoint.parts["average"]
+    expected = before.parts["average"]["conv_in.weight"].astype(ml_dtypes.bfloat16)
+    assert np.array_equal(found["conv_in.weight"], expected.astype(np.float32))
+
+
 def spoil_weights(change):
     def spoil(folder):
         named = safetensors.numpy.load_file(folder / WEIGHTS)
@@ -133,11 +181,34 @@ def spoil_weights(change):
     return spoil
 
 
+def spoil_config(**changes):
+    def spoil(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     "spoil, message",
     [
         (lambda folder: (folder / "config.json").unlink(), "config.json does not exist: not a folder of diffusers'"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json is not JSON"),
+        (lambda folder: (folder / "config.json").write_text("[" * 10**5), "config.json is not JSON"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xff"), "config.json is not JSON"),
+        (
+            lambda folder: (folder / "scheduler_config.json").write_text('{"beta_start": "much"}'),
+            'scheduler_config.json: beta_start must be a number above 0 and at most 1, got "much"',
+        ),
+        (
+            lambda folder: (folder / "scheduler_config.json").write_text('{"num_train_timesteps": 1e3}'),
+            "scheduler_config.json: num_train_timesteps must be one integer, got 1000.0",
+        ),
+        (
+            spoil_config(block_out_channels=[65536, 65536], layers_per_block=20),
+            r"config.json: a U-Net of block_out_channels \[65536, 65536\], .* does not fit into memory",
+        ),
+        (spoil_config(block_out_channels=[8, -16]), "config.json: each of block_out_channels must lie in"),
         (lambda folder: (folder / "config.json").write_text("[]"), "config.json must hold settings by name, got list"),
         (
             lambda folder: (folder / WEIGHTS).rename(folder / WEIGHTS.replace("safetensors", "bin")),
@@ -156,7 +227,7 @@ def spoil_weights(change):
         ),
         (
             spoil_weights(lambda named: named.update({"conv_in.bias": np.ones(8, int)})),
-            "tensor conv_in.bias is I64; float32",
+            "tensor conv_in.bias is I64; F64, F32, F16 and BF16 are read",
         ),
     ],
 )
@@ -210,11 +281,12 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     )
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
-    write_foreign(tmp_path / "theirs", before)
+    write_foreign(tmp_path / "theirs", before, decay=0.999, power=0.75)
     assert (
         cli.main(["import", "theirs", "--output", "x.safetensors", "--null-label", "none", "--prediction", "x0"]) == 0
     )
     out = capsys.readouterr().out
+    assert "passed over: decay 0.999, power 0.75\n" in out
     assert "assumed: no scheduler_config.json" in out and "to draw: tinydiff sample x.safetensors --guidance 1" in out
     config = checkpoints.load("x.safetensors").config
     assert (config.prediction, config.data, config.model.classes) == ("x0", "unknown", 3)
@@ -226,10 +298,17 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
         (["import", "digits", "--output", "mine.bin"], "output must end in .safetensors, got mine.bin"),
         (["import", "digits", "--output", "no/mine.safetensors"], "output: the folder no does not exist"),
         (["import", "nowhere"], "nowhere/config.json does not exist: not a folder of diffusers'"),
+        (["import", "theirs", "--noise-steps", "10000000"], "noise_steps must lie in [1, 1000000], got 10000000"),
         (["import", "theirs", "--prediction", "score"], "prediction must be one of eps, x0, v, got 'score'"),
         (["export", "nowhere", "out"], "checkpoint nowhere does not exist"),
     ):
         capsys.readouterr()
         assert cli.main(arguments) == cli.BAD_INPUT
         assert capsys.readouterr().err == f"tinydiff: {message}\n"
+    for name in ("auto", "fashion", "unknown", ""):
+        with pytest.raises(SystemExit):
+            cli.main(["import", "theirs", "--output", "y.safetensors", "--data", name])
+        assert f"argument --data: invalid choice: {name!r}" in capsys.readouterr().err
+    assert cli.main(["import", "theirs", "--output", "y.safetensors", "--data", "strokes"]) == 0
+    assert checkpoints.load("y.safetensors").config.data == "strokes"
     assert folders.CONFIGS and not (tmp_path / "runs" / "nowhere").exists()

@@ -125,9 +125,33 @@ def test_what_diffusers_saves_is_read_back(problem, tmp_path):
             import_folder(tmp_path)
         return
     their_network(folder, torch.float32).save_pretrained(tmp_path)
-    after, assumed = import_folder(tmp_path)
+    after, assumed, _ = import_folder(tmp_path)
     assert same(after.parts["average"], parameters)
     assert len(assumed) == (2 if config.classes else 1)
+
+
+def test_the_average_that_their_training_saves_is_read(problem, tmp_path):
+    """The folder unet_ema of diffusers' own training script."""
+    folder, config, parameters, _ = problem
+    model = their_network(folder, torch.float32)
+    average = diffusers.training_utils.EMAModel(model.parameters(), model_cls=type(model), model_config=model.config)
+    if config.positions:  # refused: see above
+        return
+    average.save_pretrained(tmp_path)
+    after, _, passed_over = import_folder(tmp_path)
+    assert same(after.parts["average"], parameters)
+    assert "decay 0.9999" in passed_over and "optimization_step 0" in passed_over and len(passed_over) == 7
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_their_short_floats_are_read(tmp_path, dtype):
+    made = checkpoint()
+    export_folder(made, tmp_path / "out")
+    short = their_network(tmp_path / "out", getattr(torch, dtype))
+    short.save_pretrained(tmp_path / dtype)
+    short.float().save_pretrained(tmp_path / "float32")
+    after, expected = (import_folder(tmp_path / name).checkpoint.parts["model"] for name in (dtype, "float32"))
+    assert same(after, expected) and not same(after, made.parts["average"])
 
 
 @pytest.mark.parametrize("schedule, T", [("cosine", 50), ("linear", 1000), ("linear", 10)])

@@ -9,10 +9,14 @@ from tinydiff.model.unet import UNetConfig
 from tinydiff.noise import predictions, schedules
 
 
+def to_unet_config(given):
+    return settings.to_unet_config(settings.read(given))
+
+
 @pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
 def test_a_configuration_there_and_back_makes_the_same_network(changes):
     config = unet_config(**changes)
-    back = settings.to_unet_config(json.loads(json.dumps(settings.from_unet_config(config))))
+    back = to_unet_config(json.loads(json.dumps(settings.from_unet_config(config))))
     levels = range(len(config.channels))
     assert [back.has_attention(level) for level in levels] == [config.has_attention(level) for level in levels]
     for width in settings.attention_widths(config):
@@ -42,7 +46,7 @@ def test_positions_are_more_channels_in_and_only_the_image_out():
     given = settings.from_unet_config(unet_config(positions=2))
     assert (given["in_channels"], given["out_channels"]) == (9, 1)
     with pytest.raises(ValueError, match="out_channels must be 9, got 1"):  # from anybody else: what are they?
-        settings.to_unet_config(given)
+        to_unet_config(given)
 
 
 def test_heads_that_diffusers_cannot_express():
@@ -82,13 +86,13 @@ def test_heads_that_diffusers_cannot_express():
         ),
         ({"attn_norm_num_groups": 2}, "attn_norm_num_groups must be null or 4, got 2"),
         ({"norm_num_groups": None}, "norm_num_groups must be one integer, got null"),
-        ({"norm_eps": 0}, "norm_eps must be a positive number, got 0"),
-        ({"num_class_embeds": 1}, "num_class_embeds must be null or at least 2, got 1"),
+        ({"norm_eps": 0}, "norm_eps must be a number above 0 and at most 1, got 0"),
+        ({"num_class_embeds": 1}, r"num_class_embeds must lie in \[2, 16777216\], got 1"),
         ({"attention_head_dim": 6}, r"attention_head_dim must divide the widths with attention, \(16,\), got 6"),
         ({"attention_head_dim": 32}, r"attention_head_dim must divide the widths with attention, \(16,\), got 32"),
-        ({"attention_head_dim": [8, 8]}, r"attention_head_dim must be null or a positive integer, got \[8, 8\]"),
+        ({"attention_head_dim": [8, 8]}, r"attention_head_dim must be one integer, got \[8, 8\]"),
         ({"layers_per_block": [1, 2]}, r"layers_per_block must be one integer, got \[1, 2\]"),
-        ({"block_out_channels": []}, r"block_out_channels must be a list of widths, got \[\]"),
+        ({"block_out_channels": []}, r"block_out_channels must be a list of 1 to 16 widths, got \[\]"),
         ({"down_block_types": ["DownBlock2D"]}, "down_block_types must be 2 of DownBlock2D or AttnDownBlock2D, got"),
         (
             {"down_block_types": ["SkipDownBlock2D", "DownBlock2D"]},
@@ -98,13 +102,13 @@ def test_heads_that_diffusers_cannot_express():
             {"up_block_types": ["UpBlock2D", "UpBlock2D"]},
             "up_block_types must have attention where down_block_types have it",
         ),
-        ({"downsample_padding": 2}, "not a U-Net of this project: downsample_padding must be 0 or 1, got 2"),
+        ({"downsample_padding": 2}, r"downsample_padding must lie in \[0, 1\], got 2"),
         ({"norm_num_groups": 5, "attn_norm_num_groups": None}, "groups must divide every width"),
     ],
 )
 def test_what_our_network_does_not_have_is_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=message):
-        settings.to_unet_config({**settings.from_unet_config(unet_config()), **changes})
+        to_unet_config({**settings.from_unet_config(unet_config()), **changes})
 
 
 @pytest.mark.parametrize("schedule", schedules.SCHEDULES)
@@ -128,10 +132,62 @@ def test_noise_there_and_back(schedule, T):
         ),
         ({"trained_betas": [0.1] * 1000}, "trained_betas are those of none of linear, cosine with 1000 steps"),
         ({"prediction_type": "flow"}, 'prediction_type must be "epsilon" or "sample" or "v_prediction", got "flow"'),
+        ({"clip_sample": "no"}, 'clip_sample must be true or false, got "no"'),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr must be false, got true"),
-        ({"num_train_timesteps": 0}, "num_train_timesteps must be a positive integer, got 0"),
+        ({"num_train_timesteps": 0}, r"num_train_timesteps must lie in \[1, 1000000\], got 0"),
     ],
 )
 def test_noise_that_we_do_not_have_is_refused_by_name(given, message):
     with pytest.raises(ValueError, match=message):
         settings.to_noise(given)
+
+
+# what JSON can hold in the place of anything else; NaN and Infinity are Python's own
+VALUES = [None, True, "many", "8", [], ["8"], [[8]], {}, {"8": 8}, -1, 0, 0.5, 1e400, float("nan"), -(10**30), 10**400]
+
+
+@pytest.mark.parametrize("name", [*settings.UNET_DEFAULTS, *settings.PASSED_OVER, "_class_name", "more"])
+def test_any_value_of_a_setting_is_read_or_refused_by_the_name_of_the_setting(name):
+    for value in VALUES:
+        given = {**settings.from_unet_config(unet_config()), name: value}
+        try:
+            to_unet_config(given)
+        except ValueError as error:
+            assert name in str(error) and len(str(error)) < 500, (value, error)
+
+
+@pytest.mark.parametrize("name", settings.SCHEDULER_DEFAULTS)
+def test_any_value_of_a_scheduler_is_read_or_refused_by_the_name_of_the_setting(name):
+    for value in [*VALUES, ["0.1"] * 1000, [None], "x" * 10**6]:
+        try:
+            settings.to_noise({name: value})
+        except ValueError as error:
+            assert name in str(error) and len(str(error)) < 500, (value, error)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"sample_size": 10**9}, r"sample_size must lie in \[1, 65536\], got 1000000000"),
+        ({"layers_per_block": 10**9}, r"layers_per_block must lie in \[1, 1000\], got 1000000000"),
+        ({"block_out_channels": [8, -16]}, r"each of block_out_channels must lie in \[1, 65536\], got -16"),
+        ({"block_out_channels": [8] * 10**5}, "block_out_channels must be a list of 1 to 16 widths, got .*[.][.][.]$"),
+        ({"num_class_embeds": 10**12}, r"num_class_embeds must lie in \[2, 16777216\]"),
+    ],
+)
+def test_absurd_numbers_are_refused_before_anything_is_built(changes, message):
+    with pytest.raises(ValueError, match=message):
+        settings.read({**settings.from_unet_config(unet_config()), **changes})
+
+
+def test_what_only_training_or_an_average_has_is_passed_over():
+    given = settings.from_unet_config(unet_config())
+    assert settings.passed_over(given) == []
+    average = {"decay": 0.9999, "power": 0.75, "use_ema_warmup": False, "collected_params": None, "dropout": 0.1}
+    assert to_unet_config(given | average) == to_unet_config(given)
+    assert settings.passed_over(given | average) == [
+        "decay 0.9999",
+        "use_ema_warmup false",
+        "power 0.75",
+        "dropout 0.1",
+    ]

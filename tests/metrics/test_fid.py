@@ -3,6 +3,7 @@ import pytest
 
 from tests.checks import broken, normal
 from tinydiff.files import cache_dir
+from tinydiff.metrics import SaysNothing
 from tinydiff.metrics import fid as module
 from tinydiff.metrics.fid import FeatureNet, Statistics, cached_statistics, fid, frechet_distance, statistics
 
@@ -76,6 +77,21 @@ def test_it_is_told_with_its_conditions():
     assert result.value > 3 * result.floor > 0
     for words in ("n = 40 against 60 training images", "floor", "of 40 test images", "pixels"):
         assert words in str(result)
+
+
+@pytest.mark.parametrize(
+    "samples, train, test, message",
+    [
+        (9, 60, 50, "FID of 9 features needs more than 9 samples, got 9"),
+        (40, 9, 50, "FID of 9 features needs more than 9 training images, got 9"),
+        (40, 60, 9, "FID of 9 features needs more than 9 test images, got 9"),
+        (40, 1, 50, "need at least 2 images, got 1"),
+    ],
+)
+def test_no_value_that_says_nothing(samples, train, test, message):
+    with pytest.raises(SaysNothing, match=message):
+        fid(images(0, samples), images(1, train), images(2, test), pixels())
+    assert fid(images(0, 10), images(1, 10), images(2, 10), pixels()).floor_n == 10
 
 
 def test_statistics_of_real_data_are_kept():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests.checks import broken, normal
+from tinydiff.metrics import SaysNothing
 from tinydiff.metrics import mmd as module
 from tinydiff.metrics.mmd import median_bandwidths, mmd, squared_mmd
 
@@ -70,19 +71,29 @@ def test_the_band_tells_the_same_from_the_different():
 
 
 def test_real_data_decide_the_size_and_images_are_points():
-    images = normal(0, 9, 4, 4, 1)
+    images = normal(0, 11, 4, 4, 1)
     result = mmd(normal(1, 20, 4, 4, 1), images)
-    assert result.n == 4
-    assert "n = 4 in each set" in str(result) and "95 % of them" in str(result)
+    assert result.n == 5
+    assert "n = 5 in each set" in str(result) and "95 % of them" in str(result)
 
 
 @pytest.mark.parametrize(
     "samples, real, message",
     [
-        (np.ones((1, 2)), normal(0, 9, 2), "mmd needs at least 2 samples and 4 real points, got 1 and 9"),
-        (normal(0, 9, 2), normal(0, 3, 2), "mmd needs at least 2 samples and 4 real points, got 9 and 3"),
-        (normal(0, 9, 3), normal(0, 9, 2), "both sets must hold at least 2 points of one shape"),
-        (normal(0, 9, 2), np.ones((9, 2)), "the median distance between two of them is 0"),
+        (normal(0, 4, 2), normal(0, 90, 2), "MMD needs at least 5 samples and 10 real points, got 4 and 90"),
+        (normal(0, 90, 2), normal(0, 9, 2), "MMD needs at least 5 samples and 10 real points, got 90 and 9"),
+        (normal(0, 9, 2), np.ones((90, 2)), "the median distance between two of them is 0"),
+    ],
+)
+def test_no_value_that_says_nothing(samples, real, message):
+    with pytest.raises(SaysNothing, match=message):
+        mmd(samples, real)
+
+
+@pytest.mark.parametrize(
+    "samples, real, message",
+    [
+        (normal(0, 9, 3), normal(0, 10, 2), "both sets must hold at least 2 points of one shape"),
         (np.full((9, 2), np.nan), normal(0, 9, 2), "samples must be finite points"),
         (normal(0, 9, 2), np.ones(9), r"real must be finite points of shape \(n, ...\)"),
     ],

@@ -22,7 +22,7 @@ def saved(tmp_path):
 def test_round_trip(saved):
     path, trainer = saved
     loaded = checkpoints.load(path)
-    assert loaded.step == 1 and loaded.config == trainer.config
+    assert loaded.step == 1 and loaded.config == trainer.config and loaded.data_set == trainer.dataset.identity
     other = tiny.trainer()
     other.restore(loaded)
     assert tiny.state(other) == tiny.state(trainer)
@@ -34,6 +34,78 @@ def test_the_newest_of_a_folder_is_found(saved, tmp_path):
     checkpoints.save(checkpoints.path_for(tmp_path, 12), trainer.checkpoint())
     assert checkpoints.find(tmp_path).name == "step-0000012.safetensors"
     assert checkpoints.find(path) == path
+
+
+def test_only_numbered_files_are_checkpoints_and_numbers_are_compared(saved, tmp_path):
+    path, trainer = saved
+    for step in (999, 10**7, 9_999_999):
+        checkpoints.save(checkpoints.path_for(tmp_path, step), trainer.checkpoint())
+    for name in ("step-0000012-keep.safetensors", "step-best.safetensors", "step-.safetensors", "step-5.safetensors~"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    (tmp_path / "step-99999999.safetensors").mkdir()
+    assert [checkpoints.number(file) for file in checkpoints.saved(tmp_path)] == [1, 999, 9_999_999, 10**7]
+    assert checkpoints.find(tmp_path).name == "step-10000000.safetensors"
+
+
+def test_a_flipped_bit_is_noticed(saved):
+    """In any tensor, and in the description; not in an older file, which has no checksum."""
+    path, _ = saved
+    content = path.read_bytes()
+    at_step = content.index(b'\\"step\\": 1') + len(b'\\"step\\": ')
+    for place in (len(content) - 1, len(content) // 2, at_step):
+        flipped = bytearray(content)
+        flipped[place] ^= 2
+        path.write_bytes(flipped)
+        with pytest.raises(checkpoints.Damaged, match="is damaged: its content is not what its checksum was made of"):
+            checkpoints.load(path)
+
+    with safetensors.safe_open(path, framework="numpy") as file:
+        description = json.loads(file.metadata()[checkpoints.METADATA])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    del description["sha256"], description["data_set"]
+    safetensors.numpy.save_file(tensors, path, {checkpoints.METADATA: json.dumps({**description, "step": 1})})
+    assert checkpoints.load(path).step == 1 and checkpoints.load(path).data_set is None
+
+
+def test_instead_of_a_damaged_one_the_one_before_is_read(saved, tmp_path):
+    path, trainer = saved
+    newest = checkpoints.path_for(tmp_path, 2)
+    newest.write_bytes(path.read_bytes()[:-5])
+    said = []
+    assert checkpoints.load(tmp_path, say=said.append).step == 1
+    assert len(said) == 1 and said[0].startswith(f"{newest} is truncated") and said[0].endswith(
+        "step-0000001.safetensors, the one before it, is read instead"
+    )
+    with pytest.raises(checkpoints.Damaged, match="step-0000002.safetensors is truncated"):
+        checkpoints.load(newest)
+    path.write_bytes(b"")
+    with pytest.raises(checkpoints.Damaged, match="step-0000001.safetensors is truncated"):
+        checkpoints.load(tmp_path, say=said.append)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(step=-1), r"step must be an integer in \[0, 20\], got -1"),
+        (dict(step=10**30), r"step must be an integer in \[0, 20\], got 10+$"),
+        (dict(step="1"), "step must be an integer"),
+        (dict(step=True), "step must be an integer"),
+        (dict(config=None), ".*"),
+        (dict(config={"model": None}), "model must be UNetConfig, got None"),
+        (dict(config={"model": {"size": 8.0}}), "size must be an integer, got 8.0"),
+        (dict(data_set=[1]), ".*"),
+        (dict(data_set={"name": 1}), ".*"),
+    ],
+)
+def test_fields_of_another_kind(saved, change, message):
+    path, _ = saved
+    with safetensors.safe_open(path, framework="numpy") as file:
+        description = json.loads(file.metadata()[checkpoints.METADATA])
+    safetensors.numpy.save_file(
+        {"model.a": np.ones(1, np.float32)}, path, {checkpoints.METADATA: json.dumps({**description, **change})}
+    )
+    with pytest.raises(ValueError, match=f"step-0000001.safetensors cannot be read by this version: {message}"):
+        checkpoints.load(path)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 300, -1])

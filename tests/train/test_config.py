@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from tinydiff.model.unet import UNetConfig
@@ -27,6 +28,26 @@ def test_the_learning_rate_rises_and_falls():
     assert constant.learning_rate_at(100) == 1
 
 
+def test_a_longer_run_on_a_cosine_begins_its_learning_rate_anew():
+    short = TrainConfig(steps=100, warmup_steps=9, learning_rate=1.0)
+    longer = short.lengthened(160, at=100)
+    assert (longer.steps, longer.restarts) == (160, (100,))
+    assert all(longer.learning_rate_at(step) == short.learning_rate_at(step) for step in range(1, 101))
+    second = TrainConfig(steps=60, warmup_steps=9, learning_rate=1.0)
+    assert all(longer.learning_rate_at(100 + step) == second.learning_rate_at(step) for step in range(1, 61))
+    assert longer.lengthened(200, at=160).restarts == (100, 160)
+    assert TrainConfig(**json.loads(json.dumps(longer.to_dict()))) == longer
+    with pytest.raises(ValueError, match="can be made longer when it is finished; this one is at step 99 of 100"):
+        short.lengthened(160, at=99)
+    with pytest.raises(ValueError, match="steps must be more than the 100 of the run, got 100"):
+        short.lengthened(100, at=100)
+
+
+def test_a_longer_run_at_a_constant_learning_rate_goes_on():
+    constant = TrainConfig(steps=100, decay="constant")
+    assert constant.lengthened(160, at=30) == TrainConfig(steps=160, decay="constant")
+
+
 def test_the_average_warms_up():
     assert decay_at(1, 0.999) == 2 / 11
     assert decay_at(10**6, 0.999) == 0.999
@@ -48,8 +69,28 @@ def test_the_average_warms_up():
         ({"average_decay": 1}, r"average_decay must lie in \[0, 1\), got 1"),
         ({"seed": -1}, "seed must lie in"),
         ({"weight_decay": -0.1}, "weight_decay must lie in"),
+        ({"steps": 10**12}, r"steps must lie in \[1, 1000000000\]"),
+        ({"noise_steps": 10**12}, r"noise_steps must lie in \[1, 1000000\]"),
+        ({"restarts": (1000,)}, r"restarts must be rising steps in \(0, 1000\), got \(1000,\)"),
+        ({"restarts": (5, 5)}, "restarts must be rising steps"),
+        ({"steps": 3.0}, "steps must be an integer, got 3.0"),
+        ({"steps": True}, "steps must be an integer, got True"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be a number, got '1e-3'"),
+        ({"schedule": None}, "schedule must be text, got None"),
+        ({"restarts": ("a",)}, r"restarts must be a list, each an integer, got \('a',\)"),
+        ({"model": None}, "model must be UNetConfig, got None"),
+        ({"model": {"channels": 8}}, "channels must be a list, each an integer, got 8"),
+        ({"model": {"channels": "88"}}, "channels must be a list, each an integer, got '88'"),
+        ({"restarts": None}, "restarts must be a list, each an integer, got None"),
+        ({"model": {"size": 8.0}}, "size must be an integer, got 8.0"),
+        ({"model": {"film": 1}}, "film must be true or false, got 1"),
     ],
 )
 def test_bad_values(change, message):
     with pytest.raises(ValueError, match=message):
-        TrainConfig(model=UNetConfig(), **change)
+        TrainConfig(**{"model": UNetConfig(), **change})
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = TrainConfig(steps=np.int64(5), learning_rate=np.float32(0.5), model=UNetConfig(size=np.int32(28)))
+    assert config.steps == 5 and config.model.size == 28

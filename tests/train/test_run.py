@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from tests.train import tiny
+from tinydiff.data import Identity
 from tinydiff.train import checkpoint as checkpoints
-from tinydiff.train import run
-from tinydiff.train.run import read_metrics
+from tinydiff.train import TrainConfig, run
+from tinydiff.train.folder import read_metrics
 
 
 def quiet_run(trainer, folder, **options):
@@ -27,7 +28,10 @@ def test_what_a_run_leaves(tmp_path):
     assert names(tmp_path / "checkpoints") == ["step-0000006.safetensors", "step-0000007.safetensors"]
     assert names(tmp_path / "samples") == ["step-0000003.png", "step-0000006.png"]
     assert [entry["step"] for entry in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 8))
-    assert json.loads((tmp_path / "config.json").read_text()) == json.loads(json.dumps(trainer.config.to_dict()))
+    description = json.loads((tmp_path / "config.json").read_text())
+    assert description.pop("tinydiff") == "run"
+    assert Identity.from_json(description.pop("data_set")) == trainer.dataset.identity
+    assert TrainConfig(**description) == trainer.config
     with Image.open(tmp_path / "samples" / "step-0000003.png") as picture:
         assert picture.width == 2 * (4 * (8 + 2) + 2) and picture.height == 2 * (2 * (8 + 2) + 2)
 

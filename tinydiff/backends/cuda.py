@@ -21,6 +21,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.backends import launchers
+from tinydiff.backends.by_name import ByName
 from tinydiff.backends.launch_table import STRETCH, ceil_div, split, use_version
 from tinydiff.backends.op import Float32, Op
 from tinydiff.ops import contract
@@ -34,7 +35,7 @@ def bits_of(value):
     return np.uint64(value).astype(np.int64)
 
 
-class CudaBackend:
+class CudaBackend(ByName):
     """One attribute per op and the array services a model needs, on the arrays of its launcher."""
 
     def __init__(self, name, precision="fp32", launcher=None):

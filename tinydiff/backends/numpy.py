@@ -7,10 +7,11 @@ import sys
 
 import numpy as np
 
+from tinydiff.backends.by_name import ByName
 from tinydiff.ops import OPS
 
 
-class NumpyBackend:
+class NumpyBackend(ByName):
     """One attribute per op (``backend.conv2d.forward(...)``) and the few array services a model needs."""
 
     name = "numpy"

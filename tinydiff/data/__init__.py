@@ -18,7 +18,7 @@ def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, 
     skip_unreadable  go on without images of "folder" that cannot be read, naming them
 
     Raises ``ValueError`` for an unknown name, a set that cannot be had when it was asked for by name or by
-    ``data_dir``, files that are damaged, and a size that the set does not come in.
+    ``data_dir``, files that are damaged, a size that the set does not come in, and an option that it has no use for.
     """
     if name not in NAMES:
         raise ValueError(f"data must be one of {', '.join(NAMES)}, got {name!r}")
@@ -26,6 +26,10 @@ def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, 
         if not data_dir:
             raise ValueError("data 'folder' needs data_dir, the folder of images")
         return folder.load(data_dir, size=image_size, skip_unreadable=skip_unreadable, say=say)
+    if skip_unreadable:
+        raise ValueError(f"skip_unreadable goes with data 'folder', not {name!r}")
+    if name == "strokes" and data_dir:
+        raise ValueError(f"data_dir: 'strokes' are drawn, not read, got {data_dir}")
     dataset = _load(name, data_dir, say)
     own = dataset.images.shape[1]
     if image_size not in (None, own):
@@ -39,7 +43,7 @@ def _load(name, data_dir, say):
     if name == "cifar10":
         return cifar10.load("train", data_dir=data_dir)
     try:
-        return mnist.load("train", data_dir=data_dir)
+        return mnist.load("train", data_dir=data_dir, say=say)
     except NotFound as error:
         if name == "mnist" or data_dir:
             raise

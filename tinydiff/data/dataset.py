@@ -21,7 +21,7 @@ class Identity(NamedTuple):
     class_names: tuple[str, ...]
     counts: tuple[int, ...]  # images of each class
     shape: tuple[int, ...]  # of one image
-    files_digest: str  # of the names and sizes of the files it was read from, or ""
+    files_digest: str  # of the names and sizes, or of the content, of the files it was read from, or ""
 
     @classmethod
     def from_json(cls, fields):
@@ -52,15 +52,16 @@ class Identity(NamedTuple):
         for name, ours, theirs in zip(self.class_names, self.counts, other.counts):
             if ours != theirs:
                 return f"class {name} has {theirs:,} images, not {ours:,}"
-        return "" if other == self else "its files have other names or sizes"
+        return "" if other == self else "its files have other names or content"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """``images`` (n, H, W, C) uint8 in [0, 255], ``labels`` (n,) integers in [0, classes).
 
-    ``class_names`` are what the labels stand for, by default their numbers; ``files_digest`` is "" or made of the names and
-    sizes of the files that were read. Data that are not images of bytes (points, latents) are float32 of any shape
+    ``class_names`` are what the labels stand for, by default their numbers; ``files_digest`` is "" or made of the names
+    and sizes, or the content, of the files that were read; ``digits`` says that the images are known to be digits, which
+    ``metrics.classifier`` can read. Data that are not images of bytes (points, latents) are float32 of any shape
     (n, ...), used as they are.
     Raises ``ValueError`` for another dtype, labels or names that do not match, or a value that is not finite.
     """
@@ -71,6 +72,7 @@ class Dataset:
     classes: int
     class_names: tuple[str, ...] = ()
     files_digest: str = ""
+    digits: bool = False
 
     def __post_init__(self):
         if not self.class_names:

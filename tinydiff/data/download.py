@@ -10,9 +10,9 @@ import urllib.request
 import zlib
 from pathlib import Path
 
-from tqdm import tqdm
 
 from tinydiff.files import cache_dir
+from tinydiff.progress import progress_bar
 
 
 class NotFound(ValueError):
@@ -83,7 +83,7 @@ def unzipped(path):
 
 def _copy_with_progress(response, out, file):
     size = int(response.headers.get("Content-Length") or 0) or None
-    with tqdm(total=size, unit="B", unit_scale=True, desc=file) as bar:
+    with progress_bar(total=size, unit="byte", unit_scale=True, desc=file) as bar:
         while chunk := response.read(1 << 16):
             out.write(chunk)
             bar.update(len(chunk))

@@ -1,19 +1,27 @@
 """Any folder of images as a data set, by stated rules.
 
-labels        each folder in it is a class, in alphabetical order, with the images in it at any depth; without folders
-              all images are of one class. Names that begin with a dot, and files that are no pictures by their
-              ending, are not looked at
+labels        each folder in it that holds images, at any depth, is a class, in alphabetical order, but numbers in names
+              as numbers: 2 before 10. Without such folders all images are of one class, called "all"
+passed over   names that begin with a dot, files that are no pictures by their ending, folders in it without images.
+              They are counted and named
+links         followed. A folder that was met before in its class, or that holds the classes, is passed over; two
+              classes that are the same folder are an error
 colour        grayscale (C = 1) if every image is, else RGB (C = 3), where grays have three equal channels
 transparency  laid on white; palettes become the colours they stand for
 depth         16 bits a channel become the upper 8
 size          with ``size``: the largest square in the middle, resized (Lanczos). Without: all must be square and of
               one size
 orientation   as the camera's tag says; of animations the first frame
-unreadable    an error that names the file; skipped, and named, only on request
+unreadable    an error that names the file, the folder, or the link to nothing. Skipped, and named, only on request; a
+              class stays a class then, so that labels do not depend on what could be read
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -23,39 +31,43 @@ from tinydiff.data.dataset import Dataset
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+GRAY_ALPHA = 4  # PNG's colour type
 
 
 def load(path, *, size=None, skip_unreadable=False, say=print):
     """The images under ``path`` as a ``Dataset`` named "folder", (n, size, size, 1 or 3).
 
-    size             height and width to bring every image to
-    skip_unreadable  name files that cannot be read, and go on without them
+    Its ``files_digest`` is made of the names, relative to ``path``, and the sizes in bytes of the images that it holds.
 
-    Raises ``ValueError`` for a folder that is missing or holds no images, images beside folders of classes, images that
-    differ in size where no size is given, and unreadable files.
+    size             height and width to bring every image to
+    skip_unreadable  name what cannot be read, and go on without it
+
+    Raises ``ValueError`` for a folder that is missing or holds no images, images beside folders of classes, two classes
+    that are one folder, images that differ in size where no size is given, and what cannot be read.
     """
     if size is not None and size < 1:
         raise ValueError(f"image_size must be at least 1, got {size}")
     path = Path(path)
-    classes, files = _classes(path)
-    images, labels, shapes = [], [], {}
-    for file, label in files:
-        try:
-            image = _read(file)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            if not skip_unreadable:
-                raise ValueError(
-                    f"{file} cannot be read as an image ({error}); --skip-unreadable goes on without such files"
-                ) from None
-            say(f"skipped {file}: {error}")
-            continue
-        if size is not None:
-            image = _square(image).resize((size, size), Image.Resampling.LANCZOS)
-        shapes.setdefault(image.size, file)
-        images.append(image)
-        labels.append(label)
+    left_out = _LeftOut(path, skip_unreadable, say)
+    classes = _classes(path, left_out)
+    images, labels, shapes, digest = [], [], {}, hashlib.sha256()
+    for label, files in enumerate(classes.values()):
+        for file in files:
+            try:
+                image = _read(file)
+            except MemoryError:
+                raise  # no fault of the file's
+            except Exception as error:  # of a damaged file, above all of its EXIF, Pillow raises errors of any type
+                left_out.unreadable(file, error)
+                continue
+            if size is not None:
+                image = _square(image).resize((size, size), Image.Resampling.LANCZOS)
+            shapes.setdefault(image.size, file)
+            images.append(image)
+            labels.append(label)
+            digest.update(b"%s\0%d\0" % (os.fsencode(file.relative_to(path).as_posix()), file.stat().st_size))
     if not images:
-        raise ValueError(f"{path}: none of its {len(files)} images can be read")
+        raise ValueError(f"{path}: none of its images can be read")
     if len(shapes) > 1 or any(width != height for width, height in shapes):
         shown = ", ".join(f"{file} is {width}x{height}" for (width, height), file in list(shapes.items())[:3])
         raise ValueError(f"images must be square and of one size: {shown}; --image-size brings all to one")
@@ -65,48 +77,150 @@ def load(path, *, size=None, skip_unreadable=False, say=print):
         arrays = arrays[..., None]
     counts = np.bincount(labels, minlength=len(classes))
     say(f"{path}: {', '.join(f'{i} {name} ({n:,})' for i, (name, n) in enumerate(zip(classes, counts)))}")
-    return Dataset("folder", arrays, np.array(labels, np.int32), len(classes), tuple(classes))
+    if left_out.passed_over:
+        say(f"{path}: {left_out}")
+    files_digest = digest.hexdigest()[:16]
+    return Dataset("folder", arrays, np.array(labels, np.int32), len(classes), tuple(classes), files_digest)
 
 
-def _classes(path):
-    """The names of the classes, and each image file with its label."""
+class _LeftOut:
+    """All that a folder holds beside pictures that can be read: passed over, or unreadable."""
+
+    def __init__(self, path, skip_unreadable, say):
+        self.path, self.skip_unreadable, self.say = path, skip_unreadable, say
+        self.passed_over = {}  # why: names
+        self.skipped = 0
+
+    def pass_over(self, why, file):
+        self.passed_over.setdefault(why, []).append(file.relative_to(self.path).as_posix())
+
+    def unreadable(self, file, error):
+        """Skip it and say so, or raise ``ValueError``."""
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if not self.skip_unreadable:
+            raise ValueError(f"{file} cannot be read ({reason}); --skip-unreadable goes on without it") from None
+        self.say(f"skipped {file}: {reason}")
+        self.skipped += 1
+
+    def __str__(self):
+        parts = []
+        for why, names in self.passed_over.items():
+            parts.append(f"{len(names):,} {why} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
+        return f"passed over {', '.join(parts)}"
+
+
+def _classes(path, left_out):
+    """{name of a class: its image files}, in the order of the labels."""
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder")
-    folders = sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
-    folders = [folder for folder in folders if _pictures(folder.rglob("*"))]
-    beside = _pictures(path.iterdir())
-    if folders and beside:
-        raise ValueError(f"{path} holds images ({beside[0].name}) beside folders of classes ({folders[0].name})")
-    if folders:
-        files = [(file, label) for label, folder in enumerate(folders) for file in _pictures(folder.rglob("*"))]
-        return [folder.name for folder in folders], files
-    if not beside:
-        raise ValueError(f"{path} holds no images ({', '.join(ENDINGS)})")
-    return [path.name], [(file, 0) for file in beside]
+    try:
+        inside = _visible(path, left_out)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+    classes, beside, places = {}, [], {}
+    for each in inside:
+        skipped = left_out.skipped
+        files = _pictures(each, {os.path.realpath(path)}, left_out)
+        if not os.path.isdir(each):
+            beside += files
+        elif files or left_out.skipped > skipped:
+            classes[each.name] = files
+            first = places.setdefault(os.path.realpath(each), each.name)
+            if first != each.name:
+                raise ValueError(f"{path}: the classes {first} and {each.name} are the same folder, by a link")
+        else:
+            left_out.pass_over("without images", each)
+    if beside:
+        for name, files in classes.items():
+            if files:
+                raise ValueError(f"{path} holds images ({beside[0].name}) beside folders of classes ({name})")
+        return {"all": beside}
+    if not classes:
+        rest = f"; {left_out}" if left_out.passed_over else ""
+        raise ValueError(f"{path} holds no images ({', '.join(ENDINGS)}){rest}")
+    return {name: classes[name] for name in sorted(classes, key=_natural)}
 
 
-def _pictures(files):
-    return sorted(
-        file for file in files if file.suffix.lower() in ENDINGS and file.is_file() and not file.name.startswith(".")
-    )
+def _natural(name):
+    """A key by which text orders as text and the numbers in it as numbers."""
+    parts = re.split("([0-9]+)", name)  # text, number, text, ..., text: so the same kinds meet
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def _pictures(path, entered, left_out):
+    """The image files in a folder at any depth, in alphabetical order; of a file it itself, if it is one.
+
+    entered  real paths of folders that count as met before; those met here are added
+    """
+    pictures, ahead = [], [path]
+    while ahead:
+        path = ahead.pop()
+        try:
+            kind = path.stat().st_mode
+            if stat.S_ISDIR(kind):
+                if (place := os.path.realpath(path)) in entered:
+                    left_out.pass_over("met before", path)
+                else:
+                    entered.add(place)
+                    ahead += reversed(_visible(path, left_out))
+            elif path.suffix.lower() not in ENDINGS:
+                left_out.pass_over("without a picture's ending", path)
+            elif not stat.S_ISREG(kind):
+                raise OSError("neither a file nor a folder")  # opening a pipe would wait for its other end
+            else:
+                pictures.append(path)
+        except OSError as error:
+            left_out.unreadable(path, error)
+    return pictures
+
+
+def _visible(folder, left_out):
+    """What lies in a folder, but for hidden names, in alphabetical order."""
+    inside = sorted(folder.iterdir())
+    for each in inside:
+        if each.name.startswith("."):
+            left_out.pass_over("hidden", each)
+    return [each for each in inside if not each.name.startswith(".")]
 
 
 def _read(file):
     """An image in mode L or RGB."""
     with Image.open(file) as opened:
         image = ImageOps.exif_transpose(opened)
-        if image.mode in SIXTEEN_BITS:
-            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.mode in ("I", "F"):
-            raise ValueError(f"its pixels are 32-bit numbers of unknown range (mode {image.mode})")
-        if image.mode == "1":
-            return image.convert("L")
-        gray = image.mode in ("L", "LA")
-        if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return image.convert("L" if gray else "RGB")
+        gray = image.mode in ("1", "L", "LA")
+        if opened.format == "PNG":
+            depth, kind = _png_header(file)
+            gray |= kind == GRAY_ALPHA  # in 16 bits Pillow gives it as RGBA
+            if image.mode != "P" and "transparency" in image.info:
+                image.info["transparency"] = _in_pixels(image.info["transparency"], depth, image.mode)
+    if image.mode in SIXTEEN_BITS:
+        pixels = np.array(image)
+        pixels[pixels == image.info.get("transparency")] = 0xFFFF
+        return Image.fromarray((pixels >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are 32-bit numbers of unknown range (mode {image.mode})")
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("L" if gray else "RGB")
+
+
+def _png_header(file):
+    """Bits a channel and colour type of a PNG, from its first chunk."""
+    with open(file, "rb") as content:
+        return content.read(26)[24:]
+
+
+def _in_pixels(key, depth, mode):
+    """The transparent value of a PNG, counted in its own bits a channel, as Pillow counts the pixels of the mode."""
+    if mode == "RGB":  # the upper 8 bits of 16: colours that differ in the others alone count as the same
+        return tuple(channel >> 8 if depth == 16 else channel & 0xFF for channel in key)
+    largest = (1 << depth) - 1
+    key &= largest  # the rest means nothing; of a key that Pillow spread over 0 .. 255 already these are the file's
+    return key if depth == 16 else key * 255 // largest
 
 
 def _square(image):

@@ -95,7 +95,7 @@ def load(count=10_000, *, seed=0, first=0):
     uniforms = philox.forward(seed, "data", index, 0, (8,), kind="uniform")
     normals = philox.forward(seed, "data", index, 1, (64,), kind="normal")
     images = np.stack([_draw(*each) for each in zip(labels.tolist(), uniforms, normals)])
-    return Dataset("strokes", images[..., None], labels, 10)
+    return Dataset("strokes", images[..., None], labels, 10, digits=True)
 
 
 def _draw(digit, uniform, normal):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
+from tinydiff import terminal
+from tinydiff.data import NAMES
 from tinydiff.interop.folder import NULL_LABELS, POSITIONS, export_folder, import_folder
 from tinydiff.train import checkpoint as checkpoints
 
@@ -26,7 +27,9 @@ def run_export(args):
     """Write a checkpoint as a folder of another library."""
     checkpoint = checkpoints.load(args.checkpoint)
     export_folder(checkpoint, args.folder, part=args.weights)
-    print(f"wrote {args.folder}: the parameters and the noise schedule, without the optimizer's state")
+    print(
+        f"wrote {terminal.one_line(args.folder)}: the parameters and the noise schedule, without the optimizer's state"
+    )
     if checkpoint.config.model.positions:
         print(f"this U-Net is told where it is: diffusers' must be given the waves in {POSITIONS} as its last channels")
 
@@ -50,7 +53,9 @@ def add_import_arguments(parser):
         "--noise-steps", type=int, metavar="T", help="number of noise steps (default: as the folder says)"
     )
     parser.add_argument("--prediction", help="what the network predicts: eps, x0 or v (default: as the folder says)")
-    parser.add_argument("--data", help="the data set that training would go on with")
+    parser.add_argument(
+        "--data", choices=NAMES[1:], help="the data set that training would go on with (default: unknown)"
+    )
 
 
 def run_import(args):
@@ -67,16 +72,18 @@ def run_import(args):
     if path.exists() or (not args.output and path.parent.parent.exists()):
         raise ValueError(f"output {path if args.output else path.parent.parent} already exists")
     options = {name: getattr(args, name) for name in ("schedule", "noise_steps", "prediction", "data", "null_label")}
-    checkpoint, assumed = import_folder(folder, **options)
+    checkpoint, assumed, passed_over = import_folder(folder, **options)
     if not args.output:
         path.parent.mkdir(parents=True)
     checkpoints.save(path, checkpoint)
 
     config = checkpoint.config
     noise = f"schedule {config.schedule}, {config.noise_steps} noise steps, prediction {config.prediction}"
-    print(f"wrote {path}: U-Net {config.model.channels}, {config.model.classes} classes, {noise}")
+    print(f"wrote {terminal.one_line(path)}: U-Net {config.model.channels}, {config.model.classes} classes, {noise}")
     for each in assumed:
         print(f"assumed: {each}")
+    if passed_over:
+        print(f"passed over: {terminal.one_line(', '.join(passed_over))}")
     print("the folder holds no optimizer state: training that goes on from it starts with a fresh one, at step 0")
-    guidance = " --guidance 1" if args.null_label == "none" else ""
-    print(f"to draw: tinydiff sample {shlex.quote(str(path))}{guidance}")
+    guidance = ["--guidance", "1"] if args.null_label == "none" else []
+    print(f"to draw: {terminal.shell_words(['tinydiff', 'sample', path, *guidance])}")

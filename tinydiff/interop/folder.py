@@ -12,20 +12,20 @@ the parameters, the step) is not in it: training that goes on from it starts wit
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
-from tinydiff import backends
+from tinydiff import backends, tensors
 from tinydiff.files import write_folder_atomically
 from tinydiff.interop import settings, weights
 from tinydiff.model.unet import UNet, position_waves
 from tinydiff.train.checkpoint import METADATA, PARTS, Checkpoint
-from tinydiff.train.config import TrainConfig
+from tinydiff.train.config import UNKNOWN, TrainConfig
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -35,10 +35,12 @@ NULL_LABELS = ("last", "none")
 
 
 class Imported(NamedTuple):
-    """A folder, read: a checkpoint at step 0, and what had to be assumed, a sentence each."""
+    """A folder, read: a checkpoint at step 0, what had to be assumed, a sentence each, and which settings were passed
+    over because they only tell how the parameters came about, "name value" each."""
 
     checkpoint: Checkpoint
     assumed: list[str]
+    passed_over: list[str]
 
 
 def export_folder(checkpoint, folder, *, part="average"):
@@ -75,70 +77,89 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
     """
     folder = Path(folder)
     folder = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
-    given = _read_json(folder / CONFIG)
-    theirs, metadata = _read_weights(folder)
-    ours = _described(folder, metadata)
-    assumed = []
+    described = _read_json(folder / CONFIG)
+    with _naming(folder / CONFIG):
+        given = settings.read(described)
+    theirs, metadata, _ = _read_weights(folder)
+    overrides = dict(schedule=schedule, noise_steps=noise_steps, prediction=prediction, data=data)
+    changed = {name: value for name, value in overrides.items() if value is not None}
+    config, assumed = _described(folder, metadata), []
 
-    if ours is not None:
-        config = ours
+    if config is not None:
         if null_label == "none":
             raise ValueError(f"{folder}: null_label is last: this folder was written by tinydiff")
         if differing := _differences(settings.from_unet_config(config.model), given):
             raise ValueError(f"{folder / CONFIG} does not go with {WEIGHTS}: {differing}")
     else:
-        null_label = null_label or "last"
-        try:
-            model = settings.to_unet_config(given, null_label=null_label)
-        except ValueError as error:
-            raise ValueError(f"{folder / CONFIG}: {error}") from None
-        found = _scheduler(folder, assumed)
-        config = TrainConfig(model=model, data="unknown", schedule=found[0], noise_steps=found[1], prediction=found[2])
+        with _naming(folder / CONFIG):
+            model = settings.to_unet_config(given, null_label=null_label or "last")
+        found = _scheduler(folder, changed, assumed)
+        config = TrainConfig(model=model, data=UNKNOWN, schedule=found[0], noise_steps=found[1], prediction=found[2])
         if model.classes:
             assumed.append(_about_classes(model.classes, null_label))
-        if given.get("dropout"):
-            assumed.append(f"dropout {given['dropout']} acts in training alone; this U-Net has none")
-    overrides = dict(schedule=schedule, noise_steps=noise_steps, prediction=prediction, data=data)
-    changed = {name: value for name, value in overrides.items() if value is not None}
+    if null_label and not config.model.classes:
+        raise ValueError(f"{folder}: null_label goes with classes, and this U-Net has none")
     config = TrainConfig(**{**config.to_dict(), **changed})
 
-    flip = given.get("flip_sin_to_cos", settings.UNET_DEFAULTS["flip_sin_to_cos"])
-    named = weights.from_torch(theirs, flip_sin_to_cos=flip)
+    named = weights.from_torch(theirs, flip_sin_to_cos=given["flip_sin_to_cos"])
     table = named.get("class_embedding.weight")
-    if null_label == "none" and table is not None:
+    if null_label == "none" and table is not None and table.ndim == 2:
         named["class_embedding.weight"] = np.concatenate([table, np.zeros_like(table[:1])])
-    parameters = UNet(config.model, backends.get("numpy")).parameters
-    try:
+    parameters = _unet(folder, config).parameters
+    with _naming(folder / WEIGHTS):
         parameters.load(parameters.values, named)
-    except ValueError as error:
-        raise ValueError(f"{folder / WEIGHTS}: {error}") from None
     values = parameters.to_numpy(parameters.values)
     zeros = {name: np.zeros_like(array) for name, array in values.items()}
-    return Imported(Checkpoint(0, config, dict(zip(PARTS, (values, values, zeros, zeros), strict=True))), assumed)
+    checkpoint = Checkpoint(0, config, dict(zip(PARTS, (values, values, zeros, zeros), strict=True)))
+    return Imported(checkpoint, assumed, settings.passed_over(described))
 
 
-def _scheduler(folder, assumed):
-    """The schedule's name, T and prediction that the folder, or the pipeline it is part of, tells; else diffusers' own."""
+@contextlib.contextmanager
+def _naming(path):
+    """Let a ``ValueError`` begin with the file that it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _unet(folder, config):
+    """The U-Net of a configuration that the weights were not held against yet, so its size may be anything."""
+    try:
+        with _naming(folder / CONFIG):
+            return UNet(config.model, backends.get("numpy"))
+    except (MemoryError, OverflowError):
+        shape = f"block_out_channels {list(config.model.channels)}, num_class_embeds {config.model.classes + 1}"
+        raise ValueError(f"{folder / CONFIG}: a U-Net of {shape} does not fit into memory") from None
+
+
+def _scheduler(folder, changed, assumed):
+    """The schedule's name, T and prediction that the folder, or the pipeline it is part of, tells; else diffusers' own.
+
+    What had to be assumed, and is not among what the caller has ``changed``, is added to ``assumed``.
+    """
     for path in (folder / SCHEDULER, folder.parent / "scheduler" / SCHEDULER):
         if path.is_file():
             given = _read_json(path)
-            try:
+            with _naming(path):
                 noise = settings.to_noise(given)
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
-            if not given.get("clip_sample", True):
+            if given.get("clip_sample") is False:
                 assumed.append("clip_sample false: tinydiff clips the predicted image to [-1, 1] all the same")
             return noise
     noise = settings.to_noise({})
     schedule, T, prediction = noise
-    assumed.append(
-        f"no {SCHEDULER}: schedule {schedule}, {T} noise steps, prediction {prediction}, as diffusers' defaults"
-    )
+    told = {
+        "schedule": f"schedule {schedule}",
+        "noise_steps": f"{T} noise steps",
+        "prediction": f"prediction {prediction}",
+    }
+    if told := [text for name, text in told.items() if name not in changed]:
+        assumed.append(f"no {SCHEDULER}: {', '.join(told)}, as diffusers' defaults")
     return noise
 
 
 def _about_classes(classes, null_label):
-    if null_label == "last":
+    if null_label != "none":
         return f'{classes} classes, and the last row of the class embedding stands for "no class"'
     return f'{classes} classes, and no row for "no class": draw with --guidance 1'
 
@@ -150,20 +171,7 @@ def _read_weights(folder):
         others = sorted(each.name for each in folder.glob("diffusion_pytorch_model*"))
         hint = f"; {', '.join(others)} is not read: save it in one piece with safe_serialization=True" if others else ""
         raise ValueError(f"{folder} holds no {WEIGHTS}{hint}")
-    named = {}
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            for name in file.keys():
-                kind = file.get_slice(name).get_dtype()
-                if kind not in ("F64", "F32", "F16"):
-                    raise ValueError(f"{path}: tensor {name} is {kind}; float32, float16 and float64 are read")
-                named[name] = file.get_tensor(name).astype(np.float32)
-                if not np.isfinite(named[name]).all():
-                    raise ValueError(f"{path}: tensor {name} holds a value that is not finite")
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
-    return named, metadata
+    return tensors.read(path)
 
 
 def _described(folder, metadata):
@@ -175,18 +183,16 @@ def _described(folder, metadata):
         if description["format"] != FORMAT:
             raise ValueError(f"its format is {description['format']}, not {FORMAT}")
         return TrainConfig(**description["config"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / WEIGHTS} cannot be read by this version: {error}") from None
 
 
 def _differences(expected, given):
     """Which settings of a config.json are not as expected, in words; empty if none."""
-    given = {**settings.UNET_DEFAULTS, **given}
-    public = {name: value for name, value in given.items() if not name.startswith("_")}
     return ", ".join(
-        f"{name} must be {json.dumps(expected.get(name))}, got {json.dumps(value)}"
-        for name, value in public.items()
-        if expected.get(name) != value
+        f"{name} must be {settings.shown(expected[name])}, got {settings.shown(value)}"
+        for name, value in given.items()
+        if expected[name] != value
     )
 
 
@@ -195,7 +201,7 @@ def _read_json(path):
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: not a folder of diffusers'") from None
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold settings by name, got {type(content).__name__}")

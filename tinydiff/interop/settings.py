@@ -1,7 +1,8 @@
 """diffusers' settings and ours: ``config.json`` of a ``UNet2DModel``, ``scheduler_config.json`` of its scheduler.
 
-Every setting of theirs is either translated, or must have the value under which their network computes what ours does.
-Anything else is refused by the name of the setting and its value.
+Every setting of theirs is either translated, or must have the value under which their network computes what ours does,
+or is passed over because it only tells how the parameters came about. Anything else is refused by the name of the
+setting and its value.
 
     theirs                          ours
     sample_size                     size
@@ -55,7 +56,7 @@ UNET_DEFAULTS = {
     "add_attention": True,
     "class_embed_type": None,
     "num_class_embeds": None,
-    "num_train_timesteps": None,  # read by a learned time embedding alone
+    "num_train_timesteps": None,
 }
 # settings that must have one of these values
 UNET_REQUIRED = {
@@ -72,7 +73,31 @@ UNET_REQUIRED = {
     "add_attention": (True,),
     "class_embed_type": (None,),
 }
-INTEGERS = ("sample_size", "in_channels", "out_channels", "layers_per_block", "norm_num_groups", "downsample_padding")
+# settings that are one integer, and its range: a number far beyond any network is a damaged file
+MANY = 2**16
+INTEGERS = {
+    "sample_size": (1, MANY),
+    "in_channels": (1, MANY),
+    "out_channels": (1, MANY),
+    "layers_per_block": (1, 1000),
+    "norm_num_groups": (1, MANY),
+    "downsample_padding": (0, 1),
+}
+MOST_LEVELS, MOST_ROWS = 16, 2**24
+# settings of how the parameters came about, which are not part of the network: an average's (EMAModel, and its older
+# versions) and those of training itself
+PASSED_OVER = (
+    "decay",
+    "min_decay",
+    "optimization_step",
+    "update_after_step",
+    "use_ema_warmup",
+    "inv_gamma",
+    "power",
+    "collected_params",
+    "dropout",
+    "num_train_timesteps",  # read by a learned time embedding alone
+)
 
 SCHEDULER_DEFAULTS = {
     "num_train_timesteps": 1000,
@@ -83,10 +108,13 @@ SCHEDULER_DEFAULTS = {
     "prediction_type": "epsilon",
     "rescale_betas_zero_snr": False,
     "thresholding": False,
+    "clip_sample": True,
 }
-SCHEDULER_REQUIRED = {"rescale_betas_zero_snr": (False,), "thresholding": (False,)}
+SCHEDULER_REQUIRED = {"rescale_betas_zero_snr": (False,), "thresholding": (False,), "clip_sample": (True, False)}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SAME_BETA = 1e-5  # relative: their tables are float32
+MOST_STEPS = 10**6
+LONGEST_SHOWN = 100  # characters of a value in a message
 
 
 def from_unet_config(config):
@@ -125,34 +153,51 @@ def from_unet_config(config):
     }
 
 
-def to_unet_config(given, *, null_label="last"):
-    """The ``UNetConfig`` of a ``config.json`` given as a dict.
+def read(given):
+    """All settings of a ``config.json`` given as a dict, {name: value}, with their defaults where it leaves them out.
+
+    Raises ``ValueError`` naming the first setting that is not known, not of its type, or absurd, and its value.
+    """
+    if given.get("_class_name", "UNet2DModel") != "UNet2DModel":
+        raise ValueError(f"_class_name must be UNet2DModel, got {shown(given['_class_name'])}")
+    public = {name: value for name, value in given.items() if not name.startswith("_")}
+    for name in public:
+        if name not in UNET_DEFAULTS and name not in PASSED_OVER:
+            raise ValueError(f"{name} {shown(public[name])}: this setting is not known")
+    settings = {**UNET_DEFAULTS, **{name: value for name, value in public.items() if name not in PASSED_OVER}}
+    size = settings["sample_size"]
+    if isinstance(size, list) and size and all(each == size[0] for each in size):
+        settings["sample_size"] = size[0]
+    _require(settings, UNET_REQUIRED)
+    for name, (low, high) in INTEGERS.items():
+        _require_integer(name, settings[name], low, high)
+    channels = settings["block_out_channels"]
+    if not isinstance(channels, list) or not 1 <= len(channels) <= MOST_LEVELS:
+        raise ValueError(f"block_out_channels must be a list of 1 to {MOST_LEVELS} widths, got {shown(channels)}")
+    for width in channels:
+        _require_integer("each of block_out_channels", width, 1, MANY)
+    _require_number("norm_eps", settings["norm_eps"], 1)
+    if settings["attention_head_dim"] is not None:
+        _require_integer("attention_head_dim", settings["attention_head_dim"], 1, MANY)
+    if settings["num_class_embeds"] is not None:
+        _require_integer("num_class_embeds", settings["num_class_embeds"], 2, MOST_ROWS)
+    return settings
+
+
+def passed_over(given):
+    """Which settings of a ``config.json`` tell only how the parameters came about, "name value" each."""
+    found = {name: given[name] for name in PASSED_OVER if name in given}
+    return [f"{name} {shown(value)}" for name, value in found.items() if value not in (None, UNET_DEFAULTS.get(name))]
+
+
+def to_unet_config(settings, *, null_label="last"):
+    """The ``UNetConfig`` of a ``config.json`` that was ``read``.
 
     null_label  "last": the last row of the class embedding stands for "no class". "none": every row is a class
 
     Raises ``ValueError`` naming the first setting that our U-Net does not have, and its value.
     """
-    if given.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise ValueError(f"_class_name must be UNet2DModel, got {_shown(given['_class_name'])}")
-    public = {name: value for name, value in given.items() if not name.startswith("_")}
-    for name in public:
-        if name not in UNET_DEFAULTS:
-            raise ValueError(f"{name} {_shown(public[name])}: this setting is not known")
-    settings = {**UNET_DEFAULTS, **public}
-    if isinstance(settings["sample_size"], list) and len(set(settings["sample_size"])) == 1:
-        settings["sample_size"] = settings["sample_size"][0]
-    _require(settings, UNET_REQUIRED)
-    for name in INTEGERS:
-        if type(settings[name]) is not int:
-            raise ValueError(f"{name} must be one integer, got {_shown(settings[name])}")
-    channels = settings["block_out_channels"]
-    if not isinstance(channels, list) or not channels or any(type(width) is not int for width in channels):
-        raise ValueError(f"block_out_channels must be a list of widths, got {_shown(channels)}")
-    if type(settings["norm_eps"]) not in (int, float) or not settings["norm_eps"] > 0:
-        raise ValueError(f"norm_eps must be a positive number, got {_shown(settings['norm_eps'])}")
-    head_width = settings["attention_head_dim"]
-    if head_width is not None and (type(head_width) is not int or head_width < 1):
-        raise ValueError(f"attention_head_dim must be null or a positive integer, got {_shown(head_width)}")
+    channels, head_width = settings["block_out_channels"], settings["attention_head_dim"]
     groups, film = settings["norm_num_groups"], settings["resnet_time_scale_shift"] == "scale_shift"
     allowed = {
         "out_channels": (settings["in_channels"],),
@@ -160,10 +205,7 @@ def to_unet_config(given, *, null_label="last"):
         "attn_norm_num_groups": (groups,) if film else (None, groups),
     }
     _require(settings, allowed)
-
     rows = settings["num_class_embeds"]
-    if rows is not None and (type(rows) is not int or rows < 2):
-        raise ValueError(f"num_class_embeds must be null or at least 2, got {_shown(rows)}")
     try:
         config = UNetConfig(
             size=settings["sample_size"],
@@ -223,9 +265,15 @@ def to_noise(given):
     """
     settings = {**SCHEDULER_DEFAULTS, **given}
     _require(settings, SCHEDULER_REQUIRED | {"prediction_type": tuple(PREDICTIONS)})
-    T = settings["num_train_timesteps"]
-    if type(T) is not int or T < 1:
-        raise ValueError(f"num_train_timesteps must be a positive integer, got {_shown(T)}")
+    T, trained = settings["num_train_timesteps"], settings["trained_betas"]
+    _require_integer("num_train_timesteps", T, 1, MOST_STEPS)
+    if trained is not None and not isinstance(trained, list):
+        raise ValueError(f"trained_betas must be null or a list of numbers, got {shown(trained)}")
+    for beta in trained or ():
+        _require_number("each of trained_betas", beta, 1)
+    if trained is None and settings["beta_schedule"] == "linear":
+        for name in ("beta_start", "beta_end"):
+            _require_number(name, settings[name], 1)
     beta = _betas(settings)
     for name in schedules.SCHEDULES:
         ours = schedules.get(name, T).beta
@@ -233,9 +281,9 @@ def to_noise(given):
             return name, T, PREDICTIONS[settings["prediction_type"]]
     if settings["trained_betas"] is not None:
         raise ValueError(f"trained_betas are those of none of {', '.join(schedules.SCHEDULES)} with {T} steps")
-    ends = f"beta_start {settings['beta_start']}, beta_end {settings['beta_end']}"
+    ends = f"beta_start {shown(settings['beta_start'])}, beta_end {shown(settings['beta_end'])}"
     raise ValueError(
-        f"beta_schedule {_shown(settings['beta_schedule'])} with {ends} and {T} steps is none of "
+        f"beta_schedule {shown(settings['beta_schedule'])} with {ends} and {T} steps is none of "
         f"{', '.join(schedules.SCHEDULES)}"
     )
 
@@ -259,13 +307,14 @@ def _attention_levels(settings):
     for way, name in (("Down", "down_block_types"), ("Up", "up_block_types")):
         types = settings[name]
         allowed = {f"{prefix}{_block_type(way, has)}": has for has in (False, True) for prefix in ("", "UNetRes")}
-        if not isinstance(types, list) or len(types) != levels or any(each not in allowed for each in types):
+        known = isinstance(types, list) and all(isinstance(each, str) and each in allowed for each in types)
+        if not known or len(types) != levels:
             one_of = " or ".join(_block_type(way, has) for has in (False, True))
-            raise ValueError(f"{name} must be {levels} of {one_of}, got {_shown(types)}")
+            raise ValueError(f"{name} must be {levels} of {one_of}, got {shown(types)}")
         found[way] = [allowed[each] for each in types]
     if found["Down"] != found["Up"][::-1]:
         raise ValueError(
-            f"up_block_types must have attention where down_block_types have it, got {_shown(settings['up_block_types'])}"
+            f"up_block_types must have attention where down_block_types have it, got {shown(settings['up_block_types'])}"
         )
     return tuple(level for level, has in enumerate(found["Down"]) if has)
 
@@ -280,10 +329,23 @@ def _require(settings, allowed):
         if not any(
             settings[name] == value and isinstance(settings[name], bool) == isinstance(value, bool) for value in values
         ):
-            one_of = " or ".join(_shown(value) for value in values)
-            raise ValueError(f"{name} must be {one_of}, got {_shown(settings[name])}")
+            one_of = " or ".join(shown(value) for value in values)
+            raise ValueError(f"{name} must be {one_of}, got {shown(settings[name])}")
 
 
-def _shown(value):
-    """As it stands in the JSON file."""
-    return json.dumps(value)
+def _require_integer(name, value, low, high):
+    if type(value) is not int:  # nor bool
+        raise ValueError(f"{name} must be one integer, got {shown(value)}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie in [{low}, {high}], got {shown(value)}")
+
+
+def _require_number(name, value, high):
+    if type(value) not in (int, float) or not 0 < value <= high:
+        raise ValueError(f"{name} must be a number above 0 and at most {high}, got {shown(value)}")
+
+
+def shown(value):
+    """As it stands in the JSON file, its beginning where it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

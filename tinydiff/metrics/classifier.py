@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 import safetensors.numpy
-from tqdm import trange
 
 from tinydiff import backends
 from tinydiff.data import mnist
@@ -36,6 +35,7 @@ from tinydiff.metrics import cross_entropy
 from tinydiff.metrics.fid import FeatureNet
 from tinydiff.model.layers import Conv2d, GroupNorm, Linear
 from tinydiff.model.parameters import Parameters
+from tinydiff.progress import progress_bar
 from tinydiff.train.adamw import AdamW
 
 SIZE, CLASSES = 28, 10
@@ -151,7 +151,7 @@ def train(dataset, backend, *, epochs=EPOCHS, seed=0, progress=True):
     optimizer = AdamW(model.parameters, weight_decay=WEIGHT_DECAY)
     steps_an_epoch = len(dataset) // TRAIN_BATCH
     total = epochs * steps_an_epoch
-    for step in (bar := trange(total, disable=not progress, unit="step")):
+    for step in (bar := progress_bar(range(total), shown=progress)):
         if step % steps_an_epoch == 0:
             order = rng.permutation(len(dataset))
         first = step % steps_an_epoch * TRAIN_BATCH

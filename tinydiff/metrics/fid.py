@@ -9,7 +9,8 @@ its trace: two symmetric eigendecompositions, where the product C_1 C_2 of the p
 that is not symmetric.
 
 A value depends on the features, and on n: a covariance of few samples is off, which adds to the distance. So it is told
-with both, and with its floor: the distance between the training data and as many real images that were held out.
+with both, and with its floor: the distance between the training data and as many real images that were held out. The
+covariance of no more samples than features lacks whole directions, so of so few there is no value.
 
 Source: Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium", 2017, eq. 6.
 """
@@ -24,6 +25,7 @@ import safetensors
 import safetensors.numpy
 
 from tinydiff.files import cache_dir, write_atomically
+from tinydiff.metrics import SaysNothing
 
 BATCH = 1000  # images at a time
 
@@ -66,17 +68,23 @@ def fid(samples, train, test, net, *, batch=BATCH):
 
     All are images (N, H, W, C), uint8 or float32 in [-1, 1]; ``net`` is a ``FeatureNet``. The statistics of the
     training images are kept in the user's cache, by the content of the images and the fingerprint of the net.
+
+    Raises ``SaysNothing`` for no more images than features, on any side.
     """
     real = cached_statistics(train, net, batch=batch)
     test = test[: len(samples)]
+    features = len(real.mean)
+    for images, n in (("samples", len(samples)), ("training images", real.n), ("test images", len(test))):
+        if n <= features:
+            raise SaysNothing(f"FID of {features} features needs more than {features} {images}, got {n}")
     value, floor = (frechet_distance(statistics(images, net, batch=batch), real) for images in (samples, test))
     return FID(value, len(samples), floor, len(test), real.n, net.name)
 
 
 def statistics(images, net, *, batch=BATCH):
-    """The ``Statistics`` of the features of images (N, ...), N at least 2."""
+    """The ``Statistics`` of the features of images (N, ...). Raises ``SaysNothing`` for N under 2."""
     if len(images) < 2:
-        raise ValueError(f"statistics of features need at least 2 images, got {len(images)}")
+        raise SaysNothing(f"statistics of features need at least 2 images, got {len(images)}")
     features = [np.asarray(net.features(images[i : i + batch]), np.float64) for i in range(0, len(images), batch)]
     features = np.concatenate(features)
     if features.ndim != 2 or not np.isfinite(features).all():

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinydiff.data.dataset import bytes_to_signed
+from tinydiff.metrics import SaysNothing
 
 QUANTILE = 0.01  # of held-out images are nearer than what counts as near
 BATCH = 250  # samples at a time
@@ -38,8 +39,10 @@ def memorisation(samples, train, test=None, *, batch=BATCH):
     """Compare samples with the training images, a ``Memorisation``; all are images, uint8 or float32 in [-1, 1].
 
     The baseline is that of the first len(samples) test images; without a test set that of as many training images,
-    each against all others.
+    each against all others. Raises ``SaysNothing`` where there are none.
     """
+    if test is None and len(train) < 2:
+        raise SaysNothing("memorisation without test images needs at least 2 training images, got 1")
     distance, _ = nearest(samples, train, batch=batch)
     if test is not None:
         held_out = "test images"

@@ -19,11 +19,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinydiff.metrics import SaysNothing
+
 FACTORS = (0.5, 1.0, 2.0)  # bandwidths, in median distances
 MEDIAN_POINTS = 1000  # the median distance is that of so many points at most, the first
 BATCH = 1000  # rows of the kernel matrix at a time
 SPLITS = 200  # of the real data into two halves, for the floor
 BAND = (0.025, 0.975)  # quantiles
+FEWEST = 5  # points in each set: 2 x 4 points have 35 splits into halves, too few for quantiles of one in 40
 
 
 class Discrepancy(NamedTuple):
@@ -48,12 +51,15 @@ def mmd(samples, real, *, seed=0, batch=BATCH):
     Compared are n = min(len(samples), len(real) // 2) points of each, the first; the floor is that of random halves
     of the first 2 n real points. The result does not depend on ``batch`` but for rounding.
 
-    Raises ``ValueError`` for fewer than 2 samples or 4 real points, or points of different shapes.
+    Raises ``SaysNothing`` for n under ``FEWEST`` and for real points that are mostly the same, ``ValueError`` for
+    points of different shapes.
     """
     samples, real = _rows("samples", samples), _rows("real", real)
-    if len(samples) < 2 or len(real) < 4:
-        raise ValueError(f"mmd needs at least 2 samples and 4 real points, got {len(samples)} and {len(real)}")
     n = min(len(samples), len(real) // 2)
+    if n < FEWEST:
+        raise SaysNothing(
+            f"MMD needs at least {FEWEST} samples and {2 * FEWEST} real points, got {len(samples)} and {len(real)}"
+        )
     bandwidths = median_bandwidths(real)
     value = squared_mmd(samples[:n], real[:n], bandwidths, batch=batch)
     splits = _splits(real[: 2 * n], bandwidths, np.random.default_rng(seed), batch)
@@ -75,12 +81,12 @@ def squared_mmd(x, y, bandwidths, *, batch=BATCH):
 def median_bandwidths(real):
     """``FACTORS`` times the median distance between two of the first ``MEDIAN_POINTS`` points.
 
-    Raises ``ValueError`` where that is 0: most points are the same.
+    Raises ``SaysNothing`` where that is 0: most points are the same.
     """
     x = _rows("real", real)[:MEDIAN_POINTS]
     median = np.sqrt(np.median(_squared_distances(x, x)[np.triu_indices(len(x), 1)]))
     if not median > 0:
-        raise ValueError("mmd needs real data that differ: the median distance between two of them is 0")
+        raise SaysNothing("MMD needs real data that differ: the median distance between two of them is 0")
     return [factor * float(median) for factor in FACTORS]
 
 

@@ -26,7 +26,7 @@ class AttentionBlock:
     def __init__(self, parameters, name, C, *, head_width, groups, eps):
         if C % head_width:
             raise ValueError(f"head_width must divide the {C} channels it attends over, got {head_width}")
-        self.op = parameters.backend.attention
+        self.backend = parameters.backend
         self.A, self.D = C // head_width, head_width
         self.group_norm = GroupNorm(parameters, f"{name}.group_norm", C, groups, eps)
         self.to_q = Linear(parameters, f"{name}.to_q", C, C)
@@ -43,7 +43,7 @@ class AttentionBlock:
         q, to_q = self.to_q.forward(tokens)
         k, to_k = self.to_k.forward(tokens)
         v, to_v = self.to_v.forward(tokens)
-        mixed, attention = self.op.forward(q.reshape(heads), k.reshape(heads), v.reshape(heads))
+        mixed, attention = self.backend.attention.forward(q.reshape(heads), k.reshape(heads), v.reshape(heads))
         out, to_out = self.to_out.forward(mixed.reshape(N, H * W, C))
         return x + out.reshape(x.shape), Cache(group_norm, to_q, to_k, to_v, attention, to_out)
 
@@ -52,7 +52,7 @@ class AttentionBlock:
         N, H, W, C = dy.shape
         tokens = (N, H * W, C)
         dmixed = self.to_out.backward(dy.reshape(tokens), cache.to_out)
-        dq, dk, dv = self.op.backward(dmixed.reshape(N, H * W, self.A, self.D), cache.attention)
+        dq, dk, dv = self.backend.attention.backward(dmixed.reshape(N, H * W, self.A, self.D), cache.attention)
         through_v = self.to_v.backward(dv.reshape(tokens), cache.to_v)
         through_k = self.to_k.backward(dk.reshape(tokens), cache.to_k)
         through_q = self.to_q.backward(dq.reshape(tokens), cache.to_q)

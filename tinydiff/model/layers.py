@@ -15,25 +15,25 @@ class Linear:
     """y = x weight + bias; weight (C, O). ``zero`` starts both at 0, so the layer begins as silence."""
 
     def __init__(self, parameters, name, C, O, *, zero=False):
-        self.op = parameters.backend.linear
+        self.backend = parameters.backend
         start = Constant(0.0) if zero else Uniform(C**-0.5)
         self.weight = parameters.add(f"{name}.weight", (C, O), start, decay=True)
         self.bias = parameters.add(f"{name}.bias", (O,), start)
 
     def forward(self, x):
         """x (..., C) -> y (..., O), cache."""
-        return self.op.forward(x, self.weight.operand, self.bias.value)
+        return self.backend.linear.forward(x, self.weight.operand, self.bias.value)
 
     def backward(self, dy, cache):
         """dy (..., O) -> dx (..., C)."""
-        return self.op.backward(dy, cache, into=(self.weight.grad, self.bias.grad))[0]
+        return self.backend.linear.backward(dy, cache, into=(self.weight.grad, self.bias.grad))[0]
 
 
 class Conv2d:
     """An R x R convolution; weight (R, R, C, O)."""
 
     def __init__(self, parameters, name, C, O, R, *, stride=1, padding=0, zero=False):
-        self.op = parameters.backend.conv2d
+        self.backend = parameters.backend
         self.stride, self.padding = stride, padding
         start = Constant(0.0) if zero else Uniform((R * R * C) ** -0.5)
         self.weight = parameters.add(f"{name}.weight", (R, R, C, O), start, decay=True)
@@ -42,11 +42,11 @@ class Conv2d:
     def forward(self, x, add=None):
         """x (N,H,W,C), add (N,1,1,O) or (N,H',W',O) or None -> y (N,H',W',O), cache."""
         weight, bias = self.weight.operand, self.bias.value
-        return self.op.forward(x, weight, bias, add, stride=self.stride, padding=self.padding)
+        return self.backend.conv2d.forward(x, weight, bias, add, stride=self.stride, padding=self.padding)
 
     def backward(self, dy, cache):
         """dy (N,H',W',O) -> dx (N,H,W,C), dadd (as add) or None."""
-        dx, _, _, dadd = self.op.backward(dy, cache, into=(self.weight.grad, self.bias.grad))
+        dx, _, _, dadd = self.backend.conv2d.backward(dy, cache, into=(self.weight.grad, self.bias.grad))
         return dx, dadd
 
 
@@ -54,7 +54,7 @@ class GroupNorm:
     """Group normalisation with learned scale (``weight``) and shift (``bias``), optionally with SiLU."""
 
     def __init__(self, parameters, name, C, groups, eps, *, silu=False):
-        self.op = parameters.backend.group_norm
+        self.backend = parameters.backend
         self.groups, self.eps, self.silu = groups, eps, silu
         self.weight = parameters.add(f"{name}.weight", (C,), Constant(1.0))
         self.bias = parameters.add(f"{name}.bias", (C,), Constant(0.0))
@@ -62,7 +62,8 @@ class GroupNorm:
     def forward(self, x, scale=None, shift=None):
         """x (N,H,W,C), scale and shift (N,C) of the samples or None -> y (N,H,W,C), cache."""
         weight, bias = self.weight.value, self.bias.value
-        return self.op.forward(x, weight, bias, scale, shift, groups=self.groups, eps=self.eps, silu=self.silu)
+        options = dict(groups=self.groups, eps=self.eps, silu=self.silu)
+        return self.backend.group_norm.forward(x, weight, bias, scale, shift, **options)
 
     def again(self, cache):
         """The y of the forward that made this cache, computed once more, to the same bits."""
@@ -70,7 +71,8 @@ class GroupNorm:
 
     def backward(self, dy, cache, add=None):
         """dy (N,H,W,C) -> dx (N,H,W,C), plus ``add`` where given; dscale and dshift (N,C) or None."""
-        dx, _, _, dscale, dshift = self.op.backward(dy, cache, add, into=(self.weight.grad, self.bias.grad))
+        into = self.weight.grad, self.bias.grad
+        dx, _, _, dscale, dshift = self.backend.group_norm.backward(dy, cache, add, into=into)
         return dx, dscale, dshift
 
 
@@ -78,13 +80,13 @@ class ClassEmbedding:
     """One row per class and a last row for "no class"; weight (K, E)."""
 
     def __init__(self, parameters, name, K, E):
-        self.op = parameters.backend.class_embedding
+        self.backend = parameters.backend
         self.weight = parameters.add(f"{name}.weight", (K, E), Normal(1.0))
 
     def forward(self, labels):
         """labels (N,) -> y (N, E), cache."""
-        return self.op.forward(self.weight.value, labels)
+        return self.backend.class_embedding.forward(self.weight.value, labels)
 
     def backward(self, dy, cache):
         """dy (N, E) -> None: labels have no gradient."""
-        return self.op.backward(dy, cache, into=(self.weight.grad,))[1]
+        return self.backend.class_embedding.backward(dy, cache, into=(self.weight.grad,))[1]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinydiff.model.embedding import StepEmbedding
+from tinydiff.model.fields import expect_types
 from tinydiff.model.layers import Linear, as_activation
 from tinydiff.model.parameters import Parameters
 
@@ -22,6 +23,7 @@ class MLPConfig:
     classes: int = 0  # 0: no class conditioning
 
     def __post_init__(self):
+        expect_types(self)
         for name in ("dimensions", "width", "layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

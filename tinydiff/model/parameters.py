@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +12,14 @@ import numpy as np
 
 class Parameter:
     """A named view into the flat buffer (``value``) and into its twin of gradients (``grad``); ``operand`` is what an
-    op reads: of a matrix or filter where activations are bfloat16 the rounded values, else ``value`` itself."""
+    op reads: of a matrix or filter where activations are bfloat16 the rounded values, else ``value`` itself.
 
-    def __init__(self, name, shape, init, decay):
+    It is copied and pickled with the ``Parameters`` that it is one of, whose buffers it views; where those are gone,
+    that is a ``TypeError``.
+    """
+
+    def __init__(self, parameters, name, shape, init, decay):
+        self._parameters = weakref.ref(parameters)  # weak: a cycle would keep the buffers of a model that is let go
         self.name = name
         self.shape = tuple(shape)
         self.init = init
@@ -21,6 +28,11 @@ class Parameter:
         self.value = None
         self.grad = None
         self.operand = None
+
+    def __reduce__(self):
+        if (parameters := self._parameters()) is None:
+            raise TypeError(f"parameter {self.name} cannot be copied: the model that it was part of is gone")
+        return operator.getitem, (parameters, self.name)
 
 
 class Uniform(NamedTuple):
@@ -49,6 +61,8 @@ class Parameters:
 
     On a backend of precision "bf16" ``rounded`` (decayed,) holds the first ones in bfloat16, elsewhere it is None.
     Whoever writes ``values`` must ``refresh`` it, or have it written too, before the model runs.
+
+    A copy, deep or from a pickle, has buffers of its own, and views of them: it trains like the original.
     """
 
     def __init__(self, backend, dtype=np.float32):
@@ -62,20 +76,23 @@ class Parameters:
         """Declare a parameter; its ``value`` and ``grad`` exist once ``allocate`` has run."""
         if name in self._declared:
             raise ValueError(f"parameter {name!r} is declared twice")
-        self._declared[name] = Parameter(name, shape, init, decay)
+        self._declared[name] = Parameter(self, name, shape, init, decay)
         return self._declared[name]
 
     def allocate(self):
         """Make the flat buffers, decayed parameters first, and bind every view. Values start at zero."""
-        ordered = sorted(self, key=lambda parameter: not parameter.decay)  # stable: else in order declared
-        self.count = sum(math.prod(parameter.shape) for parameter in ordered)
-        self.decayed = sum(math.prod(parameter.shape) for parameter in ordered if parameter.decay)
+        self.count = sum(math.prod(parameter.shape) for parameter in self)
+        self.decayed = sum(math.prod(parameter.shape) for parameter in self if parameter.decay)
         self.values = self.backend.zeros(self.count, self.dtype)
         self.grads = self.backend.zeros(self.count, self.dtype)
         if self.backend.activations is not None:
             self.rounded = self.backend.zeros(self.decayed, self.backend.activations)
+        self._bind()
+
+    def _bind(self):
+        """Make every parameter a view of the flat buffers."""
         start = 0
-        for parameter in ordered:
+        for parameter in sorted(self, key=lambda parameter: not parameter.decay):  # stable: else in order declared
             parameter.span = slice(start, start + math.prod(parameter.shape))
             parameter.value = self.values[parameter.span].reshape(parameter.shape)
             parameter.grad = self.grads[parameter.span].reshape(parameter.shape)
@@ -83,6 +100,19 @@ class Parameters:
             if parameter.decay and self.rounded is not None:
                 parameter.operand = self.rounded[parameter.span].reshape(parameter.shape)
             start = parameter.span.stop
+
+    def __getstate__(self):
+        """What ``__setstate__`` declares and binds again: buffers as they are, no views of them."""
+        declared = [(each.name, each.shape, each.init, each.decay) for each in self]
+        return {**self.__dict__, "_declared": declared}
+
+    def __setstate__(self, state):
+        declared = state.pop("_declared")
+        self.__dict__.update(state, _declared={})
+        for name, shape, init, decay in declared:
+            self.add(name, shape, init, decay=decay)
+        if self.values is not None:
+            self._bind()
 
     def initialise(self, seed):
         """Draw every initial value from ``seed``; the same on every backend."""

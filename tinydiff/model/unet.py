@@ -14,6 +14,7 @@ import numpy as np
 
 from tinydiff.model.attention_block import AttentionBlock
 from tinydiff.model.embedding import StepEmbedding
+from tinydiff.model.fields import expect_types
 from tinydiff.model.layers import Conv2d, GroupNorm, as_activation
 from tinydiff.model.parameters import Parameters
 from tinydiff.model.res_block import ResBlock
@@ -41,9 +42,7 @@ class UNetConfig:
     positions: int = 0  # frequencies, along each axis, of the waves beside the image that tell conv_in where it is
 
     def __post_init__(self):
-        # JSON gives lists; a frozen, hashable config holds tuples
-        object.__setattr__(self, "channels", tuple(self.channels))
-        object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
+        expect_types(self)
         levels = len(self.channels)
         if levels < 1 or min(self.channels) < 1:
             raise ValueError(f"channels must be at least one positive width, got {self.channels}")

@@ -27,7 +27,7 @@ class Corruptor:
         # the target is as linear in x0 and eps as x is
         of_x0, of_eps = predictions.join(kind, 1.0, 0.0, a, s), predictions.join(kind, 0.0, 1.0, a, s)
         columns = np.broadcast_arrays(a, s, of_x0, of_eps, weights)
-        self.op = backend.corrupt
+        self.backend = backend
         self.table = backend.asarray(np.stack(columns, axis=1), dtype)
 
     def __call__(self, x0, eps, step):
@@ -37,4 +37,4 @@ class Corruptor:
 
     def draw(self, images, index, step, number, *, seed):
         """The same of images[index], images (n, ...) bytes, with the noise of a training step, number (1,)."""
-        return Corrupted(*self.op.forward(images, index, step, self.table, number, seed=seed))
+        return Corrupted(*self.backend.corrupt.forward(images, index, step, self.table, number, seed=seed))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from tinydiff.train.averaging import decay_at
@@ -13,6 +15,9 @@ class AdamW:
     average  where the average is kept, (count,); by default an array of its own. It begins as the parameters are
 
     What differs from step to step is in arrays of one element, put there by ``prepare``; so ``step`` may be captured.
+
+    It is copied and pickled together with the model that it trains, as in ``copy.deepcopy((model, optimizer))``. A deep
+    copy of it alone, or before the model, would move parameters that no model has: that is a ``TypeError``.
     """
 
     def __init__(self, parameters, *, clip=1.0, weight_decay=0.0, average_decay=0.999, average=None):
@@ -23,6 +28,13 @@ class AdamW:
         self.average = zeros(parameters.count) if average is None else average
         self.average[...] = parameters.values
         self.number, self._learning_rate, self._decay = zeros(1, np.int64), zeros(1), zeros(1)
+
+    def __deepcopy__(self, memo):
+        if id(self.parameters) not in memo:
+            raise TypeError("an optimizer is copied after its model, together: copy.deepcopy((model, optimizer))")
+        memo[id(self)] = copied = copy.copy(self)
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def prepare(self, number, learning_rate):
         """Say which step comes next, 1, 2, ..., and its learning rate."""

@@ -4,7 +4,7 @@
     average.<name>         their running average
     adamw.mean.<name>      the optimizer's moments
     adamw.mean_square.<name>
-    metadata "tinydiff"    JSON: "format", "step" and "config"
+    metadata "tinydiff"    JSON: "format", "step", "config", "data_set" (its identity) and "sha256", of all the rest
 
 A file appears under its name whole or not at all: it is written to a temporary file beside it, synced to
 disk and renamed.
@@ -12,88 +12,129 @@ disk and renamed.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
+from tinydiff import tensors
+from tinydiff.data.dataset import Identity
 from tinydiff.files import write_atomically
+from tinydiff.tensors import Damaged
 from tinydiff.train.config import TrainConfig
 
 METADATA = "tinydiff"  # one entry for all, as safetensors keeps several in no fixed order
 FORMAT = 1
 PARTS = ("model", "average", "adamw.mean", "adamw.mean_square")
+NAME = re.compile(r"step-(\d+)\.safetensors")  # what else lies beside a checkpoint is somebody's own
 
 
 class Checkpoint(NamedTuple):
-    """A file's content: ``parts`` maps each of ``PARTS`` to named NumPy arrays."""
+    """A file's content: ``parts`` maps each of ``PARTS`` to named NumPy arrays.
+
+    ``data_set`` is the identity of the images it was trained on; None in files that do not say.
+    """
 
     step: int
     config: TrainConfig
     parts: dict[str, dict[str, np.ndarray]]
+    data_set: Identity | None = None
 
 
 def path_for(folder, step):
     return Path(folder) / f"step-{step:07d}.safetensors"
 
 
+def number(path):
+    """The step in the name of a checkpoint file."""
+    return int(NAME.fullmatch(Path(path).name)[1])
+
+
 def save(path, checkpoint):
     """Write a checkpoint. Raises ``OSError`` if that fails; a file of that name then is as it was."""
-    tensors = {f"{part}.{name}": array for part, named in checkpoint.parts.items() for name, array in named.items()}
+    named = {f"{part}.{name}": array for part, named in checkpoint.parts.items() for name, array in named.items()}
     description = {"format": FORMAT, "step": checkpoint.step, "config": checkpoint.config.to_dict()}
-    write_atomically(path, safetensors.numpy.save(tensors, {METADATA: json.dumps(description)}))
+    description["data_set"] = checkpoint.data_set and checkpoint.data_set._asdict()
+    description["sha256"] = _sha256(description, named)
+    write_atomically(path, safetensors.numpy.save(named, {METADATA: json.dumps(description)}))
 
 
-def load(path):
-    """Read a checkpoint, from a file or the newest in a folder (or in its ``checkpoints``).
+def _sha256(description, named):
+    """Of a description without its own digest, and of tensors by name."""
+    rest = {key: value for key, value in description.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest).encode())
+    for name in sorted(named):
+        digest.update(f"{name} {named[name].dtype} {named[name].shape}".encode())
+        digest.update(np.ascontiguousarray(named[name]).data)
+    return digest.hexdigest()
 
-    Raises ``ValueError`` naming the file if it is missing, truncated, not a checkpoint of this project, or
-    holds a value that is not finite.
+
+def load(path, *, say=print):
+    """Read a checkpoint: a file, or the newest in a folder (or in its ``checkpoints``).
+
+    Of a folder whose newest is damaged the one before it is read, and ``say`` tells.
+    Raises ``ValueError`` naming the file if it is missing or not a checkpoint of this project, and ``Damaged`` if it is
+    truncated, differs from what was written or holds a value that is not finite.
     """
-    path = find(path)
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if METADATA not in metadata:
-                raise ValueError(f"{path} is a safetensors file, but not a tinydiff checkpoint")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
+    files = _files(path)
+    for file, before in zip(reversed(files), [*reversed(files[:-1]), None]):
+        try:
+            return _read(file)
+        except Damaged as error:
+            if before is None:
+                raise
+            say(f"{error}; {before.name}, the one before it, is read instead")
+
+
+def _read(path):
+    named, metadata, kinds = tensors.read(path)
+    if METADATA not in metadata:
+        raise ValueError(f"{path} is a safetensors file, but not a tinydiff checkpoint")
     try:
         description = json.loads(metadata[METADATA])
         if description["format"] != FORMAT:
             raise ValueError(f"its format is {description['format']}, not {FORMAT}")
         step, config = description["step"], TrainConfig(**description["config"])
-    except (KeyError, TypeError, ValueError) as error:
+        data_set = Identity.from_json(description["data_set"]) if description.get("data_set") else None
+        if type(step) is not int or not 0 <= step <= config.steps:
+            raise ValueError(f"step must be an integer in [0, {config.steps}], got {step!r}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read by this version: {error}") from None
+    # what another program wrote in another type is no longer what the digest is of; older files have none
+    if kinds == {"F32"} and description.get("sha256", digest := _sha256(description, named)) != digest:
+        raise Damaged(f"{path} is damaged: its content is not what its checksum was made of")
 
     parts = {part: {} for part in PARTS}
-    for name, array in tensors.items():
+    for name, array in named.items():
         part = next((part for part in PARTS if name.startswith(part + ".")), None)
         if part is None:
             raise ValueError(f"{path}: unexpected tensor {name}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{path}: tensor {name} holds a value that is not finite")
         parts[part][name.removeprefix(part + ".")] = array
-    return Checkpoint(step, config, parts)
+    return Checkpoint(step, config, parts, data_set)
 
 
 def find(path):
     """The checkpoint file that ``path`` means: itself, or the newest in the folder it names."""
+    return _files(path)[-1]
+
+
+def _files(path):
     path = Path(path)
     if path.is_dir():
         files = saved(path) or saved(path / "checkpoints")
         if not files:
             raise ValueError(f"{path} holds no checkpoint (step-*.safetensors)")
-        return files[-1]
+        return files
     if not path.is_file():
         raise ValueError(f"checkpoint {path} does not exist")
-    return path
+    return [path]
 
 
 def saved(folder):
-    """The checkpoint files in a folder, oldest first."""
-    return sorted(Path(folder).glob("step-*.safetensors"))
+    """The checkpoint files in a folder, by the number of their step. Other files and folders are not ours."""
+    files = [path for path in Path(folder).glob("step-*.safetensors") if NAME.fullmatch(path.name) and path.is_file()]
+    return sorted(files, key=lambda path: (number(path), path.name))

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import numpy as np
-from tqdm import trange
 
 from tinydiff.data.dataset import bytes_to_signed
 from tinydiff.noise.corrupt import Corruptor
+from tinydiff.progress import progress_bar
 from tinydiff.train.adamw import AdamW
 
 
@@ -39,7 +39,7 @@ def fit(
     corrupt = Corruptor(schedule, prediction, "simple", backend)
     model.parameters.initialise(seed)
     optimizer, losses = AdamW(model.parameters), np.empty(steps)
-    for i in trange(steps, unit="step", leave=False, disable=None):
+    for i in progress_bar(range(steps), leave=False):
         chosen = rng.integers(len(dataset), size=batch)
         x0 = bytes_to_signed(dataset.images[chosen])
         eps = rng.standard_normal(x0.shape, dtype=np.float32)

@@ -1,30 +1,25 @@
-"""A training run as a folder: checkpoints, metrics and pictures; started, stopped and resumed.
-
-config.json                   the TrainConfig
-metrics.jsonl                 one line a step: step, loss, grad_norm, learning_rate
-checkpoints/step-NNNNNNN.safetensors
-samples/step-NNNNNNN.png      the same noise drawn at that step, one row a class
-"""
+"""A training run: started, stopped and resumed, with all that it leaves in its folder (``folder``)."""
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from tinydiff import pictures
-from tinydiff.files import write_atomically
-from tinydiff.train import checkpoint as checkpoints
+from tinydiff.files import sync
+from tinydiff.generate import draw
+from tinydiff.progress import progress_bar
+from tinydiff.train.folder import RunFolder
 
 # How the progress pictures are drawn: quickly, and the same each time
 SAMPLES_PER_CLASS = 4
 SAMPLE_OPTIONS = dict(sampler="ddim", steps=20, guidance=1.0)
+MOST_ROWS = 16  # of a picture, one row a class
 
 
 def run(
@@ -37,96 +32,78 @@ def run(
     keep=3,
     progress=True,
 ):
-    """Train until ``config.steps``, or for so many minutes, or until Ctrl-C or SIGTERM.
+    """Train until ``config.steps``, or for so many minutes, or until Ctrl-C, SIGTERM or SIGHUP.
 
-    A checkpoint is written every ``checkpoint_every`` steps and at the end, of which the last ``keep`` stay;
-    a picture of samples every ``sample_every`` steps (0: none). Returns None when training is complete, else
-    why it stopped: "minutes", or the signal's name. A second Ctrl-C stops at once, without a checkpoint.
+    ``folder``, a path or ``RunFolder``, must be new, or that of the run; it is locked meanwhile. A checkpoint is written
+    every ``checkpoint_every`` steps and at the end, of which the last ``keep`` stay; a picture of samples every
+    ``sample_every`` steps (0: none). Returns None when training is complete, else why it stopped: "minutes", or the
+    signal's name. A second Ctrl-C stops at once, without a checkpoint.
 
-    Raises ``OSError`` if the folder cannot be written, ``NonFinite`` from the trainer. The checkpoints
-    already there survive both.
+    Raises ``ValueError`` for a folder that holds files of someone else or is in use, ``OSError`` if it cannot be written,
+    ``NonFinite`` from the trainer. The checkpoints already there survive all of them.
     """
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes must be positive, got {minutes:g}")
-    folder = Path(folder)
-    for each in (folder / "checkpoints", folder / "samples"):
-        each.mkdir(parents=True, exist_ok=True)
+    folder = folder if isinstance(folder, RunFolder) else RunFolder.of(folder)
     config = trainer.config
-    write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2).encode())
-    _keep_metrics_until(folder / "metrics.jsonl", trainer.step)
-
     deadline = time.monotonic() + 60 * minutes if minutes else None
     stopped = None
     saved_at = trainer.step if trainer.step else None
-    draw = None
-    with (
-        _StopSignals() as signals,
-        open(folder / "metrics.jsonl", "a") as metrics_file,
-        tqdm(total=config.steps, initial=trainer.step, unit="step", disable=not progress) as bar,
-    ):
-        while trainer.step < config.steps and not stopped:
-            metrics = trainer.train_step()
-            metrics_file.write(json.dumps(metrics._asdict()) + "\n")
-            bar.update()
-            bar.set_postfix(loss=f"{metrics.loss:.4f}", refresh=False)
-            if metrics.step < config.steps:
-                if signals.received:
-                    stopped = signals.received.name
-                elif deadline and time.monotonic() >= deadline:
-                    stopped = "minutes"
-            if sample_every and metrics.step % sample_every == 0:
-                draw = draw or _sampler_of(trainer)
-                draw(folder / "samples" / f"step-{metrics.step:07d}.png")
-            if metrics.step % checkpoint_every == 0:
-                saved_at = _save(trainer, folder, metrics_file, keep)
-        if saved_at != trainer.step:
-            _save(trainer, folder, metrics_file, keep)
+    draw_picture = None
+    with folder.locked(), _StopSignals() as signals:
+        folder.prepare(config, trainer.dataset, trainer.step)
+        with (
+            open(folder.metrics, "a") as metrics_file,
+            progress_bar(total=config.steps, initial=trainer.step, shown=progress) as bar,
+        ):
+            while trainer.step < config.steps and not stopped:
+                metrics = trainer.train_step()
+                metrics_file.write(json.dumps(metrics._asdict()) + "\n")
+                rate = bar.format_dict["rate"]
+                speed = f"{rate * config.batch:.0f} images/s, " if rate else ""
+                bar.set_postfix_str(f"{speed}loss {metrics.loss:.4f}", refresh=False)
+                bar.update()
+                if metrics.step < config.steps:
+                    if signals.received:
+                        stopped = signals.received.name
+                    elif deadline and time.monotonic() >= deadline:
+                        stopped = "minutes"
+                if sample_every and metrics.step % sample_every == 0:
+                    draw_picture = draw_picture or _picture_of(trainer)
+                    draw_picture(folder.samples / f"step-{metrics.step:07d}.png")
+                if metrics.step % checkpoint_every == 0:
+                    saved_at = _save(trainer, folder, metrics_file, keep)
+            if saved_at != trainer.step:
+                _save(trainer, folder, metrics_file, keep)
     return stopped
-
-
-def read_metrics(path):
-    """The lines of a metrics file as dicts; an unfinished last line is left out."""
-    if not Path(path).exists():
-        return []
-    lines = Path(path).read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
 
 
 def _save(trainer, folder, metrics_file, keep):
     # metrics first: a checkpoint never knows of a step whose metrics may be lost
     metrics_file.flush()
-    os.fsync(metrics_file.fileno())
-    checkpoints.save(checkpoints.path_for(folder / "checkpoints", trainer.step), trainer.checkpoint())
-    for old in checkpoints.saved(folder / "checkpoints")[:-keep]:
-        old.unlink()
+    sync(metrics_file.fileno())
+    folder.save(trainer.checkpoint(), keep)
     return trainer.step
 
 
-def _sampler_of(trainer):
+def _picture_of(trainer):
     """A function that draws the same noise every time and saves the picture."""
-    labels = np.repeat(np.arange(max(trainer.config.model.classes, 1)), SAMPLES_PER_CLASS)
+    rows = min(max(trainer.config.model.classes, 1), MOST_ROWS)
+    labels = np.repeat(np.arange(rows), SAMPLES_PER_CLASS)
     steps = min(SAMPLE_OPTIONS["steps"], trainer.schedule.T)
-    trajectory = trainer.trajectory(len(labels), **{**SAMPLE_OPTIONS, "steps": steps})
+    trajectory_of = functools.cache(lambda count: trainer.trajectory(count, **{**SAMPLE_OPTIONS, "steps": steps}))
 
-    def draw(path):
-        images = trainer.backend.to_numpy(trajectory.draw(labels, seed=trainer.config.seed))
+    def draw_picture(path):
+        images = draw(trajectory_of, labels, trainer.config.model.shape, seed=trainer.config.seed)
         pictures.save(pictures.grid(images, SAMPLES_PER_CLASS), path)
 
-    return draw
-
-
-def _keep_metrics_until(path, step):
-    """Drop what a run that was killed wrote after its last checkpoint: those steps are trained again."""
-    entries = [entry for entry in read_metrics(path) if entry["step"] <= step]
-    if path.exists():
-        content = "".join(json.dumps(entry) + "\n" for entry in entries)
-        write_atomically(path, content.encode())
+    return draw_picture
 
 
 class _StopSignals:
-    """Within this context the first Ctrl-C or SIGTERM is only noted; the next has its usual effect."""
+    """Within this context the first Ctrl-C, SIGTERM or SIGHUP is only noted; the next has its usual effect."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
     def __init__(self):
         self.received = None
@@ -134,7 +111,10 @@ class _StopSignals:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+            for number in self.SIGNALS:
+                before = signal.getsignal(number)
+                if before is not signal.SIG_IGN or number != getattr(signal, "SIGHUP", None):  # ignored: nohup's wish
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_):

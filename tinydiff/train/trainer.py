@@ -43,6 +43,8 @@ class Trainer:
     Every random number is a function of (seed, purpose, step, place in the batch), so the state above is all
     a checkpoint needs for training to continue bit for bit. On a GPU the data set lies there, and a whole step is one
     captured graph; ``captured=False`` runs it piece by piece, to the same bits.
+
+    A graph cannot be copied, so a trainer cannot: that is a ``TypeError``. Its ``model`` and ``averaged_model`` can.
     """
 
     def __init__(self, config, dataset, backend, *, captured=True):
@@ -71,6 +73,12 @@ class Trainer:
         )
         self.step = 0
         self._run_step = backend.capture(self._step) if captured else self._step
+
+    def __reduce__(self):
+        raise TypeError(
+            "a Trainer is neither copied nor pickled: make another of the same config and data set, and give it this "
+            "one's state: other.restore(trainer.checkpoint())"
+        )
 
     def train_step(self):
         """One step: batch, corrupt, forward, loss, backward, clip, AdamW, average. Returns its ``Metrics``.
@@ -123,12 +131,17 @@ class Trainer:
     def checkpoint(self):
         """The state, as a ``Checkpoint``."""
         parts = {part: self.parameters.to_numpy(flat) for part, flat in self._state().items()}
-        return Checkpoint(self.step, self.config, parts)
+        return Checkpoint(self.step, self.config, parts, self.dataset.identity)
 
     def restore(self, checkpoint):
-        """Continue from a checkpoint. Raises ``ValueError`` naming the first parameter that does not fit."""
+        """Continue from a checkpoint: of this run, or of the one that this is ``lengthened`` from.
+
+        Raises ``ValueError`` naming the first parameter that does not fit.
+        """
         for part, flat in self._state().items():
             self.parameters.load(flat, checkpoint.parts[part])
+        if self.config.restarts != checkpoint.config.restarts:
+            self.optimizer.keep_average()
         self.step = checkpoint.step
 
     def _state(self):

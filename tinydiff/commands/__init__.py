@@ -1,0 +1,1 @@
+"""The commands of ``tinydiff``, one file each; those of a package of its own (gradcheck, interop) stand there."""

@@ -1,0 +1,75 @@
+"""Arguments that several commands take, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+
+from tinydiff import backends, data
+from tinydiff.train.config import UNKNOWN
+from tinydiff.train.trainer import expect_fits
+
+
+def at_least(low):
+    """The type of an integer argument that may not be smaller."""
+
+    def integer(text):
+        if (value := int(text)) < low:
+            raise argparse.ArgumentTypeError(f"must be at least {low}, got {value}")
+        return value
+
+    return integer
+
+
+def add_backend_arguments(parser):
+    """Where to compute, and in which precision."""
+    parser.add_argument("--backend", choices=backends.NAMES, default="auto")
+    parser.add_argument(
+        "--precision",
+        choices=backends.PRECISIONS,
+        default="fp32",
+        help="of activations; bf16, on tensor cores, with --backend cuda (default %(default)s)",
+    )
+
+
+def add_data_arguments(parser, text):
+    """Which images, where they are and how they are read."""
+    parser.add_argument("--data", choices=data.NAMES, help=text)
+    parser.add_argument("--data-dir", metavar="DIR", help="where its files are; with --data folder the images")
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="with --data folder: go on without files that cannot be read"
+    )
+
+
+def add_data_changed_argument(parser):
+    parser.add_argument(
+        "--data-changed", action="store_true", help="go on though the data are not those that the model was trained on"
+    )
+
+
+def load_data(args, name, image_size=None):
+    """The data set of that name, as the arguments say."""
+    return data.load(name, data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable)
+
+
+def load_data_of(args, checkpoint, image_size=None):
+    """The data set that a checkpoint was trained on.
+
+    Raises ``ValueError`` if the arguments name another, if it does not fit the model, and, without ``--data-changed``, if
+    it is no longer what it was: labels could have changed their meaning.
+    """
+    config = checkpoint.config
+    name = config.data if args.data in (None, "auto") else args.data
+    if name == UNKNOWN:
+        raise ValueError("the checkpoint does not say what data it was trained on; --data names them")
+    if config.data not in (name, UNKNOWN):
+        raise ValueError(f"the model was trained on {config.data}, not on {name}")
+    if name == "folder" and image_size is None:
+        image_size = config.model.size
+    dataset = load_data(args, name, image_size)
+    expect_fits(config.model, dataset)
+    changed = checkpoint.data_set.difference(dataset.identity) if checkpoint.data_set else ""
+    if changed and not args.data_changed:
+        raise ValueError(f"{name} is not what the model was trained on: {changed}; --data-changed goes on all the same")
+    if changed or args.data_changed:
+        print(f"{name} is not what the model was trained on: {changed}" if changed else f"{name} has not changed")
+    return dataset

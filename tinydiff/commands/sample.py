@@ -1,0 +1,114 @@
+"""``tinydiff sample``: images of a trained model, as one picture."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+import numpy as np
+
+from tinydiff import backends, generate, pictures
+from tinydiff.commands.arguments import add_backend_arguments, at_least
+from tinydiff.generate import Trajectory
+from tinydiff.model.unet import UNet
+from tinydiff.noise import schedules
+from tinydiff.progress import progress_bar
+from tinydiff.samplers import SAMPLERS
+from tinydiff.samplers.ddpm import VARIANCES
+from tinydiff.terminal import one_line
+from tinydiff.train import checkpoint as checkpoints
+from tinydiff.train.run import MOST_ROWS
+
+
+def add_arguments(parser):
+    """The arguments of ``sample``."""
+    add_drawing_arguments(parser)
+    parser.add_argument(
+        "--label",
+        action="append",
+        help=f"class to draw, its name or number; may be repeated (default: all, of many the first {MOST_ROWS})",
+    )
+    parser.add_argument("--count", type=at_least(1), default=8, help="images a label (default %(default)s)")
+    parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row a label (default %(default)s)")
+
+
+def add_drawing_arguments(parser):
+    """The arguments of every command that draws images."""
+    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
+    parser.add_argument(
+        "--guidance", type=float, help="0 ignores the label, 1 follows it, more exaggerates (default 2 where labels are)"
+    )
+    parser.add_argument("--steps", type=int, default=25, help="of the sampler, at most the schedule's T")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
+    parser.add_argument("--eta", type=float, help="noise of ddim: 0 none, 1 as much as ddpm")
+    parser.add_argument("--variance", choices=VARIANCES, help="of ddpm")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--weights", choices=("average", "model"), default="average", help="averaged or last parameters"
+    )
+    add_backend_arguments(parser)
+
+
+def sample(args):
+    """Draw images and write them as one picture."""
+    checkpoint = checkpoints.load(args.checkpoint)
+    config = checkpoint.config.model
+    if args.label:
+        rows = [_label(text, checkpoint) for text in args.label]
+    else:
+        rows = range(min(max(config.classes, 1), MOST_ROWS))
+        if config.classes > len(rows):
+            print(f"drawing the first {len(rows)} of {config.classes:,} classes; --label names others")
+    size = pictures.grid_size(len(rows) * args.count, args.count, config.shape)
+    pictures.expect_can_be_saved("out", args.out, size)
+    args.guidance = guidance_of(args, checkpoint)
+    images = draw(args, checkpoint, np.repeat(np.array(rows), args.count))
+    pictures.save(pictures.grid(images, args.count), args.out)
+    print(f"wrote {one_line(args.out)}")
+
+
+def _label(text, checkpoint):
+    """The label that a class's name, or its number where no class has that name, stands for."""
+    classes = max(checkpoint.config.model.classes, 1)
+    names = checkpoint.data_set.class_names if checkpoint.data_set else ()
+    if text in names:
+        return names.index(text)
+    if text.lstrip("-").isdecimal():
+        if int(text) not in range(classes):
+            raise ValueError(f"label must lie in [0, {classes - 1}], got {text}")
+        return int(text)
+    known = f"one of {', '.join(names[:MOST_ROWS])}{', ...' if len(names) > MOST_ROWS else ''}" if names else "a number"
+    raise ValueError(f"label must be {known}, got {text!r}")
+
+
+def guidance_of(args, checkpoint):
+    """The guidance to draw with. Raises ``ValueError`` if one is given that a model without classes cannot obey."""
+    if checkpoint.config.model.classes:
+        return 2.0 if args.guidance is None else args.guidance
+    if args.guidance not in (None, 1):
+        raise ValueError(f"guidance must be 1 for a model without classes, got {args.guidance:g}")
+    return 1.0
+
+
+def draw(args, checkpoint, labels):
+    """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say."""
+    config = checkpoint.config
+    model = UNet(config.model, backends.get(args.backend, args.precision))
+    try:
+        model.parameters.load(model.parameters.values, checkpoint.parts[args.weights])
+    except ValueError as error:
+        raise ValueError(f"{args.checkpoint}: {error}") from None
+    options = {name: value for name in ("eta", "variance") if (value := getattr(args, name)) is not None}
+    allowed = inspect.signature(SAMPLERS[args.sampler].run).parameters
+    for name in options:
+        if name not in allowed:
+            raise ValueError(f"{name} is not an option of the sampler {args.sampler}")
+    options |= {"sampler": args.sampler, "steps": args.steps, "guidance": args.guidance}
+    schedule = schedules.get(config.schedule, config.noise_steps)
+    return generate.draw(
+        functools.cache(lambda count: Trajectory(model, schedule, config.prediction, count, **options)),
+        labels,
+        config.model.shape,
+        seed=args.seed,
+        each=lambda batches: progress_bar(batches, unit="batch", leave=False, shown=len(batches) > 1),
+    )

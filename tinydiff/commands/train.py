@@ -1,0 +1,227 @@
+"""``tinydiff train``: a new run, or one that goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from pathlib import Path
+
+from tinydiff import backends, report
+from tinydiff.commands.arguments import (
+    add_backend_arguments,
+    add_data_arguments,
+    add_data_changed_argument,
+    at_least,
+    load_data,
+    load_data_of,
+)
+from tinydiff.terminal import one_line, shell_words
+from tinydiff.train import Trainer, run
+from tinydiff.train import checkpoint as checkpoints
+from tinydiff.train.folder import RunFolder
+from tinydiff.train.presets import PRESETS
+
+
+def widths(text):
+    return tuple(int(each) for each in text.split(","))
+
+
+def switch(text):
+    if text not in ("on", "off"):
+        raise ValueError(text)
+    return text == "on"
+
+
+RUN_OVERRIDES = {
+    "steps": (int, "training steps; with --resume more than there were: train longer"),
+    "batch": (int, "images a step"),
+    "learning-rate": (float, "its peak"),
+    "warmup-steps": (int, "steps over which the learning rate rises"),
+    "decay": (str, "of the learning rate after that: cosine or constant"),
+    "weight-decay": (float, "AdamW's decoupled decay"),
+    "clip": (float, "limit of the gradient's norm"),
+    "average-decay": (float, "of the averaged parameters"),
+    "label-dropout": (float, "how often to train without the label"),
+    "schedule": (str, "noise schedule: linear or cosine"),
+    "noise-steps": (int, "T, the number of noise steps"),
+    "prediction": (str, "what the network predicts: eps, x0 or v"),
+    "loss-weight": (str, "simple or min_snr"),
+    "step-power": (float, "1 meets every noise step as often, more favours high noise"),
+    "seed": (int, "of everything random"),
+}
+MODEL_OVERRIDES = {
+    "channels": (widths, "width of each level, as 16,32,64"),
+    "blocks": (int, "residual blocks a level"),
+    "attention-levels": (widths, "levels with attention, as 1,2; -1 is the lowest"),
+    "head-width": (int, "of attention"),
+    "film": (switch, "on: the step scales and shifts instead of shifting alone"),
+    "groups": (int, "groups of the group norms"),
+    "positions": (int, "waves along each axis that tell the network where it is"),
+}
+
+
+def add_arguments(parser):
+    """The arguments of ``train``."""
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="laptop",
+        help="a ready-made run (default %(default)s); with --resume only how samples are drawn at the end",
+    )
+    add_data_arguments(parser, "the data set (default auto: MNIST if it can be had; with --resume that of the run)")
+    parser.add_argument(
+        "--image-size", type=at_least(1), metavar="PIXELS", help="with --data folder: crop and resize all to this"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder of the run (default runs/DATA-PRESET)")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew where --out holds a run")
+    parser.add_argument(
+        "--resume",
+        metavar="PATH",
+        help="go on with a run: its folder, or one of its checkpoints; with --out in a new folder",
+    )
+    add_data_changed_argument(parser)
+    add_backend_arguments(parser)
+    parser.add_argument("--minutes", type=float, help="stop after so long; the run can be resumed")
+    parser.add_argument("--checkpoint-every", type=at_least(1), default=250, metavar="STEPS")
+    parser.add_argument(
+        "--sample-every", type=at_least(0), default=250, metavar="STEPS", help="0: no pictures on the way"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="none on the way, none at the end")
+    parser.add_argument("--keep", type=at_least(1), default=3, metavar="K", help="how many checkpoints to keep")
+    for flag, (kind, text) in {**RUN_OVERRIDES, **MODEL_OVERRIDES}.items():
+        parser.add_argument(f"--{flag}", type=kind, help=text, metavar=kind.__name__.upper())
+
+
+def train(args):
+    """Train a model and leave samples, a denoising animation and the loss curve in the run's folder."""
+    backend = backends.get(args.backend, args.precision)
+    if args.resume and not args.out:
+        if args.overwrite:
+            raise ValueError("overwrite begins a run anew; with resume it needs out, the folder to begin it in")
+        checkpoints.find(args.resume)  # is there, before anything is written
+        with RunFolder.of(args.resume).locked() as folder:
+            return _train(args, folder, _resumed(args, backend, folder))
+
+    folder = RunFolder(args.out) if args.out else None
+    if folder:
+        folder.expect_new(overwrite=args.overwrite)
+    trainer = _resumed(args, backend) if args.resume else _new(args, backend)
+    folder = folder or _folder_for(f"{trainer.config.data}-{args.preset}", args.overwrite)
+    with folder.locked():
+        folder.expect_new(overwrite=args.overwrite)  # still
+        folder.clear()
+        return _train(args, folder, trainer)
+
+
+def _new(args, backend):
+    """A trainer at its first step."""
+    if args.data_changed:
+        raise ValueError("data_changed goes with resume: a new run is on whatever the data are")
+    preset = PRESETS[args.preset].config
+    dataset = load_data(args, args.data or "auto", args.image_size)
+    _, size, _, image_channels = dataset.images.shape
+    classes = dataset.classes if dataset.classes > 1 else 0
+    if not classes:
+        print(f"{dataset.name} is of one class: training without labels")
+    images = {"size": size, "image_channels": image_channels, "classes": classes}
+    model = dataclasses.replace(preset.model, **images, **_given(args, MODEL_OVERRIDES))
+    config = dataclasses.replace(preset, model=model, data=dataset.name, **_given(args, RUN_OVERRIDES))
+    if len(dataset) < config.batch:
+        raise ValueError(
+            f"{dataset.name} has {len(dataset)} images, fewer than a batch of {config.batch}; choose a smaller batch"
+        )
+    return Trainer(config, dataset, backend)
+
+
+def _resumed(args, backend, folder=None):
+    """A trainer at the step of a checkpoint, which goes on in its own folder or, without ``folder``, in a new one."""
+    checkpoint = checkpoints.load(args.resume)
+    newest = checkpoints.saved(folder.checkpoints)[-1:] if folder and Path(args.resume).is_file() else []
+    for path in newest:
+        if checkpoints.number(path) > checkpoint.step:
+            raise ValueError(f"{args.resume} is older than {path}; --out names a new folder to go on from it in")
+
+    config, run_overrides = checkpoint.config, _given(args, RUN_OVERRIDES)
+    if run_overrides.get("steps", 0) > config.steps:
+        config = config.lengthened(run_overrides["steps"], at=checkpoint.step)
+        said = "rises and falls once more, from the averaged parameters" if config.restarts else "goes on as it is"
+        print(f"made longer, from {checkpoint.config.steps} to {config.steps} steps: the learning rate {said}")
+    _expect_same(args.resume, config, run_overrides)
+    _expect_same(args.resume, config.model, _given(args, MODEL_OVERRIDES))
+    dataset = load_data_of(args, checkpoint, args.image_size)
+    trainer = Trainer(dataclasses.replace(config, data=dataset.name), dataset, backend)
+    trainer.restore(checkpoint)
+    if trainer.step == config.steps:
+        print(f"this run is finished; --steps of more than {config.steps} trains it longer")
+    return trainer
+
+
+def _train(args, folder, trainer):
+    """Run to the end, draw the pictures and say what can be done next; returns the exit status."""
+    config, dataset, backend = trainer.config, trainer.dataset, trainer.backend
+    print(
+        f"{dataset.name}: {len(dataset):,} images; U-Net {config.model.channels}: "
+        f"{trainer.parameters.count:,} parameters; backend {backend.name}, {backend.precision}; folder {one_line(folder)}"
+    )
+    started, first = time.monotonic(), trainer.step
+    stopped = run(
+        trainer,
+        folder,
+        minutes=args.minutes,
+        checkpoint_every=args.checkpoint_every,
+        sample_every=0 if args.no_pictures else args.sample_every,
+        keep=args.keep,
+    )
+    seconds = time.monotonic() - started
+    if trainer.step > first:
+        print(f"{trainer.step - first} steps in {seconds:.0f} s, {seconds / (trainer.step - first):.2f} s a step")
+    if stopped:
+        print(f"stopped at step {trainer.step} of {config.steps} ({stopped}); to go on:")
+        print(f"  {shell_words(['tinydiff', 'train', '--resume', str(folder), *_again(args)])}")
+        if stopped != "minutes":
+            return 128 + signal.Signals[stopped]
+
+    sampling = PRESETS[args.preset].sampling
+    sampling = {**sampling, "steps": min(sampling["steps"], config.noise_steps)}
+    if not config.model.classes:
+        sampling["guidance"] = 1.0
+    if not args.no_pictures:
+        for path in report.write(trainer, folder.path, sampling):
+            print(f"wrote {one_line(path)}")
+    label = dataset.class_names[min(7, max(1, config.model.classes) - 1)]
+    command = ["tinydiff", "sample", str(folder), "--label", label, "--guidance", f"{sampling['guidance']:g}"]
+    command += ["--steps", str(sampling["steps"]), "--sampler", sampling["sampler"], "--seed", "3", "--out", "more.png"]
+    print("to draw more:")
+    print(f"  {shell_words(command)}")
+    return 0
+
+
+def _again(args):
+    """The arguments that a run which goes on is to be given once more."""
+    again = ["--preset", args.preset]
+    for name, default in (("data_dir", None), ("backend", "auto"), ("precision", "fp32")):
+        if getattr(args, name) != default:
+            again += [f"--{name.replace('_', '-')}", getattr(args, name)]
+    return again + [f"--{name.replace('_', '-')}" for name in ("skip_unreadable", "no_pictures") if getattr(args, name)]
+
+
+def _given(args, overrides):
+    """The overrides given on the command line, by field name."""
+    fields = {flag.replace("-", "_") for flag in overrides}
+    return {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
+
+
+def _expect_same(path, holder, overrides):
+    """Refuse to resume a checkpoint under another configuration than it was trained with."""
+    for field, value in overrides.items():
+        if getattr(holder, field) != value:
+            raise ValueError(f"{path} was trained with {field} {getattr(holder, field)}, not {value}")
+
+
+def _folder_for(name, overwrite):
+    """The folder of a new run: the first free of runs/NAME, runs/NAME-2, ...; to overwrite, runs/NAME."""
+    path, number = Path("runs") / name, 2
+    while path.exists() and not overwrite:
+        path, number = Path("runs") / f"{name}-{number}", number + 1
+    return RunFolder(path)

@@ -1,0 +1,31 @@
+"""The fields of configurations, which also come from JSON that others wrote."""
+
+from __future__ import annotations
+
+import numbers
+import typing
+
+WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+
+
+def expect_types(config):
+    """Raise ``ValueError`` naming the first field of a frozen dataclass that is not of its declared type.
+
+    A list, as JSON has it, becomes the tuple that is declared.
+    """
+    for name, kind in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if typing.get_origin(kind) is tuple:
+            kind = typing.get_args(kind)[0]
+            if not isinstance(value, (list, tuple)) or not all(_is_of(kind, each) for each in value):
+                raise ValueError(f"{name} must be a list, each {WORDS[kind]}, got {value!r}")
+            object.__setattr__(config, name, tuple(value))
+        elif not _is_of(kind, value):
+            raise ValueError(f"{name} must be {WORDS.get(kind, kind.__name__)}, got {value!r}")
+
+
+def _is_of(kind, value):
+    if kind in (int, float):  # NumPy's count too, and an integer is a number; True is neither
+        wanted = numbers.Integral if kind is int else numbers.Real
+        return isinstance(value, wanted) and not isinstance(value, bool)
+    return isinstance(value, kind)

@@ -1,0 +1,78 @@
+"""What a command says and to whom: names on one line, and outputs that are closed, full, or nobody reads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import sys
+
+OUTPUT = "standard output"
+
+
+def say_all():
+    """Let standard output and error show characters that their encoding lacks as escapes, and never fail of them."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def one_line(text):
+    """A name or a message with line ends, control characters and bytes that are no text as escapes."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(text))
+
+
+def shell_words(words):
+    """Arguments as a shell takes them, in its quotes; those that cannot be shown as they are as ``$'...'``."""
+    return " ".join(_quoted(str(word)) for word in words)
+
+
+def _quoted(word):
+    try:
+        word.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        shown = word.isprintable()
+    except UnicodeEncodeError:
+        shown = False
+    if shown:
+        return shlex.quote(word)
+    plain = range(ord(" "), 0x7F)
+    escaped = (chr(b) if b in plain and chr(b) not in "'\\" else f"\\x{b:02x}" for b in os.fsencode(word))
+    return f"$'{''.join(escaped)}'"
+
+
+def complain(message):
+    """Write ``tinydiff: message`` to standard error, as one line, if it can be written to."""
+    if sys.stderr is None:
+        return
+    try:
+        print(f"tinydiff: {one_line(message)}", file=sys.stderr, flush=True)
+    except OSError:
+        _point_nowhere(sys.stderr)
+
+
+def finish_output():
+    """Write out all that was printed; returns the ``OSError`` if that failed, and then nothing will try it again.
+
+    What is left of standard error (a progress display's) is let go in silence: there is nobody to tell.
+    """
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _point_nowhere(sys.stderr)
+    if sys.stdout is None:  # closed before Python began
+        return OSError(errno.EBADF, os.strerror(errno.EBADF), OUTPUT)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _point_nowhere(sys.stdout)
+        error.filename = OUTPUT
+        return error
+    return None
+
+
+def _point_nowhere(stream):
+    """What a stream still holds would fail once more when Python ends, with words of its own and another status."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -1,0 +1,165 @@
+"""The folder of a run: what in it is ours, that nobody else's is touched, and that one process at a time writes there.
+
+    config.json         the TrainConfig, the data set's identity and the words that say whose folder this is
+    metrics.jsonl       one line a step: step, loss, grad_norm, learning_rate
+    checkpoints/step-NNNNNNN.safetensors
+    samples/step-NNNNNNN.png      the same noise drawn at that step, one row a class
+    samples.png, denoising.gif, loss.png
+    lock                while a process trains, and held by it: the lock of one that died is free again
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+from pathlib import Path
+
+from tinydiff.files import write_atomically
+from tinydiff.train import checkpoint as checkpoints
+from tinydiff.train.config import TrainConfig
+
+try:
+    import fcntl
+except ImportError:  # not POSIX
+    fcntl = None
+
+MARK = {"tinydiff": "run"}  # in config.json
+
+
+class RunFolder:
+    """A folder that is, or is to be, that of a run. A path, and what may be done there."""
+
+    def __init__(self, path, *, say=print):
+        self.path = Path(path)
+        self.config, self.metrics = self.path / "config.json", self.path / "metrics.jsonl"
+        self.checkpoints, self.samples = self.path / "checkpoints", self.path / "samples"
+        self._say, self._depth = say, 0
+
+    def __str__(self):
+        return str(self.path)
+
+    @classmethod
+    def of(cls, path, *, say=print):
+        """The folder of the run that a checkpoint, or the folder itself, belongs to.
+
+        Raises ``ValueError`` where files of someone else lie beside the checkpoint.
+        """
+        path = Path(path)
+        beside = path.parent if path.is_file() else path
+        folder = cls(beside.parent if beside.name == "checkpoints" else beside, say=say)
+        if others := folder._others(besides=[path, *checkpoints.saved(folder.path)]):
+            raise ValueError(
+                f"{folder} is not the folder of a run, as it holds {others[0]}; --out names a new one to go on in"
+            )
+        return folder
+
+    def expect_new(self, *, overwrite=False):
+        """Raise ``ValueError`` unless a new run may begin here: nothing is lost of another run, or of someone else."""
+        if others := self._others():
+            raise ValueError(f"{self} is not the folder of a run, as it holds {others[0]}; choose a new or empty folder")
+        saved = checkpoints.saved(self.checkpoints)
+        if saved and not overwrite:
+            raise ValueError(
+                f"{self} already holds a run, at step {checkpoints.number(saved[-1])}; --resume {self} goes on with it, "
+                f"--overwrite begins it anew"
+            )
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Within this context no other process can write here. Where it is entered twice, the first time counts.
+
+        Raises ``ValueError`` naming the process that does, on whatever machine. On a file system without locks it says
+        so, and goes on.
+        """
+        if self._depth == 0:
+            file = self._lock()
+        self._depth += 1
+        try:
+            yield self
+        finally:
+            self._depth -= 1
+            if self._depth == 0 and file:
+                with file, contextlib.suppress(OSError):  # removed while it is held, so that nobody's is removed
+                    os.unlink(file.name)
+
+    def prepare(self, config, dataset, step):
+        """Make the folder that of a run with this config, at this step: of metrics nothing later is kept."""
+        for folder in (self.checkpoints, self.samples):
+            folder.mkdir(parents=True, exist_ok=True)
+        description = {**MARK, **config.to_dict(), "data_set": dataset.identity._asdict()}
+        write_atomically(self.config, json.dumps(description, indent=2).encode())
+        if self.metrics.exists():
+            kept = [entry for entry in read_metrics(self.metrics) if entry["step"] <= step]
+            write_atomically(self.metrics, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
+
+    def clear(self):
+        """Remove the run, and nothing else."""
+        ours = [self.metrics, *checkpoints.saved(self.checkpoints), *self.samples.glob("step-*.png")]
+        for path in (*ours, *(self.path / name for name in ("samples.png", "denoising.gif", "loss.png"))):
+            path.unlink(missing_ok=True)
+
+    def save(self, checkpoint, keep):
+        """Write a checkpoint, and let go of all but the last ``keep`` up to it."""
+        path = checkpoints.path_for(self.checkpoints, checkpoint.step)
+        checkpoints.save(path, checkpoint)
+        older = [each for each in checkpoints.saved(self.checkpoints) if checkpoints.number(each) <= checkpoint.step]
+        for each in older[:-keep]:
+            each.unlink()
+
+    def _others(self, besides=()):
+        """The names of what is here and not of a run; none in the folder of a run, where anyone may keep notes."""
+        if not self.path.exists() or self._is_run():
+            return []
+        ours = {"checkpoints", "lock"} if checkpoints.saved(self.checkpoints) else {"lock"}  # of an imported model
+        present = sorted(path for path in self.path.iterdir() if not path.name.startswith("."))
+        return [path.name for path in present if path.name not in ours and path not in besides]
+
+    def _is_run(self):
+        try:
+            description = json.loads(self.config.read_bytes())
+            return MARK.items() <= description.items() or ("model" in description and bool(TrainConfig(**description)))
+        except (OSError, ValueError, TypeError, AttributeError):  # the last two: JSON of another kind
+            return False
+
+    def _lock(self):
+        """The open file that holds the lock, or None where there are no locks."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = open(self.path / "lock", "a+")
+            try:
+                if fcntl is None:
+                    raise OSError("this system has none")
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                holder = file.read().strip()
+                file.close()
+                if isinstance(error, (BlockingIOError, PermissionError)):  # the latter on some network file systems
+                    raise ValueError(f"{self} is in use: {holder or 'another process'} trains there") from None
+                self._say(f"{self}: no lock can be had ({error}); see to it that nothing else trains there")
+                return None
+            try:
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
+                    break
+            except FileNotFoundError:
+                pass
+            file.close()  # whoever held it has removed it meanwhile
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        return file
+
+
+def read_metrics(path):
+    """The lines of a metrics file as dicts; what is torn, or no such line, is left out."""
+    if not Path(path).exists():
+        return []
+    entries = []
+    for line in Path(path).read_text(errors="replace").split("\n")[:-1]:
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and type(entry.get("step")) is int and isinstance(entry.get("loss"), (int, float)):
+                entries.append(entry)
+    return entries
