@@ -9,9 +9,9 @@ and matrix products reach at best; every op in every version; the paper preset t
 and the sampler, captured and not, against PyTorch. Each has so many seconds and may fail: what it did until
 then is kept, the failure is recorded with its traceback, and the next stage goes on.
 
-Writes ``results/<device>.json`` (after every row), ``results/<device>/`` with pictures and ``report.log``, and the tables
-of README.md. Single ops are timed by the GPU's clock, captured, with none of their data in the cache; steps and
-trajectories by the clock on the wall, in turn with PyTorch's.
+Writes ``results/<device>.json`` (after every row), ``results/<device>/`` with pictures and ``report.log``, and the
+tables of benchmarks/README.md. Single ops are timed by the GPU's clock, captured, with none of their data in the cache;
+steps and trajectories by the clock on the wall, in turn with PyTorch's.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Report:
 
     def add(self, section, **row):
         """One more row of a section."""
-        part = self.content.setdefault(section, {"versions": versions(), "rows": []})
+        part = self.content.setdefault(section, {"date": measure.today(), "versions": versions(), "rows": []})
         part["rows"].append(row)
         self.say(f"  {row}")
         self.write()

@@ -1,10 +1,13 @@
-"""Timing, and where its results go: ``results/<device>.json`` and the tables of README.md."""
+"""Timing, and where its results go: ``results/<device>.json`` and the tables of two pages, both README.md: all of them
+in the one beside this file, the headlines in the checkout's."""
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import datetime
 import gc
+import itertools
 import json
 import os
 import platform
@@ -20,7 +23,7 @@ import tinydiff
 from tinydiff import backends
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGES = HERE.parent / "README.md", HERE / "README.md"
 
 # Seconds of rest before each measurement. For some 25 ms after a product OpenBLAS's threads wait for the next one by
 # spinning, OpenMP's for a few: without a rest they do so on the cores of whatever is measured next, which on two cores
@@ -153,12 +156,13 @@ def device():
 
 
 def save(section, rows, *, dry_run=False, **versions):
-    """Put one benchmark's rows into the file of this device and rewrite the README's tables, unless ``dry_run``."""
+    """Put one benchmark's rows into the file of this device and rewrite all tables, unless ``dry_run``."""
     if dry_run:
         return
     path = HERE / "results" / f"{re.sub(r'[^a-z0-9]+', '-', device().lower()).strip('-')}.json"
     content = json.loads(path.read_text()) if path.exists() else {"device": device()}
     content[section] = {
+        "date": today(),
         "versions": {
             "tinydiff": tinydiff.__version__,
             "python": platform.python_version(),
@@ -172,22 +176,73 @@ def save(section, rows, *, dry_run=False, **versions):
     print(f"wrote {path}")
 
 
+def today():
+    return datetime.date.today().isoformat()
+
+
 def write_tables():
-    """Regenerate every table between ``<!-- table: SECTION -->`` and ``<!-- end -->`` in the README."""
+    """Regenerate the tables of all pages."""
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text()))
+
+
+def with_tables(text):
+    """The text with every table between ``<!-- table: SECTION -->`` and ``<!-- end -->`` as the results have it."""
     results = [json.loads(path.read_text()) for path in sorted((HERE / "results").glob("*.json"))]
 
     def table(match):
-        parts = [markdown(content, match[1]) for content in results if match[1] in content]
-        return f"<!-- table: {match[1]} -->\n" + "\n\n".join(parts) + "\n<!-- end -->"
+        section = match[1]
+        if section == "headlines":
+            parts = [headlines(content) for content in results if "train_step" in content and "sampling" in content]
+        else:
+            parts = [markdown(content, section) for content in results if section in content]
+        return f"<!-- table: {section} -->\n" + "\n\n".join(parts) + "\n<!-- end -->"
 
-    README.write_text(re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, README.read_text(), flags=re.DOTALL))
+    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
 def markdown(content, section):
-    rows, versions = content[section]["rows"], content[section]["versions"]
+    """The table of a section, under a line that says on what it was measured, when and with which versions."""
+    part = content[section]
+    versions = ", ".join(f"{name} {version}" for name, version in part["versions"].items())
+    return f"{content['device']}, {part['date']}; {versions}\n\n{_table(part['rows'])}"
+
+
+def headlines(content):
+    """The cpu backend beside the fastest PyTorch, wherever both were timed: what the first page shows of a device."""
+    rows = []
+    for section in ("train_step", "sampling"):
+        for ours, theirs in _rivals(content[section]["rows"]):
+            rows.append(
+                {
+                    "": ours.get("sampling", "training step"),
+                    "network": ours.get("network", ours.get("training step")),
+                    "batch": ours["batch"],
+                    "tinydiff, ms": ours["median ms"],
+                    "PyTorch's best, ms": theirs["median ms"],
+                    "time / best torch": ours["time / best torch"],
+                    "measured": content[section]["date"],
+                }
+            )
+    return f"{content['device']}\n\n{_table(rows)}"
+
+
+def _rivals(rows):
+    """(the cpu backend's row, that of the fastest PyTorch) of each case."""
+    cases = {}
+    for row in rows:
+        case = tuple(itertools.takewhile(lambda item: item[0] != "with", row.items()))
+        cases.setdefault(case, []).append(row)
+    for case in cases.values():
+        ours = [row for row in case if row["with"] == "cpu"]
+        theirs = [row for row in case if row["with"].startswith("torch")]
+        if ours and theirs:
+            yield ours[0], min(theirs, key=lambda row: row["median ms"])
+
+
+def _table(rows):
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [f"{content['device']}; " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "\n"]
-    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows]
     return "\n".join(lines)
 

@@ -1,10 +1,60 @@
+"""How the tests run: a process for each core, and what a newcomer need not wait for only where it is asked for.
+
+All tests of a file are run by one process, as what a file builds it builds once for all of them.
+"""
+
 import os
+from pathlib import Path
 
 # Before NumPy is imported: the matrices of the tests are so small that a second BLAS thread only waits.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("TINYDIFF_THREADS", "1")  # the other cores have processes of their own
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("default", deadline=None, max_examples=40)
+settings.register_profile(
+    "default",
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no reason to fail
+)
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+TESTS = Path(__file__).parent
+# Begun first and in this order, so that no core waits for one of them at the end: the files that take longest.
+LONG = (
+    "kernels/test_sanitizers.py",
+    "test_warm_ups.py",
+    "kernels/test_against_reference.py",
+    "kernels/test_unet.py",
+    "model/test_unet.py",
+    "kernels/test_graph.py",
+    "kernels/test_tensor_cores.py",
+    "test_cli.py",
+)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """None besides this process for a few files, which take less time than starting others; else one a core."""
+    return 0 if _are_named(config) else None
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.option.markexpr and not _are_named(config):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
+    items.sort(key=_place)
+
+
+def _place(item):
+    """Where in ``LONG`` the item's file is, or after all of them."""
+    name = item.path.relative_to(TESTS).as_posix()
+    return LONG.index(name) if name in LONG else len(LONG)
+
+
+def _are_named(config):
+    """Whether files or single tests were asked for, not folders."""
+    return any(".py" in argument for argument in config.args)

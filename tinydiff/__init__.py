@@ -1,3 +1,30 @@
-"""tinydiff: a diffusion engine without autograd, every gradient derived by hand."""
+"""tinydiff: a diffusion engine without autograd, every gradient derived by hand.
+
+A map, in an order to read it in; lower folders never import higher ones, and tests/test_homes.py holds them to it.
+
+    tinydiff/ops/        the operations: derivation, forward, backward, in NumPy (the truth). silu and linear first,
+                         then group_norm, attention, conv2d; philox: random numbers without a generator's state, which
+                         is why runs resume exactly
+    csrc/cpu/            the same operations as C++ kernels, one file each; parallel.cpp and memory.cpp serve all
+    csrc/cuda/           and as CUDA kernels, float32 and bfloat16 on tensor cores, simplest versions first
+    csrc/emulator/       the CUDA execution model on a CPU, which runs csrc/cuda unchanged, without a GPU
+    tinydiff/backends/   the operations by name: numpy, cpu (C++), cuda (CuPy), emulator
+    tinydiff/model/      flat parameters, layers, blocks, U-Net, MLP; a backward is its forward read from the last
+                         line to the first
+    tinydiff/noise/      schedules: how much signal is left; predictions: what to predict; corruption, guidance
+    tinydiff/samplers/   DDPM, DDIM, Heun, DPM-Solver++ 2M: one signature; tests/samplers measures their orders on data
+                         whose exact denoiser is known
+    tinydiff/data/       MNIST, CIFAR-10, image folders; drawn digits, which need no files; points2d, whose density,
+                         score and best denoiser are known at every noise level
+    tinydiff/train/      trainer: the training step, start to end, in ``_step``; runs, checkpoints, presets
+    tinydiff/metrics/    MMD, FID, a classifier of digits, memorisation: what quality is, and why a number needs a floor
+    tinydiff/gradcheck/  every gradient against central differences; derivations worked by hand
+    tinydiff/interop/    weights and settings of diffusers, both ways
+    tinydiff/plot.py     plots with Pillow alone
+    tinydiff/cli.py      tinydiff train | sample | evaluate | gradcheck | export | import | info; the first three are in
+                         tinydiff/commands/
+    examples/            the numbered warm-ups, and training on MNIST
+    benchmarks/          what is measured, and how
+"""
 
 __version__ = "0.1.0"

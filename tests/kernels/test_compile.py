@@ -33,6 +33,7 @@ def compile_table():
     return module
 
 
+@pytest.mark.slow
 def test_every_kernel_compiles_and_none_spills(compiler):
     module = compile_table()
     rows = module.table(compiler)

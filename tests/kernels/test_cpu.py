@@ -97,25 +97,26 @@ def test_versions_of_conv2d(cpu):
         cpu.use_conv2d_version("slowest")
 
 
-def product():
+def product(cpu):
     x, w = normal(0, 200, 64, dtype=np.float32), normal(1, 64, 96, dtype=np.float32)
-    return backend_or_skip("cpu").linear.forward(x, w)[0]
+    assert cpu.threads() == 3
+    return cpu.linear.forward(x, w)[0]
 
 
 def test_threads_of_python_do_not_disturb_each_other(cpu):
     cpu.use_threads(3)
-    expected = product()
+    expected = product(cpu)
     with ThreadPoolExecutor(4) as pool:
-        assert all(np.array_equal(each, expected) for each in pool.map(lambda i: product(), range(200)))
+        assert all(np.array_equal(each, expected) for each in pool.map(lambda i: product(cpu), range(200)))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_computes_too(cpu):
     cpu.use_threads(3)
-    expected = product()
+    expected = product(cpu)
     child = os.fork()
     if child == 0:
         signal.alarm(30)  # should it wait for threads that it does not have
-        os._exit(0 if np.array_equal(product(), expected) else 1)
+        os._exit(0 if np.array_equal(product(cpu), expected) else 1)
     assert os.waitpid(child, 0)[1] == 0

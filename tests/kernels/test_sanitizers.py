@@ -1,7 +1,8 @@
 """csrc/cpu and csrc/cuda under AddressSanitizer and UndefinedBehaviorSanitizer: no kernel touches what is not its own.
 
-A copy of the package is built with both, and without the recycling of memory. There this file, run as a program,
-computes every op in every way, on arrays of which the first byte beyond the last value is an error to touch.
+For each of the two a copy of the package is built with both sanitizers, and without the recycling of memory. There
+this file, run as a program, computes every op in every way, on arrays of which the first byte beyond the last value is
+an error to touch.
 """
 
 import ctypes
@@ -25,14 +26,18 @@ THREADS = (1, 3)
 
 
 @pytest.fixture(scope="module")
-def sanitized(tmp_path_factory):
-    """(folder, environment) in which Python finds sanitized kernels."""
-    backend_or_skip("cpu")
+def sanitized(request, tmp_path_factory):
+    """(folder, environment) in which Python finds the sanitized kernels of a backend, and those of no other."""
+    backend_or_skip(request.param)
     libraries = [library(name) for name in ("libasan.so", "libubsan.so", "libstdc++.so")]
     folder = copy_to_build(tmp_path_factory.mktemp("sanitized"))
+    setup, both = folder / "setup.py", "ext_modules=[cpu, emulator]"
+    assert both in setup.read_text()
+    setup.write_text(setup.read_text().replace(both, f"ext_modules=[{request.param}]"))
     compiler = {"CC": "gcc", "CXX": "g++", "CXXFLAGS": CXXFLAGS, "LDFLAGS": SANITIZE}
     said = python("setup.py", "build_ext", "--inplace", cwd=folder, **compiler)
-    assert any(folder.glob("tinydiff/backends/_cpu.*")) and any(folder.glob("tinydiff/backends/_emulator.*")), said
+    built = [path.name.partition(".")[0] for path in folder.glob("tinydiff/backends/_*.so")]
+    assert built == [f"_{request.param}"], said
     return folder, {
         "LD_PRELOAD": " ".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
@@ -51,12 +56,24 @@ def library(name):
     return path
 
 
-@pytest.mark.parametrize("what", ["every op", "every CUDA kernel"])
+def of(backend, *cases):
+    """These cases of a test with the sanitized kernels of a backend."""
+    marks = [pytest.mark.slow] if backend == "emulator" else []
+    return [pytest.param(backend, *case, marks=marks) for case in cases]
+
+
+@pytest.mark.parametrize(
+    "sanitized, what",
+    [*of("cpu", ["every op"]), *of("emulator", ["every CUDA kernel"])],
+    indirect=["sanitized"],
+    scope="module",
+)
 def test_every_op_in_every_way(sanitized, what):
     folder, environment = sanitized
     python("-m", __name__, what, cwd=folder, **environment)
 
 
+@pytest.mark.parametrize("sanitized", [*of("cpu", []), *of("emulator", [])], indirect=True)
 def test_every_promise(sanitized):
     folder, environment = sanitized
     run_pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
@@ -64,14 +81,22 @@ def test_every_promise(sanitized):
 
 
 @pytest.mark.parametrize(
-    "error, report",
+    "sanitized, error, report",
     [
-        ("read beyond an input", "located 0 bytes .* 124-byte region"),
-        ("read beyond an output", "located 0 bytes .* 124-byte region"),
-        ("read beyond a CUDA kernel's input", "silu_forward_v(.|\n)*located 0 bytes .* 124-byte region"),
-        ("read an output that is gone", "heap-use-after-free"),
-        ("overflow", "signed integer overflow"),
+        *of(
+            "cpu",
+            ["read beyond an input", "located 0 bytes .* 124-byte region"],
+            ["read beyond an output", "located 0 bytes .* 124-byte region"],
+            ["read an output that is gone", "heap-use-after-free"],
+            ["overflow", "signed integer overflow"],
+        ),
+        *of(
+            "emulator",
+            ["read beyond a CUDA kernel's input", "silu_forward_v(.|\n)*located 0 bytes .* 124-byte region"],
+        ),
     ],
+    indirect=["sanitized"],
+    scope="module",
 )
 def test_an_error_would_be_seen(sanitized, error, report):
     folder, environment = sanitized
@@ -84,16 +109,18 @@ def test_an_error_would_be_seen(sanitized, error, report):
 
 def main(what):
     from tinydiff import backends
+
+    if what == "every op":
+        return every_op()
+    if what == "every CUDA kernel":
+        return every_cuda_kernel()
+    if what == "read beyond a CUDA kernel's input":
+        return backends.get("emulator").silu.forward(longer(at_the_end(np.ones(31, np.float32))))
+
     from tinydiff.backends import _cpu, cpu
 
     silu = cpu.silu.forward
-    if what == "every op":
-        every_op()
-    elif what == "every CUDA kernel":
-        every_cuda_kernel()
-    elif what == "read beyond a CUDA kernel's input":
-        backends.get("emulator").silu.forward(longer(at_the_end(np.ones(31, np.float32))))
-    elif what == "read beyond an input":
+    if what == "read beyond an input":
         silu(longer(at_the_end(np.ones(31, np.float32))))
     elif what == "read beyond an output":
         silu(longer(silu(np.ones(31, np.float32))[0]))

