@@ -59,7 +59,8 @@ def test_every_file_in_ops_is_an_op():
 # folder or file of the package -> what of the package it may import
 MAY_IMPORT = {
     "ops": {"ops"},
-    "backends": {"ops", "backends"},
+    "program": {"program", "ops"},
+    "backends": {"ops", "backends", "program"},
     "model": {"model"},
     "noise": {"noise"},
     "samplers": {"samplers", "noise"},

@@ -380,4 +380,5 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("class_embedding_backward", &class_embedding_backward);
     m.def("timestep_embedding_forward", &timestep_embedding_forward);
     add_training_ops(m);
+    add_programs(m);
 }

@@ -65,6 +65,12 @@ class Launcher:
     def zeros(self, shape, dtype=np.float32):
         return self.xp.zeros(shape, dtype)
 
+    def take(self, table, index):
+        return table[index]
+
+    def repeat(self, x, count):
+        return x.repeat(count, axis=0)
+
 
 class EmulatorLauncher(Launcher):
     """NumPy arrays; kernels run on this CPU by the rules of CUDA, their threads in an order drawn from a seed."""

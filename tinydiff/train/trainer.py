@@ -102,7 +102,7 @@ class Trainer:
             dropout=config.label_dropout,
             seed=config.seed,
         )
-        step = self.step_quantiles[part]
+        step = backend.take(self.step_quantiles, part)
         x, target, weight = self.corrupt.draw(self.images, index, step, number, seed=config.seed)
 
         prediction, cache = self.model.forward(x, step.astype(self.corrupt.table.dtype), labels)

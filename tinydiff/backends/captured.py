@@ -1,0 +1,80 @@
+"""Work on a CPU recorded once, as a program, and run by C++ from then on: what a step costs Python is then one call."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+
+import numpy as np
+
+import tinydiff.backends._cpu as _cpu
+from tinydiff.program.kernel_calls import words
+from tinydiff.program.program import Operand
+from tinydiff.program.record import record
+
+NUMBERS = {name: number for number, name in enumerate(_cpu.program_kernels())}
+
+
+class Captured:
+    """A function of no arguments and its program; a call does exactly what a call of the function does, to the same bits.
+
+    Nothing is computed by recording it, so already the first call is the program's. All that changes from call to call
+    must lie in arrays; the function may not look at values, nor make arrays of the host's. What it returns are the same
+    arrays every time, overwritten by the next call.
+    """
+
+    def __init__(self, backend, function):
+        self._backend, self._function = backend, function
+        self._recording = self._run = None
+        self._making = threading.Lock()
+
+    @property
+    def program(self):
+        """The ``Program``, recorded when it is first asked for."""
+        with self._making:
+            if self._recording is None:
+                self._recording = record(self._function, self._backend)
+                self._function = None  # and all that it holds
+            return self._recording.program
+
+    def __call__(self):
+        if self._run is None:
+            self._load(self.program)
+        failed = self._run.run()
+        if failed >= 0:
+            self._explain(*self._checks[failed])
+        return self._outputs
+
+    def _load(self, program):
+        """Take the arena's memory, and put addresses in place of offsets."""
+        with self._making:
+            self._arena = _cpu.empty([-(-max(program.arena, 1) // 4)]).view(np.uint8)
+            self._starts = [
+                np.lib.array_utils.byte_bounds(self._recording.kept[place])[0]
+                if buffer.role == "kept"
+                else self._arena.ctypes.data + (buffer.offset or 0) - program.kept
+                for place, buffer in enumerate(program.buffers)
+            ]
+            made, self._checks = words(program, NUMBERS, self._address)
+            self._outputs = self._arrays(self._recording.outputs)
+            self._run = _cpu.Program(made)
+
+    def _address(self, operand):
+        return self._starts[operand.buffer] + operand.offset
+
+    def _arrays(self, outputs):
+        """What the function returned, with arrays for operands."""
+        if isinstance(outputs, Operand):
+            at = self._address(outputs) - self._arena.ctypes.data
+            return np.ndarray(outputs.shape, outputs.dtype, self._arena, at, outputs.strides)
+        if isinstance(outputs, dict):
+            return {key: self._arrays(each) for key, each in outputs.items()}
+        if isinstance(outputs, (tuple, list)):
+            parts = [self._arrays(each) for each in outputs]
+            return type(outputs)(*parts) if hasattr(outputs, "_fields") else type(outputs)(parts)
+        return outputs
+
+    def _explain(self, call, wrong):
+        found = (ctypes.c_int64 * wrong.operand.size).from_address(self._address(wrong.operand))
+        low, high = min(found), max(found)
+        raise ValueError(f"{call.op}: {wrong.name} must lie in [{wrong.low}, {wrong.high}), got {low} .. {high}")
