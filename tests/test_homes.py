@@ -73,7 +73,7 @@ MAY_IMPORT = {
     "train": {"train", "model", "noise", "samplers", "data", "generate", "pictures", "files"},
     "metrics": {"metrics", "train", "model", "backends", "data", "files"},
     "evaluate": {"metrics", "data"},
-    "interop": {"interop", "train", "model", "noise", "backends", "files"},
+    "interop": {"interop", "train", "model", "noise", "data", "program", "backends", "files"},
     "report": {"train", "pictures", "plot"},
     "cli": None,
     "__main__": None,

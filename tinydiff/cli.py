@@ -62,7 +62,7 @@ def main(argv=None):
     gradcheck.add_arguments(command, backends.NAMES[1:])
     command.set_defaults(function=gradcheck.run)
 
-    command = commands.add_parser("export", help="write a trained model as a folder of diffusers'")
+    command = commands.add_parser("export", help="write a trained model for diffusers or as ONNX")
     interop.add_export_arguments(command)
     command.set_defaults(function=interop.run_export)
 
