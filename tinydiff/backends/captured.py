@@ -16,7 +16,7 @@ NUMBERS = {name: number for number, name in enumerate(_cpu.program_kernels())}
 
 
 class Captured:
-    """A function of no arguments and its program; a call does exactly what a call of the function does, to the same bits.
+    """A function of no arguments and its program; a call does what a call of the function does, to the same bits.
 
     Nothing is computed by recording it, so already the first call is the program's. All that changes from call to call
     must lie in arrays; the function may not look at values, nor make arrays of the host's. What it returns are the same
@@ -65,8 +65,9 @@ class Captured:
     def _arrays(self, outputs):
         """What the function returned, with arrays for operands."""
         if isinstance(outputs, Operand):
-            at = self._address(outputs) - self._arena.ctypes.data
-            return np.ndarray(outputs.shape, outputs.dtype, self._arena, at, outputs.strides)
+            memory = self._recording.kept.get(outputs.buffer, self._arena)
+            at = self._address(outputs) - memory.ctypes.data
+            return np.ndarray(outputs.shape, outputs.dtype, memory, at, outputs.strides)
         if isinstance(outputs, dict):
             return {key: self._arrays(each) for key, each in outputs.items()}
         if isinstance(outputs, (tuple, list)):

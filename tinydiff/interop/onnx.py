@@ -23,16 +23,11 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
-
 from tinydiff import backends
-from tinydiff.data.dataset import Dataset
 from tinydiff.files import write_atomically
 from tinydiff.model.unet import UNet
-from tinydiff.program import onnx
-from tinydiff.program.record import record
-from tinydiff.train.checkpoint import METADATA
-from tinydiff.train.trainer import Trainer
+from tinydiff.program import onnx, runs
+from tinydiff.train.checkpoint import METADATA, PARTS
 
 FORMAT = 1
 WHATS = ("predict", "train")
@@ -77,18 +72,10 @@ def export_file(checkpoint, path, *, what="predict", part="average"):
 
 def predict_model(checkpoint, *, part="average"):
     """An ``onnx.ModelProto``: x (N, C, H, W), step (N,) and, with classes, labels (N,) int64 -> prediction as x."""
-    config = checkpoint.config.model
-    model = UNet(config, backends.get("numpy"))
+    model = UNet(checkpoint.config.model, backends.get("numpy"))
     model.parameters.load(model.parameters.values, checkpoint.parts[part])
-    state = {each.name: each.value for each in model.parameters}
-
-    def recording(count):
-        inputs = _samples(config, count, ("x",), ("step",))
-        predict = lambda: {"prediction": model.predict(*inputs.values())}
-        return record(predict, model.backend, inputs=inputs, state=state)
-
-    about = f"The U-Net of tinydiff with the {part}d parameters" if part == "average" else "The U-Net of tinydiff"
-    return _model(checkpoint, [recording(count) for count in BATCHES], about, what="predict", part=part)
+    recordings = [runs.predict(model, count) for count in BATCHES]
+    return _model(checkpoint, recordings, "A U-Net of tinydiff", what="predict", part=part)
 
 
 def train_model(checkpoint):
@@ -98,39 +85,12 @@ def train_model(checkpoint):
     (1,); and PART.NAME of every parameter, PART one of ``checkpoint.PARTS`` -> loss (), norm (1,) and next.PART.NAME.
     What a step draws at random (images, noise, steps, dropped labels) is the caller's to draw: it comes in the batch.
     """
-    config = checkpoint.config
-    image = np.zeros(
-        (1, *config.model.shape), np.uint8
-    )  # a trainer wants a data set; the step has its batch from elsewhere
-    dataset = Dataset(config.data, image, np.zeros(1, np.int64), max(1, config.model.classes))
-    trainer = Trainer(config, dataset, backends.get("numpy"), captured=False)
+    trainer = runs.without_data(checkpoint.config, backends.get("numpy"))
     trainer.restore(checkpoint)
-    state = {
-        f"{part}.{parameter.name}": flat[parameter.span].reshape(parameter.shape)
-        for part, flat in trainer.state().items()
-        for parameter in trainer.parameters
-    }
-
-    def recording(count):
-        batch = _samples(config.model, count, ("x", "target"), ("weight", "step"))
-        batch.setdefault("labels", None)
-
-        def step():
-            loss, norm, _ = trainer.learn(**batch)
-            return {"loss": loss, "norm": norm}
-
-        inputs = {name: array for name, array in batch.items() if array is not None} | trainer.optimizer.each_step
-        return record(step, trainer.backend, inputs=inputs, state=state)
-
+    recordings = [runs.learn(trainer, count) for count in BATCHES]
+    state = [f"{part}.{each.name}" for part in PARTS for each in trainer.parameters]
     about = "A training step of a U-Net of tinydiff: next.NAME is what the step makes of NAME"
-    return _model(checkpoint, [recording(count) for count in BATCHES], about, state, what="train")
-
-
-def _samples(config, count, images, numbers):
-    """Arrays of a batch by name, without values that matter."""
-    batch = {name: np.zeros((count, *config.shape), np.float32) for name in images}
-    batch |= {name: np.zeros(count, np.float32) for name in numbers}
-    return batch | ({"labels": np.zeros(count, np.int64)} if config.classes else {})
+    return _model(checkpoint, recordings, about, state, what="train")
 
 
 def _model(checkpoint, recordings, about, state=(), **description):
