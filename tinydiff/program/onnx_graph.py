@@ -2,7 +2,7 @@
 
 A program overwrites, takes views and puts arrays together in one buffer; in a graph every value is made once and stays
 what it is. ``Memory`` says at every call which value, or which parts of which, a stretch of the program's memory holds.
-Images are channels-last in a program and have their channels first here, as every ONNX runtime expects them: ``planes``.
+Images are channels-last in a program and have their channels first here, as ONNX runtimes expect them: ``planes``.
 """
 
 from __future__ import annotations
