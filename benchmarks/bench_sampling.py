@@ -5,8 +5,8 @@
     python benchmarks/bench_sampling.py --case small --dry-run                # one network, printed and not saved
 
 The variants of PyTorch are those of bench_train_step.py, in inference mode, where the compiler also freezes the
-weights. ONNX Runtime and OpenVINO run the file of ``tinydiff export --format onnx``, in float32 and, where they have it, in
-bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
+weights. ONNX Runtime and OpenVINO run the file of ``tinydiff export --format onnx``, in float32 and, where they have it,
+in bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ SCHEDULE = schedules.cosine(200)
 def tinydiff_evaluation(model, N):
     x, _, step, labels = batch_of(model.config, N)
     labels = labels.astype(np.int64)
-    evaluate = model.backend.capture(lambda: model.predict(x, step, labels))
+    # as the others do, which take the weights apart when they load or compile
+    evaluate = model.backend.capture(lambda: model.predict(x, step, labels), frozen_weights=True)
     return lambda: model.backend.to_numpy(evaluate())
 
 
