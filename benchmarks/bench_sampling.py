@@ -17,7 +17,7 @@ import numpy as np
 
 import measure
 from bench_train_step import CASES, batch_of, forward_flops, tinydiff_unet
-from tinydiff.generate import IMAGE_RANGE, generate
+from tinydiff.generate import IMAGE_RANGE, Trajectory
 from tinydiff.noise import schedules
 from tinydiff.noise.predictions import denoiser
 from tinydiff.samplers import ddim, finish
@@ -43,20 +43,22 @@ def peer_evaluation(peer, model, N):
     return peer.inference(lambda: peer.array(peer.network(*arguments)))
 
 
-def states(model, N):
+def trajectory(model, N):
+    """A ``Trajectory`` and the labels that it draws."""
     labels = np.arange(N) % model.config.classes
-    return generate(model, SCHEDULE, "v", labels, sampler="ddim", steps=STEPS, guidance=GUIDANCE)
+    return Trajectory(model, SCHEDULE, "v", N, sampler="ddim", steps=STEPS, guidance=GUIDANCE), labels
 
 
 def tinydiff_trajectory(model, N):
-    return lambda: model.backend.to_numpy(finish(states(model, N)))
+    drawn, labels = trajectory(model, N)
+    return lambda: model.backend.to_numpy(drawn.draw(labels))
 
 
 def peer_trajectory(peer, model, N):
     """The same from the same noise: as much arithmetic, by the same DDIM on a peer's arrays."""
-    null = model.config.classes
-    labels = np.concatenate([np.arange(N) % null, np.full(N, null)])
-    start, both_labels = peer.tensors(next(states(model, N)).x, labels)
+    drawn, labels = trajectory(model, N)
+    both_labels = np.concatenate([labels, np.full(N, model.config.classes)])
+    start, both_labels = peer.tensors(next(drawn.states(labels)).x, both_labels)
 
     def predict(x, step):
         conditional, null = peer.guided(x, step, both_labels)
