@@ -5,8 +5,8 @@
     python benchmarks/bench_sampling.py --case small --dry-run                # one network, printed and not saved
 
 The variants of PyTorch are those of bench_train_step.py, in inference mode, where the compiler also freezes the
-weights. ONNX Runtime and OpenVINO run the file of ``tinydiff export --format onnx``, in float32 and, where they have it,
-in bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
+weights. ONNX Runtime and OpenVINO run the file of ``tinydiff export --format onnx``, in float32 and, where they have
+it, in bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
 """
 
 from __future__ import annotations
