@@ -7,7 +7,7 @@
 On the cpu backend an evaluation is the program that a sampler runs, with its filters prepared, and also ops called from
 Python one by one. The variants of PyTorch are those of bench_train_step.py, in inference mode, where the compiler also
 freezes the weights. ONNX Runtime and OpenVINO run the file of ``tinydiff export --format onnx``, in float32 and, where
-they have it, in bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
+they have it, bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
 """
 
 from __future__ import annotations
