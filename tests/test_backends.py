@@ -37,8 +37,9 @@ def test_services(name):
     array = backend.asarray([[1, 2]], np.float32)
     assert array.dtype == np.float32 and backend.to_numpy(array) is array and backend.asarray(array) is array
     assert backend.empty((2, 3)).shape == (2, 3) and not backend.zeros(4, np.int32).any()
-    step = lambda: 5
-    assert backend.capture(step) is step
+    assert backend.capture(lambda: 5)() == 5
+    assert backend.take(np.arange(3), np.array([2, 0])).tolist() == [2, 0]
+    assert backend.repeat(array, 2).tolist() == [[1, 2], [1, 2]]
     backend.synchronize()
     assert {name for name, _ in backends.describe()} == {"numpy", "cpu", "cuda", "emulator"}
 

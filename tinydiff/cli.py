@@ -1,4 +1,4 @@
-"""The command line: ``tinydiff train | sample | evaluate | gradcheck | export | import | info``."""
+"""The command line: ``tinydiff train | sample | evaluate | gradcheck | program | export | import | info``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tinydiff.commands import evaluate, sample, train
 from tinydiff.data import mnist
 from tinydiff.gradcheck import command as gradcheck
 from tinydiff.interop import command as interop
+from tinydiff.program import command as program
 from tinydiff.train import NonFinite
 
 BAD_INPUT = 2  # exit status
@@ -27,7 +28,7 @@ def main(argv=None):
         prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
     )
     parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
-    names = "train | sample | evaluate | gradcheck | export | import | info"
+    names = "train | sample | evaluate | gradcheck | program | export | import | info"
     commands = parser.add_subparsers(required=True, metavar=names)
 
     command = commands.add_parser("train", help="train a model")
@@ -46,7 +47,11 @@ def main(argv=None):
     gradcheck.add_arguments(command, backends.NAMES[1:])
     command.set_defaults(function=gradcheck.run)
 
-    command = commands.add_parser("export", help="write a trained model as a folder of diffusers'")
+    command = commands.add_parser("program", help="print what a run computes, call by call, and what memory it needs")
+    program.add_arguments(command)
+    command.set_defaults(function=program.run)
+
+    command = commands.add_parser("export", help="write a trained model for diffusers or as ONNX")
     interop.add_export_arguments(command)
     command.set_defaults(function=interop.run_export)
 
@@ -55,6 +60,7 @@ def main(argv=None):
     command.set_defaults(function=interop.run_import)
 
     command = commands.add_parser("info", help="what this installation can do here")
+    command.add_argument("run", nargs="?", help="also what this run, or checkpoint, needs of memory")
     command.set_defaults(function=info)
 
     try:
@@ -118,3 +124,5 @@ def info(args):
     except ValueError as error:
         found = f"not on this machine ({terminal.one_line(error)}); train downloads it"
     print(f"MNIST: {found}")
+    if args.run:
+        print("\n".join(program.describe_memory(args.run)))

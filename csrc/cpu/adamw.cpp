@@ -12,6 +12,9 @@ constexpr int64_t CHUNK = 8192;
 
 }  // namespace
 
+// The factor of the gradients; NaN where their norm is.
+void adamw_clip(const float* norm, float limit, float* clip) { *clip = limit / (*norm <= limit ? limit : *norm); }
+
 // Reads grads, updates params, mean, mean_square and average (which may be null) in place. A clip that is not
 // positive changes nothing.
 void adamw_forward(float* params, const float* grads, float* mean, float* mean_square, float* average, int64_t P,

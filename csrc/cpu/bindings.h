@@ -22,4 +22,7 @@ void unlocked(const Kernel& kernel) {
 // The ops of training that are no part of a model, into the module.
 void add_training_ops(py::module_& m);
 
+// The class that runs programs.
+void add_programs(py::module_& m);
+
 }  // namespace tinydiff

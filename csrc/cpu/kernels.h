@@ -62,8 +62,10 @@ using Shape = const int64_t;
     K(linear_forward, (const float* x, const float* w, const float* b, float* y, Shape M, Shape C, Shape O))           \
     K(linear_backward,                                                                                                 \
       (const float* dy, const float* x, const float* w, float* dx, float* dw, float* db, Shape M, Shape C, Shape O))   \
-    K(conv2d_forward,                                                                                                  \
-      (const float* x, const float* w, const float* b, const float* add, Add kind, float* y, const Conv& conv))        \
+    K(conv2d_forward, (const float* x, const float* w, const float* prepared, const float* b, const float* add,        \
+                       Add kind, float* y, const Conv& conv))                                                          \
+    K(conv2d_prepare, (const float* w, float* prepared, const Conv& conv))                                             \
+    K(conv2d_prepared_floats, (int64_t* floats, const Conv& conv))                                                     \
     K(conv2d_backward, (const float* dy, const float* x, const float* w, float* dx, float* dw, float* db,              \
                         float* dtime_shift, const Conv& conv))                                                         \
     K(group_norm_forward, (const float* x, const float* gamma, const float* beta, const float* scale,                  \
@@ -102,8 +104,21 @@ using Shape = const int64_t;
     K(corrupt_floats, (const float* images, const int64_t* index, const int64_t* step, const float* table,             \
                        const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))                  \
     K(global_norm_forward, (const float* grads, float* norm, Shape P))                                                 \
+    K(adamw_clip, (const float* norm, float limit, float* clip))                                                       \
     K(adamw_forward, (float* params, const float* grads, float* mean, float* mean_square, float* average, Shape P,     \
-                      const AdamW& options))
+                      const AdamW& options))                                                                           \
+    K(array_add, (const float* a, const float* b, float* y, Shape count))                                              \
+    K(array_subtract, (const float* a, const float* b, float* y, Shape count))                                         \
+    K(array_add_number, (const float* x, float number, float* y, Shape count))                                         \
+    K(array_multiply_number, (const float* x, float number, float* y, Shape count))                                    \
+    K(array_divide_number, (const float* x, float number, float* y, Shape count))                                      \
+    K(array_clip, (const float* x, float low, float high, float* y, Shape count))                                      \
+    K(array_fill, (float value, float* y, Shape count))                                                                \
+    K(array_fill_integers, (int64_t value, int64_t* y, Shape count))                                                   \
+    K(array_add_integer, (const int64_t* x, int64_t number, int64_t* y, Shape count))                                  \
+    K(array_cast, (const int64_t* x, float* y, Shape count))                                                           \
+    K(array_copy, (const uint8_t* x, uint8_t* y, Shape rows, Shape bytes, Shape from, Shape to))                       \
+    K(array_take, (const uint8_t* table, const int64_t* index, uint8_t* y, Shape count, Shape bytes))
 
 struct Kernels {
     const char* instruction_set;

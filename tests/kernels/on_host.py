@@ -20,6 +20,12 @@ class OnHost:
     def to_numpy(self, array):
         return array
 
+    def take(self, table, index):
+        return table[index]
+
+    def repeat(self, x, count):
+        return x.repeat(count, axis=0)
+
 
 class Op:
     """Arrays go with all that lies around them in memory, and so keep their alignment, and come back with it: what a

@@ -17,7 +17,8 @@ import numpy as np
 
 import tinydiff.backends._cpu as _cpu  # not ``from``: a missing module must be a ModuleNotFoundError
 from tinydiff import ops
-from tinydiff.backends.numpy import NumpyBackend, keep_freed_memory
+from tinydiff.backends.captured import Captured
+from tinydiff.backends.numpy import NumpyBackend
 
 instruction_sets = _cpu.instruction_sets
 instruction_set = _cpu.instruction_set
@@ -35,10 +36,13 @@ class CpuBackend(NumpyBackend):
     name = "cpu"
 
     def __init__(self):
-        keep_freed_memory()
-        for op in OPS:
-            setattr(self, op.__name__, op)
+        super().__init__()
+        self._offer({op.__name__: op for op in OPS})
         _obey_environment()
+
+    def capture(self, step_fn, *, frozen_weights=False):
+        """A function that does what ``step_fn`` does, to the same bits: the program that it is, run without Python."""
+        return Captured(self, step_fn, frozen_weights)
 
     def describe(self):
         """One line for ``tinydiff info``."""

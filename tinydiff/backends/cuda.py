@@ -42,7 +42,7 @@ class CudaBackend(ByName):
         self.name, self.precision = name, precision
         self.activations = launchers.bfloat16() if precision == "bf16" else None  # None: as parameters are
         self.launcher = launcher or launchers.get(name)
-        for service in ("asarray", "empty", "zeros", "synchronize", "capture", "describe"):
+        for service in ("asarray", "empty", "zeros", "take", "repeat", "synchronize", "capture", "describe"):
             setattr(self, service, getattr(self.launcher, service))
         for op in OPS:
             setattr(self, op.__name__, op(self.launcher, precision))

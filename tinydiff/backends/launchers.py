@@ -65,6 +65,12 @@ class Launcher:
     def zeros(self, shape, dtype=np.float32):
         return self.xp.zeros(shape, dtype)
 
+    def take(self, table, index):
+        return table[index]
+
+    def repeat(self, x, count):
+        return x.repeat(count, axis=0)
+
 
 class EmulatorLauncher(Launcher):
     """NumPy arrays; kernels run on this CPU by the rules of CUDA, their threads in an order drawn from a seed."""
@@ -91,7 +97,7 @@ class EmulatorLauncher(Launcher):
         """All were compiled when tinydiff was installed."""
         return {kernel: {} for kernel in kernel_files(precision)}
 
-    def capture(self, step_fn):
+    def capture(self, step_fn, *, frozen_weights=False):
         return step_fn
 
     def synchronize(self):
@@ -155,7 +161,7 @@ class CupyLauncher(Launcher):
 
         return explained
 
-    def capture(self, step_fn):
+    def capture(self, step_fn, *, frozen_weights=False):
         return Graph(self, step_fn)
 
     def synchronize(self):

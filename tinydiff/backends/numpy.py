@@ -8,43 +8,60 @@ import sys
 import numpy as np
 
 from tinydiff.backends.by_name import ByName
+from tinydiff.backends.recordable import Op, Recordable
 from tinydiff.ops import OPS
 
 
-class NumpyBackend(ByName):
-    """One attribute per op (``backend.conv2d.forward(...)``) and the few array services a model needs."""
+class NumpyBackend(ByName, Recordable):
+    """One attribute per op (``backend.conv2d.forward(...)``) and the few array services a model needs. What is asked of
+    it can be recorded."""
 
     name = "numpy"
     precision = "fp32"
     activations = None  # the dtype of activations, where it is not that of the parameters
 
     def __init__(self):
+        super().__init__()
         keep_freed_memory()
-        for op, module in OPS.items():
-            setattr(self, op, module)
+        self._offer(OPS)
+
+    def _offer(self, named_ops):
+        for name, op in named_ops.items():
+            setattr(self, name, Op(self, name, op))
 
     def asarray(self, values, dtype=None):
         """``values`` as a contiguous array of this backend, copied only if it is not one yet."""
-        return np.ascontiguousarray(values, dtype)
+        return self.recorder.asarray(values, dtype) if self.recorder else np.ascontiguousarray(values, dtype)
 
     def to_numpy(self, array):
         """A NumPy array of the same values; may share memory."""
-        return np.asarray(array)
+        return self.recorder.to_numpy(array) if self.recorder else np.asarray(array)
 
     def empty(self, shape, dtype=np.float32):
-        return np.empty(shape, dtype)
+        return self.recorder.empty(shape, dtype) if self.recorder else np.empty(shape, dtype)
 
     def zeros(self, shape, dtype=np.float32):
-        return np.zeros(shape, dtype)
+        return self.recorder.zeros(shape, dtype) if self.recorder else np.zeros(shape, dtype)
+
+    def take(self, table, index):
+        """table (T, ...), index (N,) integers in [0, T) -> table[index] (N, ...)."""
+        return self.recorder.take(table, index) if self.recorder else table[index]
+
+    def repeat(self, x, count):
+        """x (1, ...) -> (count, ...), the same again and again."""
+        return self.recorder.repeat(x, count) if self.recorder else x.repeat(count, axis=0)
 
     def synchronize(self):
         """Wait until all work is done. NumPy has none outstanding."""
 
-    def capture(self, step_fn):
-        """A function that does what ``step_fn`` does: here the function itself, on a GPU a recording of it.
+    def capture(self, step_fn, *, frozen_weights=False):
+        """A function that does what ``step_fn`` does: here the function itself, elsewhere a recording of it, as a CUDA
+        graph or a program.
 
-        For the sake of the GPU, what changes from call to call must lie in arrays, and step_fn takes no arguments,
+        For the recording's sake, what changes from call to call must lie in arrays, and step_fn takes no arguments,
         never looks at values and makes no array from the host's; what it returns is overwritten by the next call.
+        ``frozen_weights`` promises that the filters of convolutions keep their values from the first call on, so that
+        what is made of them alone need be made only once.
         """
         return step_fn
 

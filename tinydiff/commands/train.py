@@ -16,6 +16,7 @@ from tinydiff.commands.arguments import (
     load_data,
     load_data_of,
 )
+from tinydiff.program.text import memory
 from tinydiff.terminal import one_line, shell_words
 from tinydiff.train import Trainer, run
 from tinydiff.train import checkpoint as checkpoints
@@ -164,6 +165,8 @@ def _train(args, folder, trainer):
         f"{dataset.name}: {len(dataset):,} images; U-Net {config.model.channels}: "
         f"{trainer.parameters.count:,} parameters; backend {backend.name}, {backend.precision}; folder {one_line(folder)}"
     )
+    if trainer.program:
+        print(f"memory: {memory(trainer.program)}")
     started, first = time.monotonic(), trainer.step
     stopped = run(
         trainer,

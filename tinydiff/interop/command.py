@@ -6,32 +6,62 @@ from pathlib import Path
 
 from tinydiff import terminal
 from tinydiff.data import NAMES
+from tinydiff.interop import onnx
 from tinydiff.interop.folder import NULL_LABELS, POSITIONS, export_folder, import_folder
 from tinydiff.train import checkpoint as checkpoints
-
-FORMATS = ("diffusers",)
 
 
 def add_export_arguments(parser):
     """The arguments of ``export``."""
-    parser.description = "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads."
-    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
-    parser.add_argument("folder", metavar="DIR", help="the folder to write; it must be new or empty")
-    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0])
-    parser.add_argument(
-        "--weights", choices=("average", "model"), default="average", help="averaged or last parameters"
+    parser.description = (
+        "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads, or an ONNX file: the network, or the "
+        "training step that any ONNX runtime takes."
     )
+    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
+    parser.add_argument(
+        "output", metavar="PATH", help="the folder to write, new or empty; of onnx a new file, NAME.onnx"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="diffusers", help="default %(default)s")
+    parser.add_argument("--weights", choices=("average", "model"), help="averaged or last parameters (default average)")
+    parser.add_argument("--what", choices=onnx.WHATS, help="of onnx: the network (the default), or the training step")
 
 
 def run_export(args):
-    """Write a checkpoint as a folder of another library."""
+    """Write a checkpoint in the format of another library."""
+    FORMATS[args.format](args)
+
+
+def _export_diffusers(args):
+    if args.what:
+        raise ValueError("what goes with --format onnx")
     checkpoint = checkpoints.load(args.checkpoint)
-    export_folder(checkpoint, args.folder, part=args.weights)
+    export_folder(checkpoint, args.output, part=args.weights or "average")
     print(
-        f"wrote {terminal.one_line(args.folder)}: the parameters and the noise schedule, without the optimizer's state"
+        f"wrote {terminal.one_line(args.output)}: the parameters and the noise schedule, without the optimizer's state"
     )
     if checkpoint.config.model.positions:
         print(f"this U-Net is told where it is: diffusers' must be given the waves in {POSITIONS} as its last channels")
+
+
+def _export_onnx(args):
+    what = args.what or "predict"
+    if what == "train" and args.weights:
+        raise ValueError("weights goes with --what predict: a training step is given all of a checkpoint's")
+    onnx.expect_writable(args.output)
+    checkpoint = checkpoints.load(args.checkpoint)
+    try:
+        onnx.export_file(checkpoint, args.output, what=what, part=args.weights or "average")
+    except ValueError as error:
+        raise ValueError(f"{args.checkpoint}: {error}") from None
+    if what == "train":
+        print(f"wrote {terminal.one_line(args.output)}: the training step; a checkpoint is its first state, tensor by tensor")
+    else:
+        config = checkpoint.config
+        noise = f"schedule {config.schedule}, {config.noise_steps} noise steps"
+        print(f"wrote {terminal.one_line(args.output)}: the network, which predicts {config.prediction}; {noise}")
+
+
+FORMATS = {"diffusers": _export_diffusers, "onnx": _export_onnx}
 
 
 def add_import_arguments(parser):

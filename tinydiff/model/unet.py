@@ -208,7 +208,8 @@ class UNet:
 
         h, positions = as_activation(x, self.backend), None
         if self.positions is not None:
-            h, positions = self.backend.concat.forward(h, self.positions.repeat(len(x), axis=0))
+            waves = self.backend.repeat(self.positions, len(x))
+            h, positions = self.backend.concat.forward(h, waves)
         h, conv_in = self.conv_in.forward(h)
         skips = [h]
 

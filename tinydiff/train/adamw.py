@@ -36,6 +36,11 @@ class AdamW:
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
 
+    @property
+    def each_step(self):
+        """{name: array} of what ``prepare`` says."""
+        return {"number": self.number, "learning_rate": self._learning_rate, "average_decay": self._decay}
+
     def prepare(self, number, learning_rate):
         """Say which step comes next, 1, 2, ..., and its learning rate."""
         self.number[...] = number

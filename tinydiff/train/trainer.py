@@ -72,7 +72,12 @@ class Trainer:
             average=self.average,
         )
         self.step = 0
-        self._run_step = backend.capture(self._step) if captured else self._step
+        self._run_step = backend.capture(self.one_step) if captured else self.one_step
+
+    @property
+    def program(self):
+        """The ``Program`` that a step is, where the backend runs it as one; else None."""
+        return getattr(self._run_step, "program", None)
 
     def __reduce__(self):
         raise TypeError(
@@ -99,7 +104,9 @@ class Trainer:
         self.step = number
         return Metrics(number, loss, norm, learning_rate)
 
-    def _step(self):
+    def one_step(self):
+        """All that a step computes, from what the optimizer has prepared: what is captured. Returns loss and gradient
+        norm, the noisy input and the prediction."""
         config, backend, number = self.config, self.backend, self.optimizer.number
         index, part, labels = backend.draw_batch.forward(
             self.labels,
@@ -110,15 +117,23 @@ class Trainer:
             dropout=config.label_dropout,
             seed=config.seed,
         )
-        step = self.step_quantiles[part]
+        step = backend.take(self.step_quantiles, part)
         x, target, weight = self.corrupt.draw(self.images, index, step, number, seed=config.seed)
 
-        prediction, cache = self.model.forward(x, step.astype(self.corrupt.table.dtype), labels)
-        loss, loss_cache = backend.mse_loss.forward(prediction, target, weight)
-        dprediction, _, _ = backend.mse_loss.backward(1.0, loss_cache, prediction_only=True)
-        self.model.backward(dprediction, cache)
+        loss, norm, prediction = self.learn(x, target, weight, step.astype(self.corrupt.table.dtype), labels)
+        return loss, norm, x, prediction
 
-        return loss, self.optimizer.step(), x, prediction
+    def learn(self, x, target, weight, step, labels):
+        """What a step does with its batch: forward, loss, backward, clip, AdamW, average.
+
+        x and target (N, H, W, C), weight and step (N,) floats, labels (N,) integers or None -> loss (), gradient norm
+        before clipping (1,), prediction (N, H, W, C).
+        """
+        prediction, cache = self.model.forward(x, step, labels)
+        loss, loss_cache = self.backend.mse_loss.forward(prediction, target, weight)
+        dprediction, _, _ = self.backend.mse_loss.backward(1.0, loss_cache, prediction_only=True)
+        self.model.backward(dprediction, cache)
+        return loss, self.optimizer.step(), prediction
 
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
@@ -130,7 +145,7 @@ class Trainer:
 
     def checkpoint(self):
         """The state, as a ``Checkpoint``."""
-        parts = {part: self.parameters.to_numpy(flat) for part, flat in self._state().items()}
+        parts = {part: self.parameters.to_numpy(flat) for part, flat in self.state().items()}
         return Checkpoint(self.step, self.config, parts, self.dataset.identity)
 
     def restore(self, checkpoint):
@@ -138,13 +153,13 @@ class Trainer:
 
         Raises ``ValueError`` naming the first parameter that does not fit.
         """
-        for part, flat in self._state().items():
+        for part, flat in self.state().items():
             self.parameters.load(flat, checkpoint.parts[part])
         if self.config.restarts != checkpoint.config.restarts:
             self.optimizer.keep_average()
         self.step = checkpoint.step
 
-    def _state(self):
+    def state(self):
         """The flat arrays that a checkpoint holds, by the name of the part they make."""
         moments = self.optimizer.mean, self.optimizer.mean_square
         return dict(zip(PARTS, (self.parameters.values, self.average, *moments), strict=True))

@@ -1,0 +1,77 @@
+// Programs, run without Python between their calls.
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings.h"
+#include "program.h"
+
+namespace tinydiff {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto BETWEEN_SIGNALS = std::chrono::milliseconds(50);
+
+// Looks from time to time whether a signal waits for Python, such as that of Ctrl-C.
+struct Signals {
+    Clock::time_point looked = Clock::now();
+    bool raised = false;
+
+    static bool go_on(void* self) { return static_cast<Signals*>(self)->look(); }
+    bool look() {
+        const auto now = Clock::now();
+        if (now - looked < BETWEEN_SIGNALS) return true;
+        looked = now;
+        py::gil_scoped_acquire python;
+        raised = PyErr_CheckSignals() != 0;
+        return !raised;
+    }
+};
+
+// Words whose pointers are addresses. Whoever made them keeps the arrays they point to.
+class Program {
+   public:
+    explicit Program(std::vector<int64_t> words) : words_(std::move(words)) {}
+
+    // The position of the check that failed, or -1. One thread at a time: they would share the arena.
+    int64_t run() {
+        Signals signals;
+        int64_t reached;
+        const int64_t count = static_cast<int64_t>(words_.size());
+        {
+            py::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(running_);
+            reached = run_program(*kernels, words_.data(), count, 0, &Signals::go_on, &signals);
+        }
+        if (signals.raised) throw py::error_already_set();
+        return reached == count ? -1 : reached;
+    }
+
+   private:
+    const std::vector<int64_t> words_;
+    std::mutex running_;
+};
+
+// The floats that the filters of a convolution take once they are prepared, 0 where they are used as they stand.
+int64_t prepared_floats(const std::vector<int64_t>& geometry) {
+    const auto& g = geometry;
+    const Conv conv{g.at(0), g.at(1), g.at(2), g.at(3), g.at(4),  g.at(5),
+                    g.at(6), g.at(7), g.at(8), g.at(9), g.at(10), static_cast<Conv2dVersion>(g.at(11))};
+    int64_t floats = 0;
+    kernels->conv2d_prepared_floats(&floats, conv);
+    return floats;
+}
+
+}  // namespace
+
+void add_programs(py::module_& m) {
+    m.def("prepared_floats", &prepared_floats);
+    m.def("program_kernels", &program_kernels, "The names of a program's kernels, in the order of their numbers.");
+    py::class_<Program>(m, "Program").def(py::init<std::vector<int64_t>>()).def("run", &Program::run);
+}
+
+}  // namespace tinydiff

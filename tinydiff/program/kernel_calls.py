@@ -1,0 +1,302 @@
+"""A program's calls as the kernels of ``csrc/cpu`` take them, for every interpreter of them (``csrc/cpu/program.cpp``).
+
+A kernel call is a kernel's name, as csrc/cpu/kernels.h lists it, and its arguments in the order of its signature,
+structures field by field: plain numbers; an ``Operand`` for a pointer, None for null; and an ``InMemory`` for a number
+that lies in an array and is read when the program runs. ``words`` makes one flat list of 64-bit integers of them:
+
+    a header      kernel + 2^8 arguments + 2^16 kinds, two bits an argument: 0 it is the next word, 1 a float32, 2 a
+                  64-bit integer that lies where the next word points
+    arguments     an integer; a float as the bits of a float64; a pointer as the integer that ``address`` makes of it,
+                  -1 for null
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from tinydiff import ops
+from tinydiff.program.program import Operand
+
+CHECK = "expect_within"  # not a kernel: pointer, count, low, high; ends the run where a value lies outside [low, high)
+NULL = -1
+FORWARD = "conv2d_forward"
+PREPARED, GEOMETRY = 2, 7  # where, among its arguments, prepared filters stand, and where its sizes begin
+ADD_NONE, ADD_TIME_SHIFT, ADD_RESIDUAL = 0, 1, 2  # as csrc/cpu/kernels.h numbers them
+
+
+class InMemory(NamedTuple):
+    """A number that lies in an array of one element."""
+
+    operand: Operand
+
+
+class Range(NamedTuple):
+    """Integers that a kernel takes for indices: they must lie in [low, high), or it would read beyond an array."""
+
+    name: str  # as the op's own error calls them, after the op's name
+    operand: Operand
+    low: int
+    high: int
+
+
+class KernelCall(NamedTuple):
+    kernel: str
+    arguments: tuple
+    ranges: tuple[Range, ...] = ()
+
+
+def lower(call):
+    """The ``KernelCall`` of a ``Call``."""
+    r, w, o = call.reads, call.writes, call.options
+    return LOWER[f"{call.op}.{call.verb}"](r, w, o)
+
+
+def words(calls, numbers, address):
+    """Kernel calls as one list of integers, and where each check of a range begins in it: {position: Range}.
+
+    numbers  {name: number} of the kernels, and of ``CHECK``
+    address  (Operand, or whatever else stands for an array) -> the integer that stands for its first byte
+    """
+    made, checks = [], {}
+    for kernel, arguments, ranges in calls:
+        for each in ranges:
+            checks[len(made)] = each
+            _append(made, numbers[CHECK], (each.operand, each.operand.size, each.low, each.high), address)
+        _append(made, numbers[kernel], arguments, address)
+    return made, checks
+
+
+def _append(made, kernel, arguments, address):
+    header = kernel | len(arguments) << 8
+    at = len(made)
+    made.append(0)
+    for i, each in enumerate(arguments):
+        if each is None:
+            each = NULL
+        elif isinstance(each, InMemory):
+            header |= (1 if each.operand.dtype == "float32" else 2) << 16 + 2 * i
+            each = address(each.operand)
+        elif isinstance(each, tuple):
+            each = address(each)
+        elif isinstance(each, float):
+            (each,) = struct.unpack("<q", struct.pack("<d", each))
+        elif each >= 2**63:
+            each -= 2**64  # the same bits
+        made.append(int(each))
+    made[at] = header
+
+
+# one function a kernel, (reads, writes, options) -> KernelCall
+
+
+def _linear_forward(r, w, o):
+    C, O = r["w"].shape
+    return KernelCall("linear_forward", (r["x"], r["w"], r["b"], w["y"], r["x"].size // C, C, O))
+
+
+def _linear_backward(r, w, o):
+    C, O = r["w"].shape
+    M = r["x"].size // C
+    return KernelCall("linear_backward", (r["dy"], r["x"], r["w"], w["dx"], w["dw"], w["db"], M, C, O))
+
+
+def _geometry(x, w, y, o):
+    N, H, W, C = x.shape
+    R, S, _, O = w.shape
+    _, H_out, W_out, _ = y.shape
+    fastest = 0
+    return N, H, W, C, R, S, O, o["stride"], o["padding"][0], H_out, W_out, fastest
+
+
+def _conv2d_forward(r, w, o):
+    add, y = r["add"], w["y"]
+    kind = ADD_NONE
+    if add is not None:
+        kind = ADD_TIME_SHIFT if add.shape == (y.shape[0], 1, 1, y.shape[3]) else ADD_RESIDUAL
+    unprepared = None
+    arguments = r["x"], r["w"], unprepared, r["b"], add, kind, y, *_geometry(r["x"], r["w"], y, o)
+    return KernelCall(FORWARD, arguments)
+
+
+def _conv2d_backward(r, w, o):
+    dy, x, weight = r["dy"], r["x"], r["w"]
+    outputs = w["dx"], w["dw"], w["db"], w["dadd"]
+    return KernelCall("conv2d_backward", (dy, x, weight, *outputs, *_geometry(x, weight, dy, o)))
+
+
+def _group_norm_sizes(x, o):
+    N, H, W, C = x.shape
+    return N, H * W, C, o["groups"], float(o.get("eps", 0.0)), int(o["silu"])
+
+
+def _group_norm_forward(r, w, o):
+    arguments = *r.values(), w["y"], w["mean"], w["rstd"], *_group_norm_sizes(r["x"], o)
+    return KernelCall("group_norm_forward", arguments)
+
+
+def _group_norm_backward(r, w, o):
+    return KernelCall("group_norm_backward", (*r.values(), *w.values(), *_group_norm_sizes(r["x"], o)))
+
+
+def _silu(verb):
+    return lambda r, w, o: KernelCall(f"silu_{verb}", (*r.values(), *w.values(), r["x"].size))
+
+
+def _attention(verb):
+    def lowered(r, w, o):
+        N, L, A, D = r["q"].shape
+        return KernelCall(f"attention_{verb}", (*r.values(), *w.values(), N, L, r["k"].shape[1], A, D))
+
+    return lowered
+
+
+def _upsample2x_forward(r, w, o):
+    return KernelCall("upsample2x_forward", (r["x"], w["y"], *r["x"].shape))
+
+
+def _upsample2x_backward(r, w, o):
+    return KernelCall("upsample2x_backward", (r["dy"], w["dx"], *w["dx"].shape))
+
+
+def _concat(verb, a_and_b):
+    def lowered(r, w, o):
+        a, b = a_and_b(r, w)
+        A, B = a.shape[-1], b.shape[-1]
+        return KernelCall(f"concat_{verb}", (*r.values(), *w.values(), a.size // A, A, B))
+
+    return lowered
+
+
+def _class_embedding_forward(r, w, o):
+    table, labels = r["table"], r["labels"]
+    K, E = table.shape
+    rows = Range("class_embedding: labels", labels, 0, K)
+    return KernelCall("class_embedding_forward", (table, labels, w["y"], labels.size, E), (rows,))
+
+
+def _class_embedding_backward(r, w, o):
+    arguments = r["dy"], r["labels"], w["dtable"], r["labels"].size, *w["dtable"].shape
+    return KernelCall("class_embedding_backward", arguments)
+
+
+def _timestep_embedding(r, w, o):
+    N, E = w["y"].shape
+    return KernelCall("timestep_embedding_forward", (r["step"], w["y"], N, E // 2))
+
+
+def _mse_loss_forward(r, w, o):
+    N = r["prediction"].shape[0]
+    return KernelCall("mse_loss_forward", (*r.values(), w["loss"], N, r["prediction"].size // N))
+
+
+def _mse_loss_backward(r, w, o):
+    N = r["prediction"].shape[0]
+    return KernelCall("mse_loss_backward", (o["dloss"], *r.values(), *w.values(), N, r["prediction"].size // N))
+
+
+def _philox(r, w, o):
+    y, sample = w["y"], r["sample"]
+    seed, draw = (InMemory(r[name]) if name in r else o[name] for name in ("seed", "draw"))
+    purpose, N = ops.philox.PURPOSES[o["purpose"]], y.shape[0]
+    arguments = seed, purpose, sample, draw, y, N, y.size // N
+    return KernelCall(f"philox_{o['kind']}", arguments, (Range("philox: sample", sample, 0, 2**32),))
+
+
+def _draw_batch(r, w, o):
+    n = r["labels"].shape[0]
+    purposes = (ops.philox.PURPOSES[name] for name in ("order", "step", "label_drop"))
+    sizes = n, w["index"].size, o["noise_steps"], o["classes"], ops.draw_batch.half_bits(n)
+    options = *sizes, o["dropout"], o["seed"], *purposes
+    return KernelCall("draw_batch_forward", (r["labels"], InMemory(r["number"]), *options, *w.values()))
+
+
+def _corrupt(r, w, o):
+    images, index, step, table = r["images"], r["index"], r["step"], r["table"]
+    n, N = images.shape[0], index.size
+    noise = o["seed"], ops.philox.PURPOSES["noise"], InMemory(r["draw"])
+    kind = "bytes" if images.dtype == "uint8" else "floats"
+    arguments = images, index, step, table, *noise, *w.values(), N, images.size // n
+    ranges = Range("corrupt: index", index, 0, n), Range("corrupt: step", step, 0, table.shape[0])
+    return KernelCall(f"corrupt_{kind}", arguments, ranges)
+
+
+def _adamw_clip(r, w, o):
+    return KernelCall("adamw_clip", (r["norm"], o["limit"], w["clip"]))
+
+
+def _adamw_forward(r, w, o):
+    learning_rate, step = InMemory(r["learning_rate"]), InMemory(r["step_number"])
+    clip = 1.0 if r["clip"] is None else InMemory(r["clip"])
+    decay = 0.0 if r["average_decay"] is None else InMemory(r["average_decay"])
+    numbers = (float(o[name]) for name in ("weight_decay", "beta1", "beta2", "eps"))
+    buffers = w["params"], r["grads"], w["mean"], w["mean_square"], w["average"], w["params"].size
+    return KernelCall("adamw_forward", (*buffers, learning_rate, clip, step, decay, o["decayed"], *numbers))
+
+
+def _values(verb):
+    """Of float arrays, value by value, and numbers."""
+    return lambda r, w, o: KernelCall(f"array_{verb}", (*r.values(), *o.values(), w["y"], w["y"].size))
+
+
+def _fill(r, w, o):
+    kernel = "array_fill" if w["y"].dtype == "float32" else "array_fill_integers"
+    return KernelCall(kernel, (o["value"], w["y"], w["y"].size))
+
+
+def _add_number(r, w, o):
+    kernel = "array_add_number" if w["y"].dtype == "float32" else "array_add_integer"
+    return KernelCall(kernel, (r["x"], o["number"], w["y"], w["y"].size))
+
+
+def _copy(r, w, o):
+    return KernelCall("array_copy", (r["x"], w["y"], *o["rows"]))
+
+
+def _take(r, w, o):
+    table, index, y = r["table"], r["index"], w["y"]
+    rows = Range("take: index", index, 0, table.shape[0])
+    return KernelCall("array_take", (table, index, y, index.size, y.nbytes // index.size), (rows,))
+
+
+def _global_norm(r, w, o):
+    return KernelCall("global_norm_forward", (r["grads"], w["norm"], r["grads"].size))
+
+
+LOWER = {
+    "linear.forward": _linear_forward,
+    "linear.backward": _linear_backward,
+    "conv2d.forward": _conv2d_forward,
+    "conv2d.backward": _conv2d_backward,
+    "group_norm.forward": _group_norm_forward,
+    "group_norm.backward": _group_norm_backward,
+    "silu.forward": _silu("forward"),
+    "silu.backward": _silu("backward"),
+    "attention.forward": _attention("forward"),
+    "attention.backward": _attention("backward"),
+    "upsample2x.forward": _upsample2x_forward,
+    "upsample2x.backward": _upsample2x_backward,
+    "concat.forward": _concat("forward", lambda r, w: (r["a"], r["b"])),
+    "concat.backward": _concat("backward", lambda r, w: (w["da"], w["db"])),
+    "class_embedding.forward": _class_embedding_forward,
+    "class_embedding.backward": _class_embedding_backward,
+    "timestep_embedding.forward": _timestep_embedding,
+    "mse_loss.forward": _mse_loss_forward,
+    "mse_loss.backward": _mse_loss_backward,
+    "philox.forward": _philox,
+    "draw_batch.forward": _draw_batch,
+    "corrupt.forward": _corrupt,
+    "global_norm.forward": _global_norm,
+    "adamw.clip": _adamw_clip,
+    "adamw.forward": _adamw_forward,
+    "array.add": _values("add"),
+    "array.subtract": _values("subtract"),
+    "array.clip": _values("clip"),
+    "array.add_number": _add_number,
+    "array.multiply_number": _values("multiply_number"),
+    "array.divide_number": _values("divide_number"),
+    "array.fill": _fill,
+    "array.copy": _copy,
+    "array.cast": _values("cast"),
+    "array.take": _take,
+}
