@@ -176,6 +176,7 @@ extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Re
             const float e = exists ? expf(s - now) : 0.0f;
             const float added = warp_sum(e);
             p[i * (PASSING + 1) + lane] = e;
+            __syncwarp();  // all have read largest[i]: of what is in memory the shuffles in between say nothing
             if (lane == 0) {
                 largest[i] = now;
                 rescale[i] = expf(before - now);
