@@ -21,7 +21,7 @@ namespace tinydiff::emulator {
 namespace {
 
 constexpr unsigned MOST_THREADS = 1024, MOST_Z = 64, MOST_GRID_YZ = 65535, MOST_GRID_X = 2147483647;
-constexpr size_t MOST_SHARED_BYTES = 163 * 1024, SHARED_ALIGNMENT = 16;
+constexpr size_t MOST_SHARED_BYTES = 99 * 1024, SHARED_ALIGNMENT = 16;
 
 constexpr size_t PAGE = 4096, STEP = 5 * 64;
 
@@ -382,7 +382,7 @@ void run(const Launch& launch, const std::function<void()>& thread) {
                 grid.z <= MOST_GRID_YZ,
             "a grid has 1 to 2147483647 blocks in x and 1 to 65535 in y and z, got " + text(grid));
     require(launch.shared_bytes <= MOST_SHARED_BYTES,
-            "a block has 166912 bytes of shared memory at most, got " + std::to_string(launch.shared_bytes));
+            "a block has 101376 bytes of shared memory at most, got " + std::to_string(launch.shared_bytes));
     machine.run_grid(launch, thread);
 }
 

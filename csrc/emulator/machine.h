@@ -31,7 +31,8 @@ struct Site {
     int line;
 };
 
-// What a launch must obey; the limits are those of sm_80.
+// What a launch must obey; the limits are the tightest of any GPU from sm_80 on, which for shared memory are those of
+// sm_86 and sm_89 (sm_80 has 163 KiB a block, sm_90 227).
 struct Launch {
     std::string kernel;
     dim3 grid, block;

@@ -270,6 +270,7 @@ ROWS = {
             dict(N=5, H=14, W=14, groups=8, width=8, silu=True, film=True),
             dict(N=1, H=7, W=7, groups=8, width=16, silu=True, film=True),
             dict(N=2, H=1, W=1, groups=3, width=5, silu=False, film=True),
+            dict(N=1, H=1, W=2, groups=1, width=20_000, silu=True),
         ],
         entering=group_norm_entering,
     ),

@@ -26,7 +26,7 @@ def emulator(tmp_path_factory):
     text, count = BARRIER_OF_ATTENTION.subn("", (CUDA / "attention.cu").read_text())
     assert count == 1
     bare = folder / "bare.cu"
-    bare.write_text(text.replace("attention_", "bare_attention_"))
+    bare.write_text(text.replace(" void attention_", " void bare_attention_"))
     kernels = [*itertools.product(sorted(CUDA.glob("*.cu")), backends.PRECISIONS)]
     kernels += [*FAULTY_KERNELS, (bare, "fp32")]
     return load(build(folder, "-O1", name="races", kernels=kernels, of_kernels=["-fsanitize=thread"]))
