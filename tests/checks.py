@@ -30,24 +30,25 @@ def assert_close(actual, truth, tolerance=1e-12):
     assert np.all(error <= tolerance * scale), f"off by {np.nanmax(error) / scale:.2e} of the largest value"
 
 
-def assert_as_good(actual, truth, *rivals, times=4.0, entering=0.0, name="the result", dtype="float32"):
+def assert_as_good(actual, truth, *rivals, times=4.0, entering=0.0, chance=0.0, name="the result", dtype="float32"):
     """A result, every element of which is at most ``times`` as far from the truth as honest float32 gets.
 
     truth     the reference in float64
     rivals    the same reference in float32; more than one run of it, at inputs moved by a rounding, where the
               luck of a single run (an error of 0, in a small array) must not be the yardstick
     entering  the largest magnitude that enters the result, where all of it cancels and the truth is (nearly) 0
+    chance    how large an error float32 makes by chance, where that is known: rivals add in an order of their own, and
+              of a few elements the largest error may be a small one
     dtype     of the result; where it is bfloat16 the rivals are rounded to it
 
-    The yardstick is the largest error of any rival, and never less than the dtype's own spacing at the largest
-    magnitude. NaN fails.
+    The yardstick is the largest error of any rival, and never less than that of chance, nor than the dtype's own
+    spacing at the largest magnitude. NaN fails.
     """
     actual, truth = np.asarray(actual), np.asarray(truth)
     assert (str(actual.dtype), actual.shape) == (str(dtype), truth.shape), f"{name} is {actual.dtype} {actual.shape}"
     assert truth.dtype == np.float64 and truth.size and np.isfinite(truth).all()
-    yardstick = np.max(
-        [EPS[str(dtype)] * max(_largest(truth), entering), *(_largest(rival - truth) for rival in rivals)]
-    )
+    spacing = EPS[str(dtype)] * max(_largest(truth), entering)
+    yardstick = np.max([spacing, chance, *(_largest(rival - truth) for rival in rivals)])
     assert np.isfinite(yardstick), f"{name}: the reference itself is not finite"
     error = np.abs(actual.astype(np.float64) - truth)
     wrong = ~(error <= times * yardstick)

@@ -5,7 +5,13 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <string>
+#include <thread>
+
+#ifdef __GLIBCXX__
+#include <cxxabi.h>
+#endif
 
 #include "parallel.h"
 
@@ -29,7 +35,21 @@ std::vector<const Kernels*> available() {
 
 const Kernels* kernels = available().back();
 
+void lock_again(PyThreadState* thread) {
+#ifdef __GLIBCXX__  // the one library that unwinds a thread that ends itself
+    try {
+        PyEval_RestoreThread(thread);
+    } catch (abi::__forced_unwind&) {
+        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+#else
+    PyEval_RestoreThread(thread);
+#endif
+}
+
 namespace {
+
+constexpr int MOST_THREADS = 1024;  // more than any machine has cores; a slip of the finger asks for more
 
 std::vector<std::string> instruction_sets() {
     std::vector<std::string> names;
@@ -50,7 +70,9 @@ void use_instruction_set(const std::string& name) {
 }
 
 void use_checked_threads(int count) {
-    if (count < 1) throw py::value_error("the number of threads must be at least 1, got " + std::to_string(count));
+    if (count < 1 || count > MOST_THREADS)
+        throw py::value_error("the number of threads must lie in 1 .. " + std::to_string(MOST_THREADS) + ", got " +
+                              std::to_string(count));
     unlocked([&] { use_threads(count); });
 }
 
@@ -354,6 +376,7 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("instruction_sets", &instruction_sets, "Those this machine can run, slowest first.");
     m.def("instruction_set", [] { return kernels->instruction_set; }, "The one in use.");
     m.def("use_instruction_set", &use_instruction_set);
+    m.attr("MOST_THREADS") = MOST_THREADS;
     m.def("threads", &threads, "How many threads work.");
     m.def("use_threads", &use_checked_threads);
     m.def("use_conv2d_version", &use_conv2d_version);

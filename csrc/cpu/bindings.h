@@ -1,6 +1,8 @@
 // What the files of bindings share.
 #pragma once
 
+#include <exception>
+
 #include "array.h"
 #include "kernels.h"
 
@@ -12,11 +14,23 @@ using Array = py::array_t<float>;
 // Those of the chosen instruction set.
 extern const Kernels* kernels;
 
+// What PyEval_RestoreThread does, except that a daemon thread whose interpreter has ended meanwhile stays here until the
+// process ends. Python before 3.14 ends such a thread by unwinding its stack, and the frames below are C++ that must not
+// be left so: they would free arrays without the interpreter's lock, and then end the process with an error.
+void lock_again(PyThreadState* thread);
+
 // Run a kernel while other Python threads may go on.
 template <class Kernel>
 void unlocked(const Kernel& kernel) {
-    py::gil_scoped_release release;
-    kernel();
+    PyThreadState* const thread = PyEval_SaveThread();
+    std::exception_ptr failure;
+    try {
+        kernel();
+    } catch (...) {  // memory ran out
+        failure = std::current_exception();
+    }
+    lock_again(thread);
+    if (failure) std::rethrow_exception(failure);
 }
 
 // The ops of training that are no part of a model, into the module.

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdio>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -11,9 +12,6 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
-#endif
-#if defined(__linux__)
-#include <sched.h>
 #endif
 
 namespace tinydiff {
@@ -35,8 +33,18 @@ constexpr int SPINS = 2000;
 
 class Pool {
    public:
+    // Where the system gives fewer threads, for want of memory or by a limit, those it gives do all the work.
     explicit Pool(int count) {
-        for (int i = 1; i < count; ++i) workers_.emplace_back([this] { work(); });
+        try {
+            workers_.reserve(static_cast<size_t>(count - 1));
+            for (int i = 1; i < count; ++i) workers_.emplace_back([this] { work(); });
+        } catch (const std::exception& error) {
+            static bool said = false;
+            if (!said)
+                std::fprintf(stderr, "tinydiff: %d of %d threads could be made (%s); computing goes on with those\n",
+                             size(), count, error.what());
+            said = true;
+        }
     }
 
     ~Pool() {
@@ -123,18 +131,9 @@ class Pool {
     alignas(64) std::atomic<int64_t> finished_{0};
 };
 
-int default_threads() {
-#if defined(__linux__)
-    cpu_set_t set;  // the cores this process may use, which may be fewer than the machine's
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-    const int cores = static_cast<int>(std::thread::hardware_concurrency());
-    return cores > 0 ? cores : 1;
-}
-
 std::mutex pool_mutex;  // held by whoever runs a job or replaces the pool
 Pool* pool = nullptr;   // never deleted at exit: its threads may still be waiting
-int wanted = 0;
+int wanted = 1;
 
 #if defined(__unix__) || defined(__APPLE__)
 // A forked child has the memory but not the threads: it starts a pool of its own when it needs one.
@@ -150,8 +149,7 @@ const int fork_handler = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
 int threads() {
     std::lock_guard<std::mutex> lock(pool_mutex);
-    if (wanted == 0) wanted = default_threads();
-    return wanted;
+    return pool ? pool->size() : wanted;
 }
 
 void use_threads(int count) {
@@ -167,7 +165,6 @@ void run_tasks(int64_t count, void (*task)(const void* context, int64_t i), cons
     if (count > 1 && count <= MOST && !inside_task) {
         std::unique_lock<std::mutex> lock(pool_mutex, std::try_to_lock);
         if (lock.owns_lock()) {
-            if (wanted == 0) wanted = default_threads();
             if (!pool) pool = new Pool(wanted);
             if (pool->size() > 1) {
                 pool->run(count, task, context);

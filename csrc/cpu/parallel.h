@@ -8,7 +8,8 @@
 
 namespace tinydiff {
 
-// How many threads work, this one included; at first one for each core this process may use.
+// How many threads work, this one included; at first only this one. They are made when there is work for them: as many
+// as the system gives, which is said on stderr where it gives fewer.
 int threads();
 void use_threads(int count);
 

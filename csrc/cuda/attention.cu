@@ -1,67 +1,66 @@
 // attention: softmax(q k^T / sqrt(D)) v. Derivation: tinydiff/ops/attention.py.
 //
-// v1_naive     one block a row of the L x M matrix (or a column, for dk and dv), which lives in shared memory and
-//              nowhere else: the backward makes it again from q, k and lse
+// v1_naive     one block a row of the L x M matrix (or a column, for dk and dv), which lives in shared memory, 4096
+//              values at a time, and nowhere else: the backward makes it again from q, k and lse
 // v2_one_pass  one block 16 tokens, past which the others come in tiles of 32: keys and values are read once for 16
 //              queries, and shared memory holds one tile of the L x M matrix whatever L and M. The forward does not
 //              know a row's maximum before it has seen all of it: it goes on with the largest so far and scales what
 //              it has when a larger one comes (Milakov and Gimelshein, "Online normalizer calculation for softmax",
 //              2018)
 // v3_tensor_cores   in bfloat16 alone: as v2_one_pass, 64 tokens past tiles of 64, with both products of a tile on
-// tensor
-//              cores. A warp has 16 rows of the L x M matrix, or of its transpose, in registers and nowhere else: what
-//              one product leaves in a lane is what the next one wants there (Dao, "FlashAttention-2", 2023)
+//              tensor cores. A warp has 16 rows of the L x M matrix, or of its transpose, in registers and nowhere
+//              else: what one product leaves in a lane is what the next one wants there (Dao, "FlashAttention-2", 2023)
 //
 // On paper, to be confirmed by measuring: of the reference U-Net at batch 128 (49 tokens, 4 heads of 64), q, k, v and y
 // in bfloat16 are 12.8 MB, 2.7 us of an H200's 4.8 TB/s; v3's products, tiles filled up to 64 tokens, are 0.54 GFLOP, 1
 // us. Its 512 blocks of 4 warps (127 registers, 24 KiB) are one wave of 4 a multiprocessor, so what it takes is the way
-// of one block from its loads to its stores: about 5 us. The gradients (166 and 231 registers, 32 KiB) move twice as
+// of one block from its loads to its stores: about 5 us. The gradients (168 and 244 registers, 32 KiB) move twice as
 // much and have 3 and 2 blocks a multiprocessor: about 10 us each.
-#include "common.cuh"
+#include "attention_rows.cuh"
 #ifdef TINYDIFF_BF16
 #include "attention_tiles.cuh"
 #endif
 
-// Where token t of head a of sample n begins, in (N, T, A, D).
-__device__ inline int64 token(int n, int t, int a, int T, int A, int D) { return ((int64(n) * T + t) * A + a) * D; }
-
-// Of two rows in memory, or in shared memory.
-template <class T>
-__device__ inline float dot(const T* u, const T* v, int D) {
-    float sum = 0;
-    for (int d = 0; d < D; ++d) sum += u[d] * v[d];
-    return sum;
-}
-
-// Block (l, a, n).
-// launch: grid (L, A, N), block of whole warps, shared: M floats and a float a warp
+// Block (l, a, n). Where M is larger than what waits, as in v2_one_pass; where D is larger than what is summed at once,
+// the row is made again for the next values.
+// launch: L A N blocks of whole warps, shared: min(M, 4096) floats and a float a warp
 // writes: y (N, L, A, D) and lse (N, A, L), all of them. reproducible: yes.
 extern "C" __global__ void attention_forward_v1_naive(const Real* q, const Real* k, const Real* v, Real* y, float* lse,
                                                       int L, int M, int A, int D, float scale) {
-    const int l = blockIdx.x, a = blockIdx.y, n = blockIdx.z;
+    const Block block(L, A);
+    const int l = block.t, a = block.a, n = block.n;
     Shared shared;
-    float* p = shared.take<float>(M);
+    float* p = shared.take<float>(min(M, WAITING));
     float* scratch = shared.take<float>(int(blockDim.x) / WARP);
     const int64 row = token(n, l, a, L, A, D);
 
-    float largest = -infinity();
-    for (int m = threadIdx.x; m < M; m += blockDim.x) {
-        p[m] = dot(q + row, k + token(n, m, a, M, A, D), D) * scale;
-        largest = fmaxf(largest, p[m]);
+    for (int first = 0; first < D; first += Sums::at_once()) {
+        Sums sums(first, D);
+        float largest = -infinity(), total = 0;
+        for (int m = 0; m < M; m += WAITING) {
+            const int count = min(WAITING, M - m);
+            const int64 keys = token(n, m, a, M, A, D), stride = int64(A) * D;
+            float now = largest, added = 0;
+            for (int i = threadIdx.x; i < count; i += blockDim.x) {
+                p[i] = dot(q + row, k + keys + i * stride, D) * scale;
+                now = fmaxf(now, p[i]);
+            }
+            now = block_max(now, scratch);
+            for (int i = threadIdx.x; i < count; i += blockDim.x) {
+                p[i] = expf(p[i] - now);
+                added += p[i];
+            }
+            added = block_sum(added, scratch);  // its barriers also complete p
+            const float rescale = expf(largest - now);
+            largest = now;
+            total = total * rescale + added;
+            sums.each([&](float& sum, int) { sum *= rescale; });
+            sums.add(p, count, v + keys, stride);
+            __syncthreads();  // p has been used
+        }
+        sums.each([&](float& sum, int d) { y[row + d] = sum / total; });
+        if (first == 0 && threadIdx.x == 0) lse[(int64(n) * A + a) * L + l] = largest + logf(total);
     }
-    largest = block_max(largest, scratch);
-    float total = 0;
-    for (int m = threadIdx.x; m < M; m += blockDim.x) {
-        p[m] = expf(p[m] - largest);
-        total += p[m];
-    }
-    total = block_sum(total, scratch);  // its barriers also complete p
-    for (int d = threadIdx.x; d < D; d += blockDim.x) {
-        float sum = 0;
-        for (int m = 0; m < M; ++m) sum += p[m] * v[token(n, m, a, M, A, D) + d];
-        y[row + d] = sum / total;
-    }
-    if (threadIdx.x == 0) lse[(int64(n) * A + a) * L + l] = largest + logf(total);
 }
 
 // One thread does one row: row_dot = sum_d dy y.
@@ -77,75 +76,72 @@ extern "C" __global__ void attention_row_dot_v1_naive(const Real* dy, const Real
 }
 
 // Block (l, a, n): a row of ds, then dq = ds k scale.
-// launch: grid (L, A, N), shared: M floats
+// launch: L A N blocks, shared: min(M, 4096) floats
 // writes: dq (N, L, A, D), all of it. reproducible: yes.
 extern "C" __global__ void attention_query_gradient_v1_naive(const Real* dy, const Real* q, const Real* k,
                                                              const Real* v, const float* lse, const float* row_dot,
                                                              Real* dq, int L, int M, int A, int D, float scale) {
-    const int l = blockIdx.x, a = blockIdx.y, n = blockIdx.z;
-    float* ds = Shared().take<float>(M);
+    const Block block(L, A);
+    const int l = block.t, a = block.a, n = block.n;
+    float* ds = Shared().take<float>(min(M, WAITING));
     const int64 row = token(n, l, a, L, A, D), at = (int64(n) * A + a) * L + l;
-    for (int m = threadIdx.x; m < M; m += blockDim.x) {
-        const int64 key = token(n, m, a, M, A, D);
-        const float p = expf(dot(q + row, k + key, D) * scale - lse[at]);
-        ds[m] = p * (dot(dy + row, v + key, D) - row_dot[at]);
-    }
-    __syncthreads();
-    for (int d = threadIdx.x; d < D; d += blockDim.x) {
-        float sum = 0;
-        for (int m = 0; m < M; ++m) sum += ds[m] * k[token(n, m, a, M, A, D) + d];
-        dq[row + d] = sum * scale;
+    for (int first = 0; first < D; first += Sums::at_once()) {
+        Sums sums(first, D);
+        for (int m = 0; m < M; m += WAITING) {
+            const int count = min(WAITING, M - m);
+            const int64 keys = token(n, m, a, M, A, D), stride = int64(A) * D;
+            for (int i = threadIdx.x; i < count; i += blockDim.x) {
+                const int64 key = keys + i * stride;
+                const float p = expf(dot(q + row, k + key, D) * scale - lse[at]);
+                ds[i] = p * (dot(dy + row, v + key, D) - row_dot[at]);
+            }
+            __syncthreads();
+            sums.add(ds, count, k + keys, stride);
+            __syncthreads();
+        }
+        sums.each([&](float& sum, int d) { dq[row + d] = sum * scale; });
     }
 }
 
 // Block (m, a, n): a column of p and of ds, then dv = p^T dy and dk = ds^T q scale.
-// launch: grid (M, A, N), shared: 2 L floats
+// launch: M A N blocks, shared: 2 min(L, 4096) floats
 // writes: dk and dv (N, M, A, D), all of them. reproducible: yes.
 extern "C" __global__ void attention_key_gradient_v1_naive(const Real* dy, const Real* q, const Real* k, const Real* v,
                                                            const float* lse, const float* row_dot, Real* dk, Real* dv,
                                                            int L, int M, int A, int D, float scale) {
-    const int m = blockIdx.x, a = blockIdx.y, n = blockIdx.z;
+    const Block block(M, A);
+    const int m = block.t, a = block.a, n = block.n;
     Shared shared;
-    float* p = shared.take<float>(L);
-    float* ds = shared.take<float>(L);
+    float* p = shared.take<float>(min(L, WAITING));
+    float* ds = shared.take<float>(min(L, WAITING));
     const int64 key = token(n, m, a, M, A, D);
-    for (int l = threadIdx.x; l < L; l += blockDim.x) {
-        const int64 row = token(n, l, a, L, A, D), at = (int64(n) * A + a) * L + l;
-        p[l] = expf(dot(q + row, k + key, D) * scale - lse[at]);
-        ds[l] = p[l] * (dot(dy + row, v + key, D) - row_dot[at]);
-    }
-    __syncthreads();
-    for (int d = threadIdx.x; d < D; d += blockDim.x) {
-        float of_k = 0, of_v = 0;
-        for (int l = 0; l < L; ++l) {
-            const int64 row = token(n, l, a, L, A, D) + d;
-            of_k += ds[l] * q[row];
-            of_v += p[l] * dy[row];
+    for (int first = 0; first < D; first += Sums::at_once()) {
+        Sums of_k(first, D), of_v(first, D);
+        for (int l = 0; l < L; l += WAITING) {
+            const int count = min(WAITING, L - l);
+            const int64 rows = token(n, l, a, L, A, D), stride = int64(A) * D, at = (int64(n) * A + a) * L + l;
+            for (int i = threadIdx.x; i < count; i += blockDim.x) {
+                const int64 row = rows + i * stride;
+                p[i] = expf(dot(q + row, k + key, D) * scale - lse[at + i]);
+                ds[i] = p[i] * (dot(dy + row, v + key, D) - row_dot[at + i]);
+            }
+            __syncthreads();
+            of_k.add(ds, count, q + rows, stride);
+            of_v.add(p, count, dy + rows, stride);
+            __syncthreads();
         }
-        dk[key + d] = of_k * scale;
-        dv[key + d] = of_v;
-    }
-}
-
-constexpr int HERE = 16;     // tokens that stay
-constexpr int PASSING = 32;  // tokens of a tile that comes by: one a lane
-constexpr int PASS_THREADS = 128;
-
-// Tokens first .. first + count - 1 of one head, to rows of `pitch` floats; zeros beyond the last.
-__device__ inline void load_tokens(const Real* x, float* rows, int count, int pitch, int first, int n, int a, int T,
-                                   int A, int D) {
-    for (int i = threadIdx.x; i < count * D; i += PASS_THREADS) {
-        const int t = first + i / D;
-        rows[i / D * pitch + i % D] = t < T ? float(x[token(n, t, a, T, A, D) + i % D]) : 0.0f;
+        of_k.each([&](float& sum, int d) { dk[key + d] = sum * scale; });
+        of_v.each([&](float& sum, int d) { dv[key + d] = sum; });
     }
 }
 
 // Block (16 queries, a, n); keys and values pass.
-// launch: grid (ceil(L / 16), A, N), block 128, shared: 2 x 16 D, 32 (D + 1), 32 D, 16 x 33 and 3 x 16 floats
+// launch: ceil(L / 16) A N blocks of 128, shared: 2 x 16 D, 32 (D + 1), 32 D, 16 x 33 and 3 x 16 floats
 // writes: y (N, L, A, D) and lse (N, A, L), all of them. reproducible: yes, keys in their order.
 extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Real* k, const Real* v, Real* y,
                                                          float* lse, int L, int M, int A, int D, float scale) {
-    const int first = blockIdx.x * HERE, a = blockIdx.y, n = blockIdx.z;
+    const Block block(ceil_div(L, HERE), A);
+    const int first = block.t * HERE, a = block.a, n = block.n;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     Shared shared;
     float* q_rows = shared.take<float>(HERE * D);
@@ -176,6 +172,7 @@ extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Re
             const float e = exists ? expf(s - now) : 0.0f;
             const float added = warp_sum(e);
             p[i * (PASSING + 1) + lane] = e;
+            __syncwarp();  // all have read largest[i]: of what is in memory the shuffles in between say nothing
             if (lane == 0) {
                 largest[i] = now;
                 rescale[i] = expf(before - now);
@@ -199,26 +196,14 @@ extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Re
     if (threadIdx.x < HERE && l < L) lse[(int64(n) * A + a) * L + l] = largest[threadIdx.x] + logf(total[threadIdx.x]);
 }
 
-// p and ds of query l and key m, from their rows in shared memory; both 0 where either does not exist.
-struct Softmaxed {
-    float p, ds;
-};
-
-__device__ inline Softmaxed softmax_again(const float* q_row, const float* k_row, const float* dy_row,
-                                          const float* v_row, const float* lse, const float* row_dot, int l, int m,
-                                          int L, int M, int D, float scale) {
-    if (l >= L || m >= M) return {0, 0};
-    const float p = expf(dot(q_row, k_row, D) * scale - lse[l]);
-    return {p, p * (dot(dy_row, v_row, D) - row_dot[l])};
-}
-
 // Block (16 queries, a, n); keys and values pass.
-// launch: grid (ceil(L / 16), A, N), block 128, shared: 3 x 16 D, 2 x 32 (D + 1) and 16 x 33 floats
+// launch: ceil(L / 16) A N blocks of 128, shared: 3 x 16 D, 2 x 32 (D + 1) and 16 x 33 floats
 // writes: dq (N, L, A, D), all of it. reproducible: yes, keys in their order.
 extern "C" __global__ void attention_query_gradient_v2_one_pass(const Real* dy, const Real* q, const Real* k,
                                                                 const Real* v, const float* lse, const float* row_dot,
                                                                 Real* dq, int L, int M, int A, int D, float scale) {
-    const int first = blockIdx.x * HERE, a = blockIdx.y, n = blockIdx.z;
+    const Block block(ceil_div(L, HERE), A);
+    const int first = block.t * HERE, a = block.a, n = block.n;
     Shared shared;
     float* q_rows = shared.take<float>(HERE * D);
     float* dy_rows = shared.take<float>(HERE * D);
@@ -258,13 +243,14 @@ extern "C" __global__ void attention_query_gradient_v2_one_pass(const Real* dy, 
 }
 
 // Block (16 keys, a, n); queries and the gradients of their outputs pass.
-// launch: grid (ceil(M / 16), A, N), block 128, shared: 4 x 16 D, 2 x 32 (D + 1) and 2 x 16 x 33 floats
+// launch: ceil(M / 16) A N blocks of 128, shared: 4 x 16 D, 2 x 32 (D + 1) and 2 x 16 x 33 floats
 // writes: dk and dv (N, M, A, D), all of them. reproducible: yes, queries in their order.
 extern "C" __global__ void attention_key_gradient_v2_one_pass(const Real* dy, const Real* q, const Real* k,
                                                               const Real* v, const float* lse, const float* row_dot,
                                                               Real* dk, Real* dv, int L, int M, int A, int D,
                                                               float scale) {
-    const int first = blockIdx.x * HERE, a = blockIdx.y, n = blockIdx.z;
+    const Block block(ceil_div(M, HERE), A);
+    const int first = block.t * HERE, a = block.a, n = block.n;
     Shared shared;
     float* k_rows = shared.take<float>(HERE * D);
     float* v_rows = shared.take<float>(HERE * D);
@@ -317,7 +303,8 @@ extern "C" __global__ void attention_key_gradient_v2_one_pass(const Real* dy, co
 template <int D_MAX>
 __device__ inline void attend(const Real* q, const Real* k, const Real* v, Real* y, float* lse, int L, int M, int A,
                               int D, float scale) {
-    const int first = blockIdx.x * ROWS_HERE, a = blockIdx.y, n = blockIdx.z;
+    const Block block(ceil_div(L, ROWS_HERE), A);
+    const int first = block.t * ROWS_HERE, a = block.a, n = block.n;
     const Tokens of_q{q, n, a, L, A, D}, of_k{k, n, a, M, A, D}, of_v{v, n, a, M, A, D};
     Shared shared;
     Real* q_tile = shared.take<Real>(ROWS_HERE * D_MAX);
@@ -367,7 +354,8 @@ __device__ inline void attend(const Real* q, const Real* k, const Real* v, Real*
 template <int D_MAX>
 __device__ inline void query_gradient(const Real* dy, const Real* q, const Real* k, const Real* v, const float* lse,
                                       const float* row_dot, Real* dq, int L, int M, int A, int D, float scale) {
-    const int first = blockIdx.x * ROWS_HERE, a = blockIdx.y, n = blockIdx.z;
+    const Block block(ceil_div(L, ROWS_HERE), A);
+    const int first = block.t * ROWS_HERE, a = block.a, n = block.n;
     const Tokens of_q{q, n, a, L, A, D}, of_dy{dy, n, a, L, A, D}, of_k{k, n, a, M, A, D}, of_v{v, n, a, M, A, D};
     Shared shared;
     Real* q_tile = shared.take<Real>(ROWS_HERE * D_MAX);
@@ -406,7 +394,8 @@ __device__ inline void query_gradient(const Real* dy, const Real* q, const Real*
 template <int D_MAX>
 __device__ inline void key_gradient(const Real* dy, const Real* q, const Real* k, const Real* v, const float* lse,
                                     const float* row_dot, Real* dk, Real* dv, int L, int M, int A, int D, float scale) {
-    const int first = blockIdx.x * ROWS_HERE, a = blockIdx.y, n = blockIdx.z;
+    const Block block(ceil_div(M, ROWS_HERE), A);
+    const int first = block.t * ROWS_HERE, a = block.a, n = block.n;
     const Tokens of_q{q, n, a, L, A, D}, of_dy{dy, n, a, L, A, D}, of_k{k, n, a, M, A, D}, of_v{v, n, a, M, A, D};
     Shared shared;
     Real* k_tile = shared.take<Real>(ROWS_HERE * D_MAX);
@@ -447,7 +436,7 @@ __device__ inline void key_gradient(const Real* dy, const Real* q, const Real* k
         function<64>(__VA_ARGS__);
 
 // Block (64 queries, a, n), a warp 16 of them; keys and values pass in tiles of 64. D_MAX is D filled up to 32 or 64.
-// launch: grid (ceil(L / 64), A, N), block 128, shared: 3 x 64 D_MAX bfloat16. needs: D <= 64
+// launch: ceil(L / 64) A N blocks of 128, shared: 3 x 64 D_MAX bfloat16. needs: D <= 64
 // writes: y (N, L, A, D) and lse (N, A, L), all of them. reproducible: yes, keys in their order.
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     attention_forward_v3_tensor_cores(const Real* q, const Real* k, const Real* v, Real* y, float* lse, int L, int M,
@@ -456,7 +445,7 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
 }
 
 // Block (64 queries, a, n); keys and values pass.
-// launch: grid (ceil(L / 64), A, N), block 128, shared: 4 x 64 D_MAX bfloat16. needs: D <= 64
+// launch: ceil(L / 64) A N blocks of 128, shared: 4 x 64 D_MAX bfloat16. needs: D <= 64
 // writes: dq (N, L, A, D), all of it. reproducible: yes, keys in their order.
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     attention_query_gradient_v3_tensor_cores(const Real* dy, const Real* q, const Real* k, const Real* v,
@@ -466,7 +455,7 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
 }
 
 // Block (64 keys, a, n); queries and the gradients of their outputs pass.
-// launch: grid (ceil(M / 64), A, N), block 128, shared: 4 x 64 D_MAX bfloat16. needs: D <= 64
+// launch: ceil(M / 64) A N blocks of 128, shared: 4 x 64 D_MAX bfloat16. needs: D <= 64
 // writes: dk and dv (N, M, A, D), all of them. reproducible: yes, queries in their order.
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     attention_key_gradient_v3_tensor_cores(const Real* dy, const Real* q, const Real* k, const Real* v,

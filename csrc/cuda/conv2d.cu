@@ -308,7 +308,7 @@ extern "C" __global__ void conv2d_merge_v1_naive(const float* parts, float* merg
 
 // One block sums 32 channels of dy over the pixels of one sample: the gradient of a time shift. Added up over the
 // samples it is that of the bias.
-// launch: grid (ceil(O / 32), N), block 256, shared: 256 floats
+// launch: ceil(O / 32) N blocks of 256, shared: 256 floats
 // writes: sums (N, O), all of it. reproducible: yes.
 extern "C" __global__ void conv2d_column_sums_v1_naive(const Real* dy, float* sums, int64 rows, int O, int64 stretch) {
     column_sums(dy, sums, rows, O, stretch);

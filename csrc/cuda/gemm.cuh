@@ -109,13 +109,15 @@ __device__ inline void multiply_tile(const A& a, const B& b, int64 first, int64 
 }
 
 // sums[part, o] = sum over the part's rows of dy (rows, O), each part `stretch` rows. A block does 32 columns of one
-// part: eight warps take the rows in turn, the first adds what they have.
-// launch: grid (ceil(O / 32), parts), block 256, shared: 256 floats
+// part: eight warps take the rows in turn, the first adds what they have. The blocks lie along x, where a grid has
+// enough for a part a sample.
+// launch: ceil(O / 32) parts blocks of 256, shared: 256 floats
 __device__ inline void column_sums(const Real* dy, float* sums, int64 rows, int O, int64 stretch) {
     float* warps = Shared().take<float>(GEMM_THREADS);
     const int lane = int(threadIdx.x) % WARP, warp = int(threadIdx.x) / WARP;
-    const int64 o = int64(blockIdx.x) * WARP + lane;
-    const int64 first = blockIdx.y * stretch, last = min(rows, first + stretch);
+    const int across = ceil_div(O, WARP);
+    const int64 o = int64(blockIdx.x % across) * WARP + lane, part = blockIdx.x / across;
+    const int64 first = part * stretch, last = min(rows, first + stretch);
     float total = 0;
     if (o < O)
         for (int64 row = first + warp; row < last; row += GEMM_THREADS / WARP) total += dy[row * O + o];
@@ -123,5 +125,5 @@ __device__ inline void column_sums(const Real* dy, float* sums, int64 rows, int 
     __syncthreads();
     if (warp > 0 || o >= O) return;
     for (int other = 1; other < GEMM_THREADS / WARP; ++other) total += warps[other * WARP + lane];
-    sums[blockIdx.y * int64(O) + o] = total;
+    sums[part * O + o] = total;
 }

@@ -220,7 +220,7 @@ extern "C" __global__ void group_norm_forward_v3_vectors(const Real* x, const fl
 // One block does one group of one sample, in two readings: first the sums over pixels of du and du xhat for each
 // channel, from which through_mean and through_var follow, then dx. In the first, `lanes` = min(width, block) threads
 // stand side by side on the channels and block / lanes rows of them take the pixels in turn.
-// launch: N G blocks of whole warps, shared: 2 block + 2 width floats and a float a warp
+// launch: N G blocks of whole warps, shared: 2 block floats and a float a warp
 // writes: dx, all of it, and du_sum, du_xhat (N, C). reproducible: yes, rows are added in their order.
 // scale and shift may be null, both; so may add, which is added to dx.
 extern "C" __global__ void group_norm_backward_v1_two_readings(const Real* dy, const Real* x, const float* gamma,
@@ -234,9 +234,9 @@ extern "C" __global__ void group_norm_backward_v1_two_readings(const Real* dy, c
     Shared shared;
     float* sum_rows = shared.take<float>(threads);
     float* xhat_rows = shared.take<float>(threads);
-    float* sum_width = shared.take<float>(width);
-    float* xhat_width = shared.take<float>(width);
     float* scratch = shared.take<float>(threads / WARP);
+    du_sum += int64(n) * C + first_c;  // this block's part, which it reads again
+    du_xhat += int64(n) * C + first_c;
 
     auto xhat_at = [&](int64 at) { return (x[at] - m) * r; };
     // y = silu(u), reversed
@@ -267,8 +267,8 @@ extern "C" __global__ void group_norm_backward_v1_two_readings(const Real* dy, c
                 sum += sum_rows[other * lanes + lane];
                 sum_xhat += xhat_rows[other * lanes + lane];
             }
-            du_sum[int64(n) * C + first_c + c] = sum_width[c] = sum;
-            du_xhat[int64(n) * C + first_c + c] = xhat_width[c] = sum_xhat;
+            du_sum[c] = sum;
+            du_xhat[c] = sum_xhat;
         }
         __syncthreads();
     }
@@ -277,8 +277,8 @@ extern "C" __global__ void group_norm_backward_v1_two_readings(const Real* dy, c
     float of_mean = 0, of_var = 0;
     for (int c = threadIdx.x; c < width; c += threads) {
         const float slope = affine_of(gamma, beta, scale, shift, n, first_c + c, C).slope;
-        of_mean += slope * sum_width[c];
-        of_var += slope * xhat_width[c];
+        of_mean += slope * du_sum[c];
+        of_var += slope * du_xhat[c];
     }
     const int count = HW * width;
     const float through_mean = block_sum(of_mean, scratch) / count;

@@ -242,7 +242,7 @@ extern "C" __global__ void linear_merge_v1_naive(const float* parts, float* merg
 }
 
 // One block sums 32 columns of one part of dy.
-// launch: grid (ceil(O / 32), parts), block 256, shared: 256 floats. needs: parts x stretch >= M
+// launch: ceil(O / 32) parts blocks of 256, shared: 256 floats. needs: parts x stretch >= M
 // writes: sums (parts, O), all of it. reproducible: yes.
 extern "C" __global__ void linear_column_sums_v1_naive(const Real* dy, float* sums, int64 M, int O, int64 stretch) {
     column_sums(dy, sums, M, O, stretch);

@@ -6,6 +6,16 @@
 // v1_naive        the other gradients: one value a thread
 #include "common.cuh"
 
+// What a block does: one stretch of one sample (N, M). They lie along x, where a grid has enough.
+struct Stretch {
+    int64 n, N, first, last;
+    __device__ Stretch(int64 M, int64 stretch) {
+        const int64 parts = ceil_div(M, stretch);
+        n = blockIdx.x / parts, N = gridDim.x / parts;
+        first = blockIdx.x % parts * stretch, last = min(M, first + stretch);
+    }
+};
+
 // The gradient of the loss for the prediction, for each unit of error: 2 weight / (N M).
 __device__ inline float slope_of(const float* weight, int64 n, int64 N, int64 M) {
     return 2 / (float(N) * float(M)) * (weight ? weight[n] : 1.0f);
@@ -13,43 +23,45 @@ __device__ inline float slope_of(const float* weight, int64 n, int64 N, int64 M)
 
 // One block does one stretch of one sample (N, M): its sum of squared errors, and its part of the gradient where the
 // loss has the gradient 1, as it has in training: then nothing is left for a backward to do.
-// launch: grid (parts, N), block of whole warps, shared: a float a warp. needs: parts x stretch >= M
+// launch: N parts blocks of whole warps, parts = ceil(M / stretch), shared: a float a warp
 // writes: squares (N, parts) and dprediction (N, M), all of them. reproducible: yes, the stretches do not depend on the
 // device. weight may be null: ones.
 extern "C" __global__ void mse_loss_squares_v1_one_pass(const float* prediction, const float* target,
                                                         const float* weight, float* squares, float* dprediction,
                                                         int64 M, int64 stretch) {
     float* scratch = Shared().take<float>(int(blockDim.x) / WARP);
-    const int64 sample = int64(blockIdx.y) * M, first = blockIdx.x * stretch, last = min(M, first + stretch);
-    const float slope = slope_of(weight, blockIdx.y, gridDim.y, M);
+    const Stretch here(M, stretch);
+    const int64 sample = here.n * M;
+    const float slope = slope_of(weight, here.n, here.N, M);
     float total = 0;
-    for (int64 m = first + threadIdx.x; m < last; m += blockDim.x) {
+    for (int64 m = here.first + threadIdx.x; m < here.last; m += blockDim.x) {
         const float error = prediction[sample + m] - target[sample + m];
         total += error * error;
         dprediction[sample + m] = slope * error;
     }
     total = block_sum(total, scratch);
-    if (threadIdx.x == 0) squares[int64(blockIdx.y) * gridDim.x + blockIdx.x] = total;
+    if (threadIdx.x == 0) squares[blockIdx.x] = total;
 }
 
 // The same with four neighbours a thread at a time.
-// launch, needs, writes, reproducible: as above.
+// launch, writes, reproducible: as above.
 extern "C" __global__ void mse_loss_squares_v2_vectors(const float* prediction, const float* target,
                                                        const float* weight, float* squares, float* dprediction, int64 M,
                                                        int64 stretch) {
     float* scratch = Shared().take<float>(int(blockDim.x) / WARP);
-    const int64 sample = int64(blockIdx.y) * M, first = blockIdx.x * stretch, last = min(M, first + stretch);
-    const float slope = slope_of(weight, blockIdx.y, gridDim.y, M);
+    const Stretch here(M, stretch);
+    const int64 sample = here.n * M;
+    const float slope = slope_of(weight, here.n, here.N, M);
     float total = 0;
-    for (int64 m = first + 4 * threadIdx.x; m < last; m += 4 * blockDim.x) {
-        const float4 p = load4(prediction + sample + m, last - m), y = load4(target + sample + m, last - m);
+    for (int64 m = here.first + 4 * threadIdx.x; m < here.last; m += 4 * blockDim.x) {
+        const float4 p = load4(prediction + sample + m, here.last - m), y = load4(target + sample + m, here.last - m);
         const float4 error = make_float4(p.x - y.x, p.y - y.y, p.z - y.z, p.w - y.w);
         total += (error.x * error.x + error.y * error.y) + (error.z * error.z + error.w * error.w);
         store4(dprediction + sample + m,
-               make_float4(slope * error.x, slope * error.y, slope * error.z, slope * error.w), last - m);
+               make_float4(slope * error.x, slope * error.y, slope * error.z, slope * error.w), here.last - m);
     }
     total = block_sum(total, scratch);
-    if (threadIdx.x == 0) squares[int64(blockIdx.y) * gridDim.x + blockIdx.x] = total;
+    if (threadIdx.x == 0) squares[blockIdx.x] = total;
 }
 
 // One block does it all; one thread adds the parts of every so-manieth sample.

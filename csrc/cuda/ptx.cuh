@@ -40,24 +40,30 @@ __device__ inline void wait_copies() {
 // aligned to 16, of row l % 8 of matrix l / 8, and receives in r[i] the values 2 (l % 4) and 2 (l % 4) + 1 of row
 // l / 4 of matrix i; transposed: of column l / 4.
 #ifdef TINYDIFF_EMULATOR
+// The row a lane names, and where what it receives lies.
 struct LoadedMatrices {
-    const void* row;
-    unsigned* r;
+    const unsigned short* row;
+    const unsigned short* values[4][2];
 };
 
 template <bool TRANSPOSED>
 void load_by_warp(void* const brought[WARP], unsigned) {
     for (int lane = 0; lane < WARP; ++lane)
-        for (int i = 0; i < 4; ++i) {
-            unsigned pair = 0;
+        for (int i = 0; i < 4; ++i)
             for (int j = 0; j < 2; ++j) {
                 const int first = lane / 4, second = 2 * (lane % 4) + j;
                 const auto& from = *static_cast<LoadedMatrices*>(brought[8 * i + (TRANSPOSED ? second : first)]);
-                const auto value = static_cast<const unsigned short*>(from.row)[TRANSPOSED ? first : second];
-                pair |= unsigned{value} << (16 * j);
+                static_cast<LoadedMatrices*>(brought[lane])->values[i][j] = from.row + (TRANSPOSED ? first : second);
             }
-            static_cast<LoadedMatrices*>(brought[lane])->r[i] = pair;
-        }
+}
+
+// Each lane reads for itself, when it goes on: ldmatrix orders no memory.
+template <bool TRANSPOSED>
+void load_matrices(const void* row, unsigned (&r)[4], const char* what, tinydiff::emulator::Site site) {
+    tinydiff::emulator::require_aligned(row, 16);
+    LoadedMatrices mine{static_cast<const unsigned short*>(row), {}};
+    tinydiff::emulator::meet(ALL_LANES, what, site, &mine, load_by_warp<TRANSPOSED>);
+    for (int i = 0; i < 4; ++i) r[i] = *mine.values[i][0] | unsigned{*mine.values[i][1]} << 16;
 }
 #define TINYDIFF_CALLED_FROM , const char *file = __builtin_FILE(), int line = __builtin_LINE()
 #else
@@ -66,9 +72,7 @@ void load_by_warp(void* const brought[WARP], unsigned) {
 
 __device__ inline void load_matrices(const void* row, unsigned (&r)[4] TINYDIFF_CALLED_FROM) {
 #ifdef TINYDIFF_EMULATOR
-    tinydiff::emulator::require_aligned(row, 16);
-    LoadedMatrices mine{row, r};
-    tinydiff::emulator::meet(ALL_LANES, "ldmatrix", {file, line}, &mine, load_by_warp<false>);
+    load_matrices<false>(row, r, "ldmatrix", {file, line});
 #else
     const unsigned from = unsigned(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -80,9 +84,7 @@ __device__ inline void load_matrices(const void* row, unsigned (&r)[4] TINYDIFF_
 
 __device__ inline void load_matrices_transposed(const void* row, unsigned (&r)[4] TINYDIFF_CALLED_FROM) {
 #ifdef TINYDIFF_EMULATOR
-    tinydiff::emulator::require_aligned(row, 16);
-    LoadedMatrices mine{row, r};
-    tinydiff::emulator::meet(ALL_LANES, "ldmatrix.trans", {file, line}, &mine, load_by_warp<true>);
+    load_matrices<true>(row, r, "ldmatrix.trans", {file, line});
 #else
     const unsigned from = unsigned(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"

@@ -9,9 +9,9 @@
 // writes: y (N, 2 half), all of it. reproducible: yes.
 extern "C" __global__ void timestep_embedding_forward_v1_naive(const float* step, Real* y, int N, int half) {
     constexpr double MAX_PERIOD = 10000;
-    const int i = int(global_thread());
-    if (i >= N * half) return;
-    const int n = i / half, k = i % half;
+    const int64 i = global_thread();
+    if (i >= int64(N) * half) return;
+    const int64 n = i / half, k = i % half;
     const double angle = step[n] * pow(MAX_PERIOD, -double(k) / half);
     y[n * 2 * half + k] = float(sin(angle));
     y[n * 2 * half + half + k] = float(cos(angle));

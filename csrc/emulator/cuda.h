@@ -55,7 +55,7 @@ inline unsigned __float_as_uint(float x) { return same_bits<unsigned>(x); }
 inline void __syncthreads(TINYDIFF_HERE) { tinydiff::emulator::sync_threads({file, line}); }
 
 inline void __syncwarp(unsigned mask = 0xFFFFFFFF, TINYDIFF_HERE) {
-    tinydiff::emulator::meet(mask, "__syncwarp()", {file, line}, nullptr, nullptr);
+    tinydiff::emulator::sync_warp(mask, {file, line});
 }
 
 namespace tinydiff::emulator {

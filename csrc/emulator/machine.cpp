@@ -1,5 +1,6 @@
 #include "machine.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "fiber.h"
+#include "races.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -19,7 +21,7 @@ namespace tinydiff::emulator {
 namespace {
 
 constexpr unsigned MOST_THREADS = 1024, MOST_Z = 64, MOST_GRID_YZ = 65535, MOST_GRID_X = 2147483647;
-constexpr size_t MOST_SHARED_BYTES = 163 * 1024, SHARED_ALIGNMENT = 16;
+constexpr size_t MOST_SHARED_BYTES = 99 * 1024, SHARED_ALIGNMENT = 16;
 
 constexpr size_t PAGE = 4096, STEP = 5 * 64;
 
@@ -35,8 +37,9 @@ struct Thread {
     Context context;
     char* stack = nullptr;
     bool ended = false;
-    const char* waits_in = nullptr;  // null: it does not wait
+    const char* came_to = nullptr;  // the latest barrier or collective, where it may still wait
     Site site{};
+    Clocks clocks{};
     size_t arrays = 0;           // of shared memory, that it has asked for
     std::vector<Copy> copies;    // not yet arrived, oldest first
     std::vector<size_t> groups;  // how many of them each committed group has
@@ -53,8 +56,8 @@ struct Meeting {
 };
 
 struct SharedArray {
-    void* data;
-    size_t bytes;
+    char* data;
+    size_t bytes, offset;
 };
 
 bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
@@ -105,33 +108,31 @@ class Machine {
     }
 
     // Of the current thread: let others run until it is ready again.
-    void wait(const char* what, Site site) {
-        current->waits_in = what;
-        current->site = site;
-        switch_context(current->context, scheduler_);
-    }
+    void wait() { switch_context(current->context, scheduler_); }
 
     void make_ready(Thread& thread) {
-        thread.waits_in = nullptr;
         (thread.id / WARP == late_warp_ ? ready_late_ : ready_).push_back(&thread);
     }
 
     void sync_threads(Site site) {
+        come_to("__syncthreads()", site);
         int here = 1;
         for (const auto& count : at_barrier_)
             if (same(count.site, site)) here += count.threads;
         if (here < static_cast<int>(threads_.size())) {
             arrive(site);
-            wait("__syncthreads()", site);
+            wait();
             return;
         }
         at_barrier_.clear();
+        ++epoch_;
         draw_late_warp();
         for (auto& thread : threads_) make_ready(thread);  // the last to come has no privilege
         switch_context(current->context, scheduler_);
     }
 
     void meet(unsigned mask, const char* what, Site site, void* mine, Work work) {
+        come_to(what, site);
         const unsigned bit = 1u << current->lane();
         if (!(mask & bit)) fail(std::string(what) + " at " + text(site) + ": the mask does not name its own lane");
         auto& meetings = meetings_[static_cast<size_t>(current->id / WARP)];
@@ -143,12 +144,12 @@ class Machine {
         meetings[at].arrived |= bit;
         meetings[at].brought[current->lane()] = mine;
         if (meetings[at].arrived != mask) {
-            wait(what, site);
+            wait();
             return;
         }
         const Meeting meeting = meetings[at];
         meetings.erase(meetings.begin() + static_cast<std::ptrdiff_t>(at));
-        if (work) work(meeting.brought, mask);
+        work(meeting.brought, mask);
         const int first = current->id / WARP * WARP;
         for (int lane = 0; lane < WARP; ++lane)
             if ((mask >> lane & 1) && first + lane != current->id)
@@ -158,16 +159,32 @@ class Machine {
     void* shared_array(size_t bytes) {
         const size_t at = current->arrays++;
         if (at == arrays_.size()) {
+            const size_t offset = carved_;
             carved_ += (bytes + SHARED_ALIGNMENT - 1) / SHARED_ALIGNMENT * SHARED_ALIGNMENT;
             if (carved_ > launch->shared_bytes)
                 fail("uses " + std::to_string(carved_) + " bytes of shared memory, was launched with " +
                      std::to_string(launch->shared_bytes));
-            void* data = std::malloc(bytes);
+            char* data = static_cast<char*>(std::malloc(bytes));
             std::memset(data, POISON, bytes);
-            arrays_.push_back({data, bytes});
+            arrays_.push_back({data, bytes, offset});
         }
         if (arrays_[at].bytes != bytes) fail("the threads of a block divide shared memory differently");
         return arrays_[at].data;
+    }
+
+    void accessed(const void* address, size_t bytes, bool writes) {
+        const char* const begin = static_cast<const char*>(address);
+        for (size_t i = 0; i < arrays_.size(); ++i) {
+            if (begin < arrays_[i].data || begin >= arrays_[i].data + arrays_[i].bytes) continue;
+            if (bytes_.size() < carved_) bytes_.resize(carved_);
+            const size_t at = static_cast<size_t>(begin - arrays_[i].data);
+            for (size_t byte = at; byte < std::min(at + bytes, arrays_[i].bytes); ++byte) {
+                const Access now{epoch_, current->id, &current->clocks};
+                auto& known = bytes_[arrays_[i].offset + byte];
+                const int other = writes ? known.write(now) : known.read(now);
+                if (other >= 0) fail_by_race(i, byte, writes, other);
+            }
+        }
     }
 
     [[noreturn]] void fail(const std::string& message) {
@@ -187,6 +204,11 @@ class Machine {
         Site site;
         int threads;
     };
+
+    void come_to(const char* what, Site site) {
+        current->came_to = what;
+        current->site = site;
+    }
 
     void arrive(Site site) {
         for (auto& count : at_barrier_)
@@ -209,6 +231,7 @@ class Machine {
         ready_.clear();
         ready_late_.clear();
         draw_late_warp();
+        ++epoch_;
         for (size_t id = 0; id < count; ++id) {
             Thread& thread = threads_[id];
             const auto i = static_cast<unsigned>(id);
@@ -216,7 +239,9 @@ class Machine {
             thread.id = static_cast<int>(id);
             thread.stack = nullptr;
             thread.ended = false;
-            thread.waits_in = nullptr;
+            thread.came_to = nullptr;
+            thread.clocks = {};
+            thread.clocks[thread.lane()] = 1;
             thread.arrays = 0;
             thread.copies.clear();
             thread.groups.clear();
@@ -249,6 +274,14 @@ class Machine {
     // fairly never get far apart, and what one does to the values that another has yet to read would not show.
     void draw_late_warp() { late_warp_ = static_cast<int>(random(2 * meetings_.size())); }
 
+    [[noreturn]] void fail_by_race(size_t array, size_t byte, bool writes, int other) {
+        fail("a race for byte " + std::to_string(byte) + " of array " + std::to_string(array) +
+             " of shared memory: between " + (writes ? "a write" : "a read") + " by thread " +
+             std::to_string(current->id) + ", " +
+             (current->came_to ? "after " + std::string(current->came_to) + " at " + text(current->site) : "at once") +
+             ", and an access by thread " + std::to_string(other) + " there is no barrier");
+    }
+
     // Empty if nobody does.
     std::string who_still_waits() const {
         std::vector<int> ended;
@@ -264,9 +297,9 @@ class Machine {
                 continue;
             }
             size_t at = 0;
-            while (at < groups.size() && !(groups[at].what == thread.waits_in && same(groups[at].site, thread.site)))
+            while (at < groups.size() && !(groups[at].what == thread.came_to && same(groups[at].site, thread.site)))
                 ++at;
-            if (at == groups.size()) groups.push_back({thread.waits_in, thread.site, {}});
+            if (at == groups.size()) groups.push_back({thread.came_to, thread.site, {}});
             groups[at].ids.push_back(thread.id);
         }
         std::string out;
@@ -316,6 +349,8 @@ class Machine {
     std::vector<std::vector<Meeting>> meetings_;  // of each warp
     std::vector<SharedArray> arrays_;
     size_t carved_ = 0;
+    uint64_t epoch_ = 0;  // grows for ever, so that what is known of bytes need never be cleared
+    std::vector<Byte> bytes_;
     std::string error_;
     std::vector<std::unique_ptr<char[]>> all_stacks_;
     std::vector<char*> stacks_;  // those free
@@ -347,7 +382,7 @@ void run(const Launch& launch, const std::function<void()>& thread) {
                 grid.z <= MOST_GRID_YZ,
             "a grid has 1 to 2147483647 blocks in x and 1 to 65535 in y and z, got " + text(grid));
     require(launch.shared_bytes <= MOST_SHARED_BYTES,
-            "a block has 166912 bytes of shared memory at most, got " + std::to_string(launch.shared_bytes));
+            "a block has 101376 bytes of shared memory at most, got " + std::to_string(launch.shared_bytes));
     machine.run_grid(launch, thread);
 }
 
@@ -357,11 +392,22 @@ void meet(unsigned mask, const char* what, Site site, void* mine, Work work) {
     machine.meet(mask, what, site, mine, work);
 }
 
+void sync_warp(unsigned mask, Site site) {
+    machine.meet(mask, "__syncwarp()", site, &machine.current->clocks, [](void* const brought[WARP], unsigned named) {
+        Clocks* lanes[WARP];
+        for (int lane = 0; lane < WARP; ++lane) lanes[lane] = static_cast<Clocks*>(brought[lane]);
+        join(lanes, named);
+    });
+}
+
+void accessed(const void* address, size_t bytes, bool writes) { machine.accessed(address, bytes, writes); }
+
 void* shared_array(size_t bytes) { return machine.shared_array(bytes); }
 
 void copy_async(void* to, const void* from, int valid) {
     require_aligned(to, 16);
     require_aligned(from, 16);
+    accessed(to, 16, true);
     std::memset(to, POISON, 16);
     machine.current->copies.push_back({to, from, valid});
 }
@@ -381,6 +427,7 @@ void wait_copies(int all_but_latest) {
     for (size_t i = 0; i < arriving; ++i) copies += thread.groups[i];
     for (size_t i = 0; i < copies; ++i) {
         const Copy& copy = thread.copies[i];
+        accessed(copy.to, 16, true);
         std::memset(copy.to, 0, 16);
         if (copy.valid) std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.valid));
     }

@@ -4,7 +4,7 @@
 // next, which warp lags behind the others and which block comes next are drawn from a seed. So a result that depends on
 // the seed is a race. What CUDA leaves undefined is made to hurt: shared memory starts as NaN, an asynchronous copy
 // arrives as late as it may, and threads that wait for others that never come are an error that names the places in the
-// source.
+// source. Races that no order of the threads brings to light are seen where every access is: see races.h.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +31,8 @@ struct Site {
     int line;
 };
 
-// What a launch must obey; the limits are those of sm_80.
+// What a launch must obey; the limits are the tightest of any GPU from sm_80 on, which for shared memory are those of
+// sm_86 and sm_89 (sm_80 has 163 KiB a block, sm_90 227).
 struct Launch {
     std::string kernel;
     dim3 grid, block;
@@ -48,13 +49,19 @@ void run(const Launch& launch, const std::function<void()>& thread);
 // __syncthreads: no thread goes on before all of the block have come to this place.
 void sync_threads(Site site);
 
+// __syncwarp: of the lanes named in `mask` none goes on before all have come, and what they did before is done.
+void sync_warp(unsigned mask, Site site);
+
 // The lanes of a warp named in `mask` come to this place; the last runs `work` on what each brought (null for the
-// lanes not named), then all go on.
+// lanes not named), then all go on. It orders no memory.
 using Work = void (*)(void* const brought[WARP], unsigned mask);
 void meet(unsigned mask, const char* what, Site site, void* mine, Work work);
 
 // The block's array of dynamic shared memory that each thread's first, second, ... call means.
 void* shared_array(size_t bytes);
+
+// The current thread reads or writes memory, of which shared memory is watched; at any other time this does nothing.
+void accessed(const void* address, size_t bytes, bool writes);
 
 // cp.async: copy `valid` of 16 bytes and zeros for the rest. Until a wait, what is at `to` is poison.
 void copy_async(void* to, const void* from, int valid);

@@ -24,6 +24,7 @@ class Expected(NamedTuple):
     truth: list  # outputs in float64
     rivals: list  # of rows of outputs in float32, rounded to the outputs' dtypes
     entering: list
+    chance: list
 
 
 def expect(op, sizes, seed, dtype_of=lambda name: "float32"):
@@ -58,8 +59,9 @@ def expect(op, sizes, seed, dtype_of=lambda name: "float32"):
     rivals = [reference(inputs, dy)]
     rivals += [reference([moved(rng, x) for x in inputs], moved(rng, dy)) for _ in range(row.rivals)]
     entering = row.entering(truth, wide, dy, cache)
+    chance = row.chance(wide, options, _in_float64(dy), dtypes)
     placed = [place(name, x) for name, x in zip(names_in, inputs)], place("dy", dy)
-    return Expected(op, names, dtypes, inputs, options, dy, placed, truth, rivals, entering)
+    return Expected(op, names, dtypes, inputs, options, dy, placed, truth, rivals, entering, chance)
 
 
 def outputs(backend, expected):
@@ -73,14 +75,15 @@ def outputs(backend, expected):
 def compare(actual, expected, way=""):
     """Every output as good as the reference is in float32 (and rounded, where it is); None where it has None."""
     row = ROWS[expected.op]
-    columns = expected.names, expected.dtypes, actual, expected.truth, expected.entering, *expected.rivals
-    for name, dtype, result, truth, entering, *rivals in zip(*columns, strict=True):
+    of_outputs = expected.names, expected.dtypes, actual, expected.truth, expected.entering, expected.chance
+    for name, dtype, result, truth, entering, chance, *rivals in zip(*of_outputs, *expected.rivals, strict=True):
         if truth is None:
             assert result is None, name
             continue
         times = row.times_bf16 if str(dtype) == "bfloat16" else row.times
         name = f"{expected.op} {way}: {name}"
-        assert_as_good(result, truth, *rivals, times=times, entering=entering, name=name, dtype=dtype)
+        floors = dict(entering=entering, chance=chance)
+        assert_as_good(result, truth, *rivals, times=times, **floors, name=name, dtype=dtype)
 
 
 def assert_same(actual, first, what):

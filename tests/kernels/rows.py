@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+from tests.checks import EPS, EPS32
 from tinydiff import ops
 
 
@@ -21,9 +22,50 @@ class Row(NamedTuple):
     times_bf16: float = 1.25  # the same of results in bfloat16: the one rounding of a float32 result
     rivals: int = 8  # runs of the reference at inputs moved by a rounding
     entering: Callable = lambda truth, inputs, dy, cache: [0.0] * len(truth)  # per output, see ``assert_as_good``
+    chance: Callable = lambda inputs, options, dy, dtypes: [0.0] * len(dtypes)  # per output, see ``assert_as_good``
 
 
 NANS = 16
+
+
+def one_by_one(terms, squares):
+    """How far from the truth a sum is by chance that is added one after another in float32, of ``terms`` products whose
+    squares add up to ``squares``: two standard deviations; of several sums, the largest.
+
+    An addition rounds the partial sum s to a neighbour, by at most u |s| with u = 2^-24; if by anything up to that alike,
+    with the variance (u s)^2 / 3. After k products of either sign s^2 is on average k / terms of all squares, so all
+    roundings together have the variance u^2 / 3 squares (1 + 2 + ... + terms) / terms, about u^2 / 6 terms squares. (A
+    sum in several rows, as NumPy's BLAS has it, errs less, and says nothing about this one.)
+
+    The partial sums of one sum are large or small together, so that the chance of a large error falls more slowly than a
+    Gaussian's: of 600,000 sums of 1000 products 1 in 200 were off by more than three deviations, 4 in 100,000 by more
+    than six, and one more deviation was always five times as rare. So 12 deviations, which a kernel may err that may err
+    six times this, have a chance of 3e-9.
+    """
+    return 2 * EPS32 / 2 * float(np.sqrt(np.max(terms * squares) / 6))
+
+
+def rounded_once(squares):
+    """The same of a sum of products each of which is rounded to bfloat16 once: their errors have nothing to do with each
+    other, and the variance u^2 / 3 squares with u = 2^-9."""
+    return 2 * EPS["bfloat16"] / 2 * float(np.sqrt(np.max(squares) / 3))
+
+
+def of_products(op):
+    """``Row.chance`` of an op whose outputs are sums of products of two inputs, or of dy and an input.
+
+    Of ones the op makes the number of terms of each sum, of squares the sum of their squares.
+    """
+
+    def chance(inputs, options, dy, dtypes):
+        def made(of):
+            y, cache = op.forward(*(None if x is None else of(x) for x in inputs), **options)
+            return [y, *op.backward(of(dy), cache)]
+
+        columns = zip(made(np.ones_like), made(np.square))
+        return [None if terms is None else one_by_one(terms, squares) for terms, squares in columns]
+
+    return chance
 
 
 def between_nans(values, start=1, dtype=np.float32):
@@ -92,6 +134,26 @@ def attention_entering(truth, inputs, dy, cache):
     return [0, ds * k.max(), ds * q.max(), 0]
 
 
+def attention_chance(inputs, options, dy, dtypes):
+    """Of the last sums: y over keys of p v, dq over keys of ds k, dk over queries of ds q, dv over queries of p dy; on
+    tensor cores p and ds are rounded."""
+    q, k, v = inputs
+    scale = q.shape[-1] ** -0.5
+    s = np.einsum("nlad,nmad->nalm", q, k) * scale
+    p = np.exp(s - s.max(axis=-1, keepdims=True))
+    p /= p.sum(axis=-1, keepdims=True)
+    dp = np.einsum("nlad,nmad->nalm", dy, v)
+    ds = p * (dp - np.sum(p * dp, axis=-1, keepdims=True)) * scale
+    L, M = p.shape[2:]
+    over_keys, over_queries = (M, "nalm,nmad->nlad"), (L, "nalm,nlad->nmad")
+    sums = (*over_keys, p, v), (*over_keys, ds, k), (*over_queries, ds, q), (*over_queries, p, dy)
+    chances = []
+    for (terms, letters, weights, values), dtype in zip(sums, dtypes):
+        squares = np.einsum(letters, weights**2, values**2)
+        chances.append(rounded_once(squares) if str(dtype) == "bfloat16" else one_by_one(terms, squares))
+    return chances
+
+
 def upsample2x(rng, N, H, W, C):
     return [floats(rng, N, H, W, C)], {}
 
@@ -146,6 +208,7 @@ ROWS = {
             dict(leading=[3], C=1000, O=7),
         ],
         times=6,  # a kernel adds products in one row, NumPy's BLAS in several
+        chance=of_products(ops.linear),
     ),
     "conv2d": Row(
         conv2d,
@@ -183,6 +246,7 @@ ROWS = {
             dict(N=1, H=5, W=1, C=1, O=2, R=3, S=2, stride=3, padding=3, b=False),
         ],
         times=12,  # Winograd's F(4x4, 3x3) errs up to about 8 times as much as adding the products one by one
+        chance=of_products(ops.conv2d),
     ),
     "group_norm": Row(
         group_norm,
@@ -206,6 +270,7 @@ ROWS = {
             dict(N=5, H=14, W=14, groups=8, width=8, silu=True, film=True),
             dict(N=1, H=7, W=7, groups=8, width=16, silu=True, film=True),
             dict(N=2, H=1, W=1, groups=3, width=5, silu=False, film=True),
+            dict(N=1, H=1, W=2, groups=1, width=20_000, silu=True),
         ],
         entering=group_norm_entering,
     ),
@@ -224,10 +289,14 @@ ROWS = {
             dict(N=1, L=7, M=100, A=1, D=40),
             dict(N=1, L=5, M=9, A=1, D=8, scale=1000),  # exponentials that would overflow
             dict(N=3, L=67, M=5, A=3, D=13),
+            dict(N=1, L=2, M=4100, A=1, D=3),  # rows of which 4096 values wait in shared memory
+            dict(N=1, L=4100, M=2, A=1, D=2),
+            dict(N=1, L=3, M=4, A=2, D=600),  # heads of which 512 values are summed at once
         ],
         times=6,  # as linear
         times_bf16=3,  # of its own, the probabilities and their gradients are rounded too
         entering=attention_entering,
+        chance=attention_chance,
     ),
     "upsample2x": Row(
         upsample2x,

@@ -59,3 +59,10 @@ def test_at_drawn_sizes(kernels, op):
 )
 def test_at_these_sizes(kernels, op, sizes):
     check(kernels, op, sizes, 0, kernels.threads)
+
+
+def test_few_elements_at_many_seeds(kernels):
+    """Where the largest error of the rivals may by chance be a small one."""
+    for seed in range(kernels.examples // 2):
+        check(kernels, "linear", dict(leading=[3], C=1000, O=7), seed, (1,))
+        check(kernels, "attention", dict(N=1, L=1, M=7, A=1, D=1), seed, (1,))

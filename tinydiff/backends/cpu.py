@@ -4,8 +4,8 @@ An op here is what its reference in ``tinydiff.ops`` is, with the arithmetic els
 errors, the same gradients to within round-off. Derivations are not repeated. Results have the same bits for any
 number of threads, though not for any instruction set.
 
-``TINYDIFF_THREADS`` says how many threads work (default: the cores this process may use) and
-``TINYDIFF_INSTRUCTION_SET`` which kernels (default: the best this machine has).
+``TINYDIFF_THREADS`` says how many threads work (default: as many as cores.py finds cores that this process may use) and
+``TINYDIFF_INSTRUCTION_SET`` which kernels (default: the best this machine has); empty is as if unset.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import tinydiff.backends._cpu as _cpu  # not ``from``: a missing module must be a ModuleNotFoundError
 from tinydiff import ops
 from tinydiff.backends.captured import Captured
+from tinydiff.backends.cores import usable_cores
 from tinydiff.backends.numpy import NumpyBackend
 
 instruction_sets = _cpu.instruction_sets
@@ -26,6 +27,8 @@ use_instruction_set = _cpu.use_instruction_set
 threads = _cpu.threads
 use_threads = _cpu.use_threads
 memory = _cpu.memory  # () -> bytes of arrays in use, bytes kept to be used again
+MOST_THREADS = _cpu.MOST_THREADS
+use_threads(min(usable_cores(), MOST_THREADS))
 CONV2D_VERSIONS = ("fastest", "direct", "winograd_2", "winograd_4")
 use_conv2d_version = _cpu.use_conv2d_version  # "fastest" chooses by shape; the others are for tests and benchmarks
 
@@ -247,11 +250,12 @@ OPS = (
 
 
 def _obey_environment():
-    count = os.environ.get("TINYDIFF_THREADS")
-    if count is not None:
-        if not count.isdigit() or int(count) < 1:
-            raise ValueError(f"TINYDIFF_THREADS must be a number of threads of at least 1, got {count!r}")
+    if count := os.environ.get("TINYDIFF_THREADS"):
+        if count not in map(str, range(1, MOST_THREADS + 1)):
+            raise ValueError(f"TINYDIFF_THREADS must be a number of threads in 1 .. {MOST_THREADS}, got {count!r}")
         use_threads(int(count))
-    name = os.environ.get("TINYDIFF_INSTRUCTION_SET")
-    if name is not None:
+    if name := os.environ.get("TINYDIFF_INSTRUCTION_SET"):
+        if name not in instruction_sets():
+            known = ", ".join(instruction_sets())
+            raise ValueError(f"TINYDIFF_INSTRUCTION_SET must be one of {known} on this machine, got {name!r}")
         use_instruction_set(name)

@@ -60,6 +60,7 @@ class linear(Op):
         ops.linear.check(x, w, b)
         self.dense(x=x, w=w, b=b)
         C, O = w.shape
+        self.countable(C=C, O=O)
         M = x.size // C
         y = self.activation((*x.shape[:-1], O))
         self.launch("forward", dict(rows=M, columns=O), x, w, b, y, i64(M), i32(C), i32(O))
@@ -92,6 +93,11 @@ class conv2d(Op):
         padding, y_shape = ops.conv2d.check(x, w, b, add, stride, padding)
         self.dense(x=x, w=w, b=b, add=add)
         N, H_out, W_out, O = y_shape
+        _, H, W, C = x.shape
+        R, S, _, _ = w.shape
+        filters = {"R S C": R * S * C, "R S O": R * S * O, "(R W + S) C": (R * W + S) * C}
+        images = {"H + padding": H + sum(padding), "W + padding": W + sum(padding), "H' W'": H_out * W_out}
+        self.countable(N=N, O=O, **images, **filters, stride=stride)
         add_shape = None if add is None else tuple(add.shape)
         cache = self.Cache(x, w, stride, padding, y_shape, b is not None, add_shape)
         y = self.activation(y_shape)
@@ -143,6 +149,7 @@ class group_norm(Op):
         ops.group_norm.check(x, gamma, beta, scale, shift, groups, eps)
         self.dense(x=x, gamma=gamma, beta=beta, scale=scale, shift=shift)
         N, H, W, C = x.shape
+        self.countable(N=N, C=C, **{"H W": H * W, "H W C / G": H * W * C // groups})
         y, mean, rstd = self.activation(x.shape), self.empty((N, groups)), self.empty((N, groups))
         launch = dict(N=N, G=groups, values=H * W * C // groups, width=C // groups, itemsize=x.itemsize)
         sizes = i32(H * W), i32(C), i32(groups), f32(eps), i32(silu)
@@ -197,6 +204,7 @@ class attention(Op):
         self.dense(q=q, k=k, v=v)
         N, L, A, D = q.shape
         M = k.shape[1]
+        self.countable(N=N, L=L, M=M, A=A, D=D)
         y, lse = self.activation(q.shape), self.empty((N, A, L))
         self.launch("forward", dict(N=N, A=A, L=L, M=M, D=D), q, k, v, y, lse, *self._sizes(q, k))
         return y, self.Cache(q, k, v, y, lse)
@@ -226,6 +234,7 @@ class upsample2x(Op):
         ops.upsample2x.check(x)
         self.dense(x=x)
         N, H, W, C = x.shape
+        self.countable(N=N, C=C, **{"2 H": 2 * H, "2 W": 2 * W})
         y = self.activation((N, 2 * H, 2 * W, C))
         self.launch("forward", dict(count=y.size), x, y, i32(N), i32(H), i32(W), i32(C))
         return y, self.Cache(x.shape)
@@ -247,6 +256,7 @@ class concat(Op):
         ops.concat.check(a, b)
         self.dense(a=a, b=b)
         A, B = a.shape[-1], b.shape[-1]
+        self.countable(**{"the number of channels": A + B})
         y = self.activation((*a.shape[:-1], A + B))
         self.launch("forward", dict(count=y.size), a, b, y, i64(a.size // A), i32(A), i32(B))
         return y, self.Cache(a.shape, b.shape)
@@ -271,6 +281,7 @@ class class_embedding(Op):
         ops.class_embedding.check(table, labels)
         self.dense(table=table)
         N, (K, E) = len(labels), table.shape
+        self.countable(N=N, K=K, E=E)
         if self.launcher.values_at_hand:
             ops.class_embedding.check_labels(labels, K)
         labels = self.integers(labels)
@@ -294,6 +305,7 @@ class timestep_embedding(Op):
         ops.timestep_embedding.check(step, width)
         self.dense(step=step)
         N, half = len(step), width // 2
+        self.countable(N=N, width=width)
         y = self.activation((N, width))
         self.launch("forward", dict(count=N * half), step, y, i32(N), i32(half))
         return y
@@ -310,6 +322,7 @@ class mse_loss(Float32):
         self.dense(prediction=prediction, target=target, weight=weight)
         N = len(prediction)
         M = prediction.size // N
+        self.countable(N=N)
         parts = ceil_div(M, STRETCH)
         squares_NP, squares, loss = self.empty((N, parts)), self.empty(N), self.empty(())
         for_one = self.empty(prediction.shape)
@@ -359,6 +372,7 @@ class philox(Float32):
 class draw_batch(Float32):
     def forward(self, labels, number, *, batch, noise_steps, classes, dropout, seed):
         seed = ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, seed)
+        self.countable(batch=batch, noise_steps=noise_steps, classes=classes)
         index, step = self.empty(batch, np.int64), self.empty(batch, np.int64)
         labels_N = self.empty(batch, np.int64) if classes else None
         sizes = i64(len(labels)), i32(batch), i32(noise_steps), i32(classes), f32(dropout)
@@ -378,6 +392,7 @@ class corrupt(Float32):
         if not images.flags.c_contiguous:
             raise ValueError("corrupt: images must be C-contiguous")
         n, N, M = len(images), len(index), images.size // len(images)
+        self.countable(N=N, T=len(table))
         shape = N, *images.shape[1:]
         x, target, weight = self.empty(shape), self.empty(shape), self.empty(N)
         arrays = images, self.integers(index), self.integers(step), table, self.integers(draw), x, target, weight

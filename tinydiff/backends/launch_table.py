@@ -2,14 +2,16 @@
 
 ``TABLE[op][verb][version]`` says how ``<op>_<verb>_<version>`` is launched: a function of the sizes that its op
 passes, giving ``(grid, block, shared_bytes)``, or None where the version cannot do these sizes. Versions stand simplest
-first; the last that can is the default, and the first always can. In bfloat16, of the versions on tensor cores that one
-is the default that should be fastest at these sizes. All versions of a verb take the same arguments.
+first; the last that can, within what every GPU from sm_80 on launches, is the default, and the first always can: its
+shared memory has a limit whatever the sizes, and its blocks lie along x. In bfloat16, of the versions on tensor cores
+that one is the default that should be fastest at these sizes. All versions of a verb take the same arguments.
 
 Nothing here depends on the device: the order of every sum follows from the shapes alone.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 THREADS = 256
@@ -20,13 +22,13 @@ SIDE, TILE_K = 16, 16  # as in gemm.cuh
 STEP, STAGES = 32, 4  # as in tensor_cores.cuh
 BF16 = 2  # bytes
 ATTENTION_THREADS = 64
-HERE, PASSING, PASS_THREADS = 16, 32, 128  # as in attention.cu
+WAITING, HERE, PASSING, PASS_THREADS = 4096, 16, 32, 128  # as in attention_rows.cuh
 COLUMNS, HEAD_THREADS = 64, 128  # as in attention_tiles.cuh
 STRETCH = 4096  # values a block adds up where everything becomes one number
 BLOCKS = 264  # two for each multiprocessor of a large GPU
 SHARED_BYTES = 48 * 1024  # of a block, without asking for more
 LARGE_SHARED_BYTES = 99 * 1024  # the most that every GPU from sm_80 on gives a block that asks
-MOST_THREADS, GRID_YZ = 1024, 65535  # of a block; blocks in the second and third direction
+MOST_THREADS, GRID_X, GRID_YZ = 1024, 2**31 - 1, 65535  # of a block; blocks along x, along y and z
 
 
 def ceil_div(a, b):
@@ -55,11 +57,11 @@ def one_block(**_):
 
 def stretches(parts, N=1):
     """One block a stretch (of each sample), with a float for each warp."""
-    return (parts, N, 1), (THREADS, 1, 1), PER_WARP
+    return (parts * N, 1, 1), (THREADS, 1, 1), PER_WARP
 
 
 def column_sums(O, parts):
-    return (ceil_div(O, WARP), parts, 1), (THREADS, 1, 1), FLOAT * THREADS
+    return (ceil_div(O, WARP) * parts, 1, 1), (THREADS, 1, 1), FLOAT * THREADS
 
 
 def parts_per_thread(rows, columns, parts):
@@ -130,9 +132,9 @@ def three_readings(N, G, values, **_):
     return (N * G, 1, 1), block, per_warp
 
 
-def two_readings(N, G, values, width, **_):
+def two_readings(N, G, values, **_):
     block, per_warp = group_threads(values)
-    return (N * G, 1, 1), block, 2 * padded(block[0]) + 2 * padded(width) + per_warp
+    return (N * G, 1, 1), block, 2 * padded(block[0]) + per_warp
 
 
 def bundles(N, G, values, width, itemsize, arrays, floats):
@@ -165,13 +167,14 @@ def bundles_backward(**sizes):
 
 
 def attention_rows(N, A, L, M, **_):
-    """One block a query, with a float for each key and each warp."""
-    return (L, A, N), (ATTENTION_THREADS, 1, 1), padded(M) + padded(ATTENTION_THREADS // WARP)
+    """One block a query, with a float for each key that waits and each warp."""
+    shared_bytes = padded(min(M, WAITING)) + padded(ATTENTION_THREADS // WARP)
+    return (L * A * N, 1, 1), (ATTENTION_THREADS, 1, 1), shared_bytes
 
 
 def attention_columns(N, A, L, M, **_):
-    """One block a key, with two floats for each query."""
-    return (M, A, N), (ATTENTION_THREADS, 1, 1), 2 * padded(L)
+    """One block a key, with two floats for each query that waits."""
+    return (M * A * N, 1, 1), (ATTENTION_THREADS, 1, 1), 2 * padded(min(L, WAITING))
 
 
 def one_pass(tokens, *, here, padded_tiles, tiles=0, matrices, per_token=0):
@@ -184,7 +187,7 @@ def one_pass(tokens, *, here, padded_tiles, tiles=0, matrices, per_token=0):
     def geometry(N, A, L, M, D):
         arrays = here * padded(HERE * D) + padded_tiles * padded(PASSING * (D + 1)) + tiles * padded(PASSING * D)
         shared_bytes = arrays + matrices * padded(HERE * (PASSING + 1)) + per_token * padded(HERE)
-        grid = ceil_div({"L": L, "M": M}[tokens], HERE), A, N
+        grid = ceil_div({"L": L, "M": M}[tokens], HERE) * A * N, 1, 1
         return (grid, (PASS_THREADS, 1, 1), shared_bytes) if shared_bytes <= SHARED_BYTES else None
 
     return geometry
@@ -201,7 +204,7 @@ class AttentionOnTensorCores(NamedTuple):
         if D > 64:
             return None
         width = 32 if D <= 32 else 64
-        grid = ceil_div({"L": L, "M": M}[self.tokens], COLUMNS), A, N
+        grid = ceil_div({"L": L, "M": M}[self.tokens], COLUMNS) * A * N, 1, 1
         return grid, (HEAD_THREADS, 1, 1), self.tiles * COLUMNS * width * BF16
 
 
@@ -310,8 +313,14 @@ def latest_first(op, verb, precision):
     return [v for v in reversed(by_version) if precision == "bf16" or not isinstance(by_version[v], bf16_alone)]
 
 
+def can_launch(grid, block, shared_bytes):
+    """Whether every GPU from sm_80 on launches this."""
+    blocks_fit = 1 <= min(grid) and grid[0] <= GRID_X and max(grid[1:]) <= GRID_YZ
+    return blocks_fit and math.prod(block) <= MOST_THREADS and shared_bytes <= LARGE_SHARED_BYTES
+
+
 def kernel(op, verb, precision="fp32", **sizes):
-    """(name, grid, block, shared_bytes) of the version in use."""
+    """(name, grid, block, shared_bytes) of the version in use. Raises ``ValueError`` for sizes beyond all of them."""
     by_version = TABLE[op][verb]
 
     def preference(version):
@@ -321,9 +330,10 @@ def kernel(op, verb, precision="fp32", **sizes):
 
     for version in sorted(latest_first(op, verb, precision), key=preference):
         geometry = by_version[version](**sizes)
-        if geometry is not None and max(geometry[0][1:]) <= GRID_YZ:
+        if geometry is not None and can_launch(*geometry):
             return f"{op}_{verb}_{version}", *geometry
-    raise AssertionError(f"no version of {op} {verb} can do {sizes}")
+    given = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+    raise ValueError(f"{op}: the sizes must be such that a GPU has blocks enough, {GRID_X} at most, got {given}")
 
 
 def split(rows, tiles=1, least=256):

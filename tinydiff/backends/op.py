@@ -56,6 +56,12 @@ class Op:
             if array is not None and not getattr(array.flags, "writeable", True):
                 raise ValueError(f"{self.name}: {name} must be writeable")
 
+    def countable(self, **sizes):
+        """Raise ``ValueError`` for a size, or what kernels make of sizes, that is too large for their int of 32 bits."""
+        for name, size in sizes.items():
+            if size >= 2**31:
+                raise ValueError(f"{self.name}: {name} must be less than 2^31, got {size}")
+
     def upstream(self, dy, shape):
         """Check the gradient of an output of that shape."""
         contract.expect(self.name, "dy", dy, shape, self.real)
