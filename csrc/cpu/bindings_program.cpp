@@ -18,6 +18,7 @@ constexpr auto BETWEEN_SIGNALS = std::chrono::milliseconds(50);
 
 // Looks from time to time whether a signal waits for Python, such as that of Ctrl-C.
 struct Signals {
+    PyThreadState* thread;  // this one, which let go of the interpreter
     Clock::time_point looked = Clock::now();
     bool raised = false;
 
@@ -26,8 +27,9 @@ struct Signals {
         const auto now = Clock::now();
         if (now - looked < BETWEEN_SIGNALS) return true;
         looked = now;
-        py::gil_scoped_acquire python;
+        lock_again(thread);
         raised = PyErr_CheckSignals() != 0;
+        PyEval_SaveThread();
         return !raised;
     }
 };
@@ -39,14 +41,13 @@ class Program {
 
     // The position of the check that failed, or -1. One thread at a time: they would share the arena.
     int64_t run() {
-        Signals signals;
-        int64_t reached;
+        Signals signals{PyThreadState_Get()};
+        int64_t reached = 0;
         const int64_t count = static_cast<int64_t>(words_.size());
-        {
-            py::gil_scoped_release release;
+        unlocked([&] {
             const std::lock_guard<std::mutex> lock(running_);
             reached = run_program(*kernels, words_.data(), count, 0, &Signals::go_on, &signals);
-        }
+        });
         if (signals.raised) throw py::error_already_set();
         return reached == count ? -1 : reached;
     }
