@@ -59,7 +59,14 @@ class Program {
 }  // namespace
 
 void add_programs(py::module_& m) {
-    m.def("program_kernels", &program_kernels, "The names of a program's kernels, in the order of their numbers.");
+    m.def(
+        "program_kernels",
+        [] {
+            std::vector<std::string> names;
+            while (const char* name = program_kernel(static_cast<int64_t>(names.size()))) names.emplace_back(name);
+            return names;
+        },
+        "The names of a program's kernels, in the order of their numbers.");
     py::class_<Program>(m, "Program").def(py::init<std::vector<int64_t>>()).def("run", &Program::run);
 }
 
