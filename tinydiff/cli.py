@@ -1,4 +1,4 @@
-"""The command line: ``tinydiff train | sample | evaluate | gradcheck | export | import | info``."""
+"""The command line: ``tinydiff train | sample | evaluate | gradcheck | program | export | import | info``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tinydiff.gradcheck import command as gradcheck
 from tinydiff.interop import command as interop
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
+from tinydiff.program import command as program
 from tinydiff.samplers import SAMPLERS
 from tinydiff.samplers.ddpm import VARIANCES
 from tinydiff.train import NonFinite, Trainer, run
@@ -43,7 +44,7 @@ def main(argv=None):
         prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
     )
     parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
-    names = "train | sample | evaluate | gradcheck | export | import | info"
+    names = "train | sample | evaluate | gradcheck | program | export | import | info"
     commands = parser.add_subparsers(required=True, metavar=names)
 
     command = commands.add_parser("train", help="train a model")
@@ -62,6 +63,10 @@ def main(argv=None):
     gradcheck.add_arguments(command, backends.NAMES[1:])
     command.set_defaults(function=gradcheck.run)
 
+    command = commands.add_parser("program", help="print what a run computes, call by call, and what memory it needs")
+    program.add_arguments(command)
+    command.set_defaults(function=program.run)
+
     command = commands.add_parser("export", help="write a trained model as a folder of diffusers'")
     interop.add_export_arguments(command)
     command.set_defaults(function=interop.run_export)
@@ -71,6 +76,7 @@ def main(argv=None):
     command.set_defaults(function=interop.run_import)
 
     command = commands.add_parser("info", help="what this installation can do here")
+    command.add_argument("run", nargs="?", help="also what this run, or checkpoint, needs of memory")
     command.set_defaults(function=info)
 
     args = parser.parse_args(argv)
@@ -216,6 +222,8 @@ def train(args):
         f"{dataset.name}: {len(dataset):,} images; U-Net {config.model.channels}: "
         f"{trainer.parameters.count:,} parameters; backend {backend.name}, {backend.precision}; folder {folder}"
     )
+    if trainer.program:
+        print(f"memory {program.text.memory(trainer.program)}")
     started, first = time.monotonic(), trainer.step
     stopped = run(
         trainer,
@@ -380,6 +388,8 @@ def info(args):
     except ValueError as error:
         found = f"not on this machine ({error}); train downloads it"
     print(f"MNIST: {found}")
+    if args.run:
+        print("\n".join(program.describe_memory(args.run)))
 
 
 def _expect_folder(name, path):

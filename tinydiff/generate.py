@@ -63,7 +63,16 @@ class Trajectory:
         self._labels = backend.zeros(count, np.int64)
         self._sample = backend.zeros(count, np.int64)
         self._seed = backend.zeros(1, np.uint64)
-        self._run = backend.capture(lambda: finish(self._states()))
+        self._run = backend.capture(self.finished)
+
+    @property
+    def inputs(self):
+        """{name: array} of what differs from one time to the next."""
+        return {"labels": self._labels, "sample": self._sample, "seed": self._seed}
+
+    def finished(self):
+        """All of the way, from what lies in ``inputs`` to the finished images, unchecked: what is captured."""
+        return finish(self._states())
 
     def draw(self, labels, *, seed=0, first=0):
         """The finished images (N, H, W, C), an array of the backend that the next call may overwrite.

@@ -65,8 +65,9 @@ class Captured:
     def _arrays(self, outputs):
         """What the function returned, with arrays for operands."""
         if isinstance(outputs, Operand):
-            at = self._address(outputs) - self._arena.ctypes.data
-            return np.ndarray(outputs.shape, outputs.dtype, self._arena, at, outputs.strides)
+            memory = self._recording.kept.get(outputs.buffer, self._arena)
+            at = self._address(outputs) - memory.ctypes.data
+            return np.ndarray(outputs.shape, outputs.dtype, memory, at, outputs.strides)
         if isinstance(outputs, dict):
             return {key: self._arrays(each) for key, each in outputs.items()}
         if isinstance(outputs, (tuple, list)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import math
 import sys
@@ -28,6 +29,7 @@ def refuse(what):
     raise NotRecorded(f"a program cannot {what}: {path.name}, line {line}: {text}")
 
 
+@functools.cache
 def dense_strides(shape, itemsize):
     """The strides, in bytes, of an array without gaps."""
     return tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
@@ -36,7 +38,7 @@ def dense_strides(shape, itemsize):
 def is_dense(shape, strides, itemsize):
     """Whether values lie without gaps, the last axis fastest; an axis of one may have any stride."""
     dense = dense_strides(shape, itemsize)
-    return all(n == 1 or stride == wanted for n, stride, wanted in zip(shape, strides, dense))
+    return strides == dense or all(n == 1 or stride == wanted for n, stride, wanted in zip(shape, strides, dense))
 
 
 def copied_rows(shape, of, to, itemsize):
@@ -60,8 +62,9 @@ class Recorded:
 
     def __init__(self, recorder, buffer, offset, shape, strides, dtype, writeable=True):
         self.recorder, self.buffer, self.offset = recorder, buffer, offset
-        self.shape, self.strides, self.dtype = tuple(shape), tuple(strides), np.dtype(dtype)
+        self.shape, self.strides, self.dtype = tuple(shape), tuple(strides), dtype
         self.writeable = writeable
+        self.is_dense = is_dense(self.shape, self.strides, dtype.itemsize)
 
     @property
     def ndim(self):
@@ -78,10 +81,6 @@ class Recorded:
     @property
     def nbytes(self):
         return self.size * self.itemsize
-
-    @property
-    def is_dense(self):
-        return is_dense(self.shape, self.strides, self.itemsize)
 
     def __len__(self):
         return self.shape[0]

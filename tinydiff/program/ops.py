@@ -92,7 +92,7 @@ class conv2d(RecordingOp):
         writes = dict(dx=dx, dw=dw, db=db, dadd=dadd)
         self.call("backward", dict(dy=dy, x=x, w=w), writes, stride=stride, padding=padding)
         if add_shape == y_shape:
-            dadd = dy.read_only()
+            dadd = self.recorder.as_recorded(dy).read_only()
         return dx, dw, db, dadd
 
 

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinydiff.program.text import render
+
 LINE = 64  # bytes of a cache line, to which every buffer is aligned
 
 
@@ -99,6 +101,14 @@ class Program:
     def memory(self):
         """All bytes it needs; a kernel's own scratch space comes on top."""
         return self.kept + self.arena
+
+    def __str__(self):
+        return render(self)
+
+    @property
+    def temporaries(self):
+        """The buffers that hold something within a run."""
+        return [each for each in self.buffers if each.role == "temporary" and each.first is not None]
 
     def address(self, operand):
         """Where an operand's first value lies in the memory, in bytes."""

@@ -16,7 +16,7 @@ from tinydiff.program.arrays import Recorded, copied_rows, dense_strides, is_den
 from tinydiff.program.ops import recording_ops
 from tinydiff.program.program import Buffer, Call, Operand, Program
 
-DTYPES = ("float32", "int64", "uint64", "uint8")
+DTYPES = {np.dtype(name): name for name in ("float32", "int64", "uint64", "uint8")}
 
 
 class Recording(NamedTuple):
@@ -35,8 +35,8 @@ def record(function, backend, *, inputs=None, state=None):
     state    {name: array} of other arrays the function reads or writes; those that it meets and nobody names are called
              constant.0, constant.1, ... or, where it writes them, state.0, ...
 
-    All names are views of the backend's arrays as they are; what the function returns, an array or a tuple, list or
-    dictionary of them, is named output, or output.0 or output.KEY, and so on.
+    All are the backend's arrays, or views of them. What the function returns is named by its keys if it is a
+    dictionary; else output, or output.0, output.1, ... if it is a tuple or list.
 
     Raises ``NotRecorded`` for what a program cannot write down, and ``ValueError`` for shapes and dtypes that do not
     fit, as the ops do.
@@ -48,9 +48,11 @@ def record(function, backend, *, inputs=None, state=None):
     with backend.recorded_by(recorder):
         returned = function()
     outputs = {}
-    returned = recorder.named_outputs(returned, "output", outputs)
+    returned = recorder.named_outputs(returned, "", outputs)
     recorder.expect_all_alive()
     recorder.finish_lifetimes(outputs)
+    if twice := names.keys() & outputs.keys():
+        raise ValueError(f"record: {min(twice)} names both an output and an input or state")
     names |= recorder.name_the_rest(names)
     program = Program(recorder.buffers, recorder.calls, {**names, **outputs}, tuple(inputs or ()), tuple(outputs))
     plan.place(program)
@@ -64,6 +66,7 @@ class Recorder:
         self.buffers, self.calls = [], []
         self.kept = {}  # place of a buffer -> the array that owns its memory
         self._place = {}  # address of such an array -> place of its buffer
+        self._seen = {}  # id -> an array that was met, and what it is recorded as
         self.ops = recording_ops(self)
 
     # services of a backend
@@ -93,7 +96,7 @@ class Recorder:
     def repeat(self, x, count):
         """x (1, ...) -> (count, ...)."""
         y = self.new((count, *x.shape[1:]), x.dtype)
-        x = x if isinstance(x, Recorded) else self.as_recorded(x)
+        x = self.as_recorded(x)
         self.assign(y, Recorded(self, x.buffer, x.offset, y.shape, (0, *x.strides[1:]), x.dtype))
         return y
 
@@ -105,7 +108,7 @@ class Recorder:
     def new(self, shape, dtype):
         """A recording array with memory of its own."""
         dtype, shape = np.dtype(dtype), tuple(int(n) for n in shape)
-        if dtype.name not in DTYPES:
+        if dtype not in DTYPES:
             refuse(f"hold an array of {dtype}")
         if 0 in shape:
             refuse("record an empty array")
@@ -114,7 +117,11 @@ class Recorder:
         return array
 
     def as_recorded(self, array):
-        """A NumPy array that was there before, as a recording array over its memory."""
+        """A NumPy array that was there before, as a recording array over its memory; a recording array as it is."""
+        if isinstance(array, Recorded):
+            return array
+        if id(array) in self._seen:
+            return self._seen[id(array)][1]
         root = array
         while isinstance(root.base, np.ndarray):
             root = root.base
@@ -125,7 +132,9 @@ class Recorder:
             self.buffers.append(Buffer("kept", high - low))
         at = array.__array_interface__["data"][0]
         writeable = array.flags.writeable
-        return Recorded(self, self._place[low], at - low, array.shape, array.strides, array.dtype, writeable)
+        recorded = Recorded(self, self._place[low], at - low, array.shape, array.strides, array.dtype, writeable)
+        self._seen[id(array)] = array, recorded
+        return recorded
 
     def operand(self, op, name, array, *, written=False, dense=True):
         """An array as a call's operand. Raises ``ValueError`` for one that kernels cannot read, or write."""
@@ -135,18 +144,17 @@ class Recorder:
             raise ValueError(f"{op}: {name} must be an array, got {type(array).__name__}")
         if array.recorder is not self:
             refuse("use an array of another recording")
-        if array.dtype.name not in DTYPES:
+        if array.dtype not in DTYPES:
             refuse(f"hold an array of {array.dtype}, as {name} of {op} is")
         if dense and not array.is_dense:
             raise ValueError(f"{op}: {name} must be C-contiguous")
         if written and not array.writeable:
             raise ValueError(f"{op}: {name} must be writeable")
         strides = None if array.is_dense else array.strides
-        return Operand(array.buffer, array.offset, array.shape, array.dtype.name, strides)
+        return Operand(array.buffer, array.offset, array.shape, DTYPES[array.dtype], strides)
 
     def integers(self, op, name, array):
         """An integer array as int64."""
-        array = self.as_recorded(array) if isinstance(array, np.ndarray) else array
         if array.dtype != np.int64:
             raise ValueError(f"{op}: {name} must be int64 in a program, got {array.dtype}")
         return array
@@ -215,25 +223,32 @@ class Recorder:
     def named_outputs(self, returned, name, outputs):
         """What a function returned, with operands for recorded arrays; ``outputs`` gets all by name."""
         if isinstance(returned, (Recorded, np.ndarray)):
-            if isinstance(returned, np.ndarray) and returned.base is None and not self._knows(returned):
-                refuse(f"return {name}, which NumPy computed: it was no array of the program's")
+            name = name or "output"
+            if isinstance(returned, np.ndarray) and not self._knows(returned):
+                refuse(f"return {name}: it is not the program's, or NumPy computed it within the function")
             outputs[name] = self.operand("record", name, returned, dense=False)
             return returned if isinstance(returned, np.ndarray) else outputs[name]
         if isinstance(returned, dict):
-            return {key: self.named_outputs(each, f"{name}.{key}", outputs) for key, each in returned.items()}
+            start = f"{name}." if name else ""
+            return {key: self.named_outputs(each, f"{start}{key}", outputs) for key, each in returned.items()}
         if isinstance(returned, (tuple, list)):
-            parts = [self.named_outputs(each, f"{name}.{i}", outputs) for i, each in enumerate(returned)]
+            start = f"{name or 'output'}."
+            parts = [self.named_outputs(each, f"{start}{i}", outputs) for i, each in enumerate(returned)]
             return type(returned)(*parts) if hasattr(returned, "_fields") else type(returned)(parts)
         return returned
 
     def _knows(self, array):
-        return np.lib.array_utils.byte_bounds(array)[0] in self._place
+        """Whether it is an array, or a view of one, that a call has met."""
+        root = array
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        return any(root is each for each in self.kept.values())
 
     def expect_all_alive(self):
         """Raise ``NotRecorded`` for an array that nobody but the recording holds: NumPy computed it in the function, so
         the program would find there for ever what it is now."""
         references = {place: weakref.ref(array) for place, array in self.kept.items()}
-        self.kept.clear()
+        self.kept.clear(), self._seen.clear()
         for place, reference in references.items():
             array = reference()
             if array is None:
@@ -257,10 +272,10 @@ class Recorder:
         written = {each.buffer for call in self.calls for each in call.writes.values() if each is not None}
         found = {}
         for place, array in self.kept.items():
-            if place not in named and array.dtype.name in DTYPES and is_dense(array.shape, array.strides, array.itemsize):
+            if place not in named and array.dtype in DTYPES and is_dense(array.shape, array.strides, array.itemsize):
                 kind = "state" if place in written else "constant"
                 number = sum(name.startswith(kind) for name in found)
-                found[f"{kind}.{number}"] = Operand(place, 0, array.shape, array.dtype.name)
+                found[f"{kind}.{number}"] = Operand(place, 0, array.shape, DTYPES[array.dtype])
         return found
 
 

@@ -24,6 +24,11 @@ class AdamW:
         self.average[...] = parameters.values
         self.number, self._learning_rate, self._decay = zeros(1, np.int64), zeros(1), zeros(1)
 
+    @property
+    def each_step(self):
+        """{name: array} of what ``prepare`` says."""
+        return {"number": self.number, "learning_rate": self._learning_rate, "average_decay": self._decay}
+
     def prepare(self, number, learning_rate):
         """Say which step comes next, 1, 2, ..., and its learning rate."""
         self.number[...] = number

@@ -70,7 +70,12 @@ class Trainer:
             average=self.average,
         )
         self.step = 0
-        self._run_step = backend.capture(self._step) if captured else self._step
+        self._run_step = backend.capture(self.one_step) if captured else self.one_step
+
+    @property
+    def program(self):
+        """The ``Program`` that a step is, where the backend runs it as one; else None."""
+        return getattr(self._run_step, "program", None)
 
     def train_step(self):
         """One step: batch, corrupt, forward, loss, backward, clip, AdamW, average. Returns its ``Metrics``.
@@ -91,7 +96,9 @@ class Trainer:
         self.step = number
         return Metrics(number, loss, norm, learning_rate)
 
-    def _step(self):
+    def one_step(self):
+        """All that a step computes, from what the optimizer has prepared: what is captured. Returns loss and gradient
+        norm, the noisy input and the prediction."""
         config, backend, number = self.config, self.backend, self.optimizer.number
         index, part, labels = backend.draw_batch.forward(
             self.labels,

@@ -1,0 +1,116 @@
+"""Functions of no arguments to record: random sequences of ops and operators, and what they are compared by."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tests.checks import same_bits
+
+STEPS = ("silu", "conv2d", "strided", "norm", "film", "add", "subtract", "scale", "divide", "clip", "halves", "middle")
+STEPS += ("concat", "upsample2x", "linear", "attention", "copy", "views", "guide", "loss")
+
+
+@st.composite
+def sequences(draw):
+    """(seed, shape of the first array, [(step, which earlier array it takes, a number)])."""
+    shape = tuple(draw(st.integers(1, top)) for top in (3, 6, 6)) + (2 * draw(st.integers(1, 5)),)
+    step = st.tuples(st.sampled_from(STEPS), st.integers(0, 1000), st.floats(-3, 3, width=32))
+    return draw(st.integers(0, 2**32 - 1)), shape, draw(st.lists(step, min_size=1, max_size=12))
+
+
+def of_sequence(backend, seed, shape, steps):
+    """A function that takes the steps one after another, and at the end each op's backward, in reverse. Every step
+    leaves an array of four axes; a step that does not fit what it would take is left out."""
+    rng = np.random.default_rng(seed)
+    first, arrays = backend.asarray(rng.standard_normal(shape), np.float32), {}
+
+    def weight(place, *shape):
+        """An array of the host's, made once: a step may not make one of its own."""
+        if (place, shape) not in arrays:
+            arrays[place, shape] = backend.asarray(rng.standard_normal(shape), np.float32)
+        return arrays[place, shape]
+
+    def function():
+        made, backwards = [backend.silu.forward(first)[0]], []
+
+        def forward(op, *inputs, **options):
+            y, cache = op.forward(*inputs, **options)
+            backwards.append((op, cache, y))
+            return y
+
+        for place, (step, which, number) in enumerate(steps):
+            x = made[which % len(made)]
+            if x.shape[-1] % 2:  # as a loss is
+                x = made[0]
+            C, same = x.shape[-1], [each for each in made if each.shape == x.shape]
+            other = same[which % len(same)]
+            if step == "silu":
+                y = forward(backend.silu, x)
+            elif step == "conv2d":
+                add = other if which % 2 else None
+                y = forward(backend.conv2d, x, weight(place, 3, 3, C, C), weight(place, C), add, padding=1)
+            elif step == "strided":
+                y = forward(backend.conv2d, x, weight(place, 2, 2, C, 4), None, stride=2, padding=(0, 1))
+            elif step in ("norm", "film"):
+                film = [weight(place + i / 4, len(x), C) for i in (1, 2)] if step == "film" else [None, None]
+                y = forward(backend.group_norm, x, weight(place, C), weight(place + 0.5, C), *film, groups=2, silu=True)
+            elif step == "add":
+                y = x + other
+            elif step == "subtract":
+                y = x - other
+            elif step == "scale":
+                y = np.float32(number) * x + number
+            elif step == "divide":
+                y = x / 2.5 - number
+            elif step == "clip":
+                y = x.clip(-abs(number), 1.0)
+            elif step == "halves":  # two parts written side by side
+                y = backend.empty(x.shape)
+                y[..., : C // 2], y[..., C // 2 :] = other[..., : C // 2], x[..., C // 2 :]
+            elif step == "middle":  # of an array that is changed afterwards
+                y = x.copy()
+                y[:, :1] = other[:, :1]
+            elif step == "concat":
+                y = forward(backend.concat, x, other) if C < 40 else x
+            elif step == "upsample2x":
+                y = forward(backend.upsample2x, x) if x.shape[1] < 20 else x
+            elif step == "linear":
+                y = forward(backend.linear, x, weight(place, C, 6), weight(place, 6))
+            elif step == "attention":
+                tokens = x.reshape(len(x), -1, 2, C // 2)
+                y = forward(backend.attention, tokens, tokens, other.reshape(tokens.shape)).reshape(x.shape)
+            elif step == "copy":
+                y = x[:, :1].copy()
+            elif step == "views":
+                y = x[:1].reshape(1, -1, 1, C)
+            elif step == "guide":
+                both = backend.empty((2 * len(x), *x.shape[1:]))
+                both[: len(x)], both[len(x) :] = x, other
+                y = both[len(x) :] + number * (both[: len(x)] - both[len(x) :])
+            elif step == "loss":
+                loss = forward(backend.mse_loss, x, other)
+                y = loss.reshape(1, 1, 1, 1)
+            made.append(y)
+        gradients = []
+        for op, cache, y in reversed(backwards):
+            dy = 1.0 if y.shape == () else y  # an upstream of the right shape
+            gradients.append(op.backward(dy, cache))
+        return {"made": made[-2:], "gradients": gradients, "losses": [y for _, _, y in backwards if y.shape == ()]}
+
+    return function
+
+
+def flat(outputs):
+    """All arrays of a nest of tuples, lists and dictionaries, copied."""
+    if isinstance(outputs, dict):
+        return [array for each in outputs.values() for array in flat(each)]
+    if isinstance(outputs, (tuple, list)):
+        return [array for each in outputs for array in flat(each)]
+    return [] if outputs is None else [np.array(outputs)]
+
+
+def assert_same(outputs, expected):
+    """The same bits, everywhere."""
+    outputs, expected = flat(outputs), flat(expected)
+    assert len(outputs) == len(expected)
+    for i, (a, b) in enumerate(zip(outputs, expected)):
+        assert a.shape == b.shape and same_bits(a, b), f"output {i} of {len(expected)}, {b.shape}, has other bits"

@@ -1,0 +1,314 @@
+"""A program run by C++ has the bits of the function that it was recorded from."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.checks import normal
+from tests.kernels.rows import ROWS
+from tests.program.functions import assert_same, flat, of_sequence, sequences
+from tests.train import tiny
+from tinydiff.model.mlp import MLP, MLPConfig
+from tinydiff.ops import OPS
+from tinydiff.program.plan import lower_bound
+from tinydiff.samplers import SAMPLERS, finish
+from tinydiff.train import Trainer
+
+RATIO = 1.1  # of the arena to the lower bound, at most
+
+
+def expect_planned(program):
+    program.check()
+    bound = lower_bound([(each.first, each.last, each.room) for each in program.temporaries])
+    assert program.arena <= RATIO * bound
+
+
+def trainer(backend, model=None, captured=True, **changes):
+    return Trainer(tiny.trainer(model=model, **changes).config, tiny.dataset(10), backend, captured=captured)
+
+
+@pytest.mark.parametrize("op", ROWS)
+def test_every_op(kernels, op):
+    """Forward and backward, at every size that is always compared, in every way the kernels can compute."""
+    backend = kernels.backend
+    thing = getattr(backend, op)
+    for seed, sizes in enumerate(ROWS[op].always):
+        inputs, options = ROWS[op].inputs(np.random.default_rng(seed), **sizes)
+        inputs = [each.astype(np.int64) if each is not None and each.dtype.kind == "i" else each for each in inputs]
+
+        def function():
+            made = thing.forward(*inputs, **options)
+            if not hasattr(OPS[op], "backward"):
+                return made
+            y, cache = made
+            return y, thing.backward(dy, cache)
+
+        dy = 0.5
+        if hasattr(OPS[op], "backward") and op != "mse_loss":
+            dy = normal(seed, *thing.forward(*inputs, **options)[0].shape, dtype=np.float32)
+        captured = backend.capture(function)
+        expect_planned(captured.program)
+        for _ in kernels.each(threads=(1, 3)):
+            assert_same(captured(), function())
+
+
+@settings(max_examples=150)
+@given(sequence=sequences())
+def test_random_sequences_of_ops(kernels, sequence):
+    function = of_sequence(kernels.backend, *sequence)
+    function()  # makes its weights
+    captured = kernels.backend.capture(function)
+    expect_planned(captured.program)
+    for way, threads in kernels.each(threads=(1, 3)):
+        expected = flat(function())
+        for _ in range(2):  # once more in the same arena
+            assert_same(captured(), expected)
+
+
+models = st.fixed_dictionaries(
+    dict(
+        channels=st.sampled_from([(8,), (8, 16), (4, 8, 12)]),
+        blocks=st.integers(1, 2),
+        groups=st.sampled_from([1, 4]),
+        attention_levels=st.sampled_from([(), (0,), (-1,)]),
+        head_width=st.sampled_from([2, 4, 64]),
+        classes=st.sampled_from([0, 2]),
+        film=st.booleans(),
+        downsample_padding=st.integers(0, 1),
+        positions=st.integers(0, 2),
+    )
+)
+
+
+@settings(max_examples=15)
+@given(model=models, batch=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_random_networks_train_to_the_same_bits(kernels, model, batch, seed):
+    for _ in kernels.each(threads=(1, 3)):
+        one, other = (trainer(kernels.backend, model, captured, batch=batch, seed=seed) for captured in (True, False))
+        assert [one.train_step() for _ in range(2)] == [other.train_step() for _ in range(2)]
+        assert tiny.state(one) == tiny.state(other)
+    expect_planned(one.program)
+    assert other.program is None
+
+
+@settings(max_examples=15)
+@given(
+    model=models,
+    sampler=st.sampled_from(sorted(SAMPLERS)),
+    count=st.integers(1, 3),
+    guidance=st.sampled_from([0, 1, 2.5]),
+    steps=st.integers(1, 4),
+)
+def test_random_networks_draw_the_same_bits(kernels, model, sampler, count, guidance, steps):
+    trajectory = trainer(kernels.backend, model).trajectory(count, sampler=sampler, guidance=guidance, steps=steps)
+    expect_planned(trajectory._run.program)
+    for seed, _ in enumerate(kernels.each(threads=(1, 3))):
+        request = dict(labels=[seed % (model["classes"] or 1)] * count, seed=2**63 + seed, first=seed)
+        assert_same(trajectory.draw(**request), finish(trajectory.states(**request)))
+
+
+def test_a_network_for_points(kernels):
+    backend = kernels.backend
+    model = MLP(MLPConfig(width=16, classes=3), backend)
+    model.parameters.initialise(0)
+    x, step = normal(0, 7, 2, dtype=np.float32), np.arange(7, dtype=np.float32)
+    labels = np.arange(7) % 4
+
+    def function():
+        y, cache = model.forward(x, step, labels)
+        return y, model.backward(y, cache), model.parameters.grads
+
+    captured = backend.capture(function)
+    expect_planned(captured.program)
+    for _ in kernels.each(threads=(1, 3)):
+        outputs = flat(captured())
+        assert_same(outputs, function())
+
+
+def test_the_inputs_may_change(kernels):
+    x = np.ones((2, 3), np.float32)
+    captured = kernels.backend.capture(lambda: 2 * x if False else kernels.backend.silu.forward(x)[0])
+    for value in (1, 2, -3):
+        x[...] = value
+        assert_same(captured(), kernels.backend.silu.forward(x)[0])
+
+
+def test_what_it_returns_is_overwritten_by_the_next_call(kernels):
+    x = np.ones(3, np.float32)
+    captured = kernels.backend.capture(lambda: kernels.backend.silu.forward(x)[0])
+    first = captured()
+    x[...] = 0
+    assert captured() is first and first.tolist() == [0, 0, 0]
+
+
+def test_a_number_that_changes_outside_an_array_is_frozen_by_the_capture(kernels):
+    number = [0]
+    captured = kernels.backend.capture(lambda: kernels.backend.zeros(1) + number[0])
+    seen = []
+    for number[0] in range(3):
+        seen.append(float(captured()[0]))
+    assert seen == [0, 0, 0]
+
+
+def test_it_may_return_what_it_was_given(kernels):
+    x = np.ones(3, np.float32)
+    captured = kernels.backend.capture(lambda: (x, kernels.backend.silu.forward(x)[0], None, "word"))
+    same, y, nothing, word = captured()
+    assert same is x and y.shape == (3,) and nothing is None and word == "word"
+
+
+def test_a_captured_run_resumes_to_the_same_bits(kernels):
+    straight, first = trainer(kernels.backend), trainer(kernels.backend)
+    metrics = [straight.train_step() for _ in range(5)]
+    before = [first.train_step() for _ in range(2)]
+    second = trainer(kernels.backend)
+    second.restore(first.checkpoint())
+    assert before + [second.train_step() for _ in range(3)] == metrics
+    assert tiny.state(second) == tiny.state(straight)
+
+
+def test_an_index_out_of_range_is_found_before_it_is_used(kernels):
+    backend = kernels.backend
+    table, labels = normal(0, 4, 6, dtype=np.float32), np.zeros(3, np.int64)
+    captured = backend.capture(lambda: backend.class_embedding.forward(table, labels)[0])
+    captured()
+    for bad in (4, -1, 2**40):
+        labels[1] = bad
+        with pytest.raises(ValueError) as direct:
+            backend.class_embedding.forward(table, labels)
+        with pytest.raises(ValueError) as found:
+            captured()
+        assert str(found.value) == str(direct.value)
+    labels[1] = 3
+    assert_same(captured(), backend.class_embedding.forward(table, labels)[0])
+    taken = backend.capture(lambda: backend.take(table, labels))
+    labels[0] = 9
+    with pytest.raises(ValueError, match=r"index must lie in \[0, 4\), got 0 .. 9"):
+        taken()
+
+
+def test_threads_of_python_take_turns(kernels):
+    backend = kernels.backend
+    x, w = normal(0, 2, 14, 14, 16, dtype=np.float32), normal(1, 3, 3, 16, 16, dtype=np.float32)
+    captured = backend.capture(lambda: backend.conv2d.forward(x, w, padding=1)[0])
+    expected = backend.conv2d.forward(x, w, padding=1)[0]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(np.array_equal(each, expected) for each in pool.map(lambda i: captured(), range(100)))
+
+
+def test_other_threads_compute_while_one_records(kernels):
+    backend, x = kernels.backend, np.ones((2, 3), np.float32)
+    seen = []
+
+    def function():
+        thread = threading.Thread(target=lambda: seen.append(backend.silu.forward(x)[0]))
+        thread.start()
+        thread.join()
+        return backend.silu.forward(x)[0]
+
+    captured = backend.capture(function)
+    assert len(captured.program.calls) == 1 and isinstance(seen[0], np.ndarray)
+    with pytest.raises(ValueError, match="a recording cannot begin within another"):
+        backend.capture(lambda: backend.capture(function)()).program
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system has no such signals")
+def test_ctrl_c_is_heard_in_the_midst_of_a_program(kernels):
+    backend = kernels.backend
+    x, w = normal(0, 4, 28, 28, 32, dtype=np.float32), normal(1, 3, 3, 32, 32, dtype=np.float32) / 20
+
+    def long():  # some seconds
+        y = x
+        for _ in range(3000):
+            y, _ = backend.conv2d.forward(y, w, padding=1)
+        return y
+
+    captured, waited = backend.capture(long), []
+    captured.program, captured._load(captured.program)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for _ in range(3):  # the machine may be busy
+            sent = []
+
+            def send():
+                sent.append(time.monotonic())
+                os.kill(os.getpid(), signal.SIGINT)
+
+            timer = threading.Timer(0.2, send)
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                captured()
+            waited.append(time.monotonic() - sent[0])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert min(waited) < 0.2, waited
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="counts switches of CPython's lock")
+def test_other_threads_of_python_go_on_meanwhile(kernels):
+    backend, counted, done = kernels.backend, [0], threading.Event()
+    x, w = normal(0, 4, 28, 28, 32, dtype=np.float32), normal(1, 3, 3, 32, 32, dtype=np.float32) / 20
+
+    def many():
+        y = x
+        for _ in range(200):
+            y, _ = backend.conv2d.forward(y, w, padding=1)
+        return y
+
+    captured = backend.capture(many)
+    captured()
+
+    def count():
+        while not done.is_set():
+            counted[0] += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    before = counted[0]
+    captured()
+    passed = counted[0] - before
+    done.set()
+    thread.join()
+    assert passed > 1000
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_dropped_call_is_caught(kernels, data):
+    """By the check of the program or, where it was the last, by the bits."""
+    one, other = (trainer(kernels.backend, captured=captured) for captured in (True, False))
+    calls = one.program.calls
+    del calls[data.draw(st.integers(0, len(calls) - 1))]
+    try:
+        one.program.check()
+    except ValueError as error:
+        assert str(error).startswith("program: ")
+    else:
+        same = [one.train_step() for _ in range(2)] == [other.train_step() for _ in range(2)]
+        assert not same or tiny.state(one) != tiny.state(other)
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_planted_overlap_is_caught(kernels, data):
+    program = trainer(kernels.backend).program
+    temporaries = program.temporaries
+    one = data.draw(st.sampled_from(temporaries))
+    meeting = [each for each in temporaries if each is not one and each.first <= one.last and each.last >= one.first]
+    other = data.draw(st.sampled_from(meeting))
+    program.check()
+    one.offset = other.offset
+    if one.offset + one.nbytes > program.memory:
+        with pytest.raises(ValueError, match="a temporary buffer lies outside the memory of such"):
+            program.check()
+    else:
+        with pytest.raises(ValueError, match="two buffers share memory at call"):
+            program.check()
