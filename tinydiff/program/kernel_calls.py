@@ -49,6 +49,15 @@ def lower(call):
     return LOWER[f"{call.op}.{call.verb}"](r, w, o)
 
 
+def lowered(program):
+    """All of a program in order: (``KernelCall``, the ``Call`` it is of, None, or the ``Range`` that it checks)."""
+    for call in program.calls:
+        made = lower(call)
+        for each in made.ranges:
+            yield KernelCall(CHECK, (each.operand, each.operand.size, each.low, each.high)), call, each
+        yield made, call, None
+
+
 def words(program, numbers, address):
     """All calls as one list of integers, and where each check of a range begins in it: {position: (call, Range)}.
 
@@ -56,19 +65,17 @@ def words(program, numbers, address):
     address  (Operand) -> the integer that stands for its first byte
     """
     made, checks = [], {}
-    for call in program.calls:
-        kernel, arguments, ranges = lower(call)
-        for each in ranges:
-            checks[len(made)] = call, each
-            _append(made, numbers[CHECK], (each.operand, each.operand.size, each.low, each.high), address)
-        _append(made, numbers[kernel], arguments, address)
+    for kernel_call, call, checked in lowered(program):
+        if checked:
+            checks[len(made)] = call, checked
+        made += words_of(kernel_call, numbers, address)
     return made, checks
 
 
-def _append(made, kernel, arguments, address):
-    header = kernel | len(arguments) << 8
-    at = len(made)
-    made.append(0)
+def words_of(kernel_call, numbers, address):
+    """One call's header and arguments."""
+    kernel, arguments, _ = kernel_call
+    header, made = numbers[kernel] | len(arguments) << 8, []
     for i, each in enumerate(arguments):
         if each is None:
             each = NULL
@@ -82,7 +89,7 @@ def _append(made, kernel, arguments, address):
         elif each >= 2**63:
             each -= 2**64  # the same bits
         made.append(int(each))
-    made[at] = header
+    return [header, *made]
 
 
 # one function a kernel, (reads, writes, options) -> KernelCall
