@@ -1,5 +1,5 @@
-// array: what models and samplers do with arrays besides ops. Each value of a result is one operation of IEEE's, rounded
-// once, as NumPy's is: so a program has the bits of the Python that it was recorded from.
+// array: what models and samplers do with arrays besides ops. Each value of a result is one operation of IEEE's,
+// rounded once, as NumPy's is: so a program has the bits of the Python that it was recorded from.
 #include <cstring>
 
 #include "kernels.h"

@@ -36,8 +36,8 @@ def test_by_hand():
     assert plan.arrange([]) == ([], 0)
     # the two of 64 take the place of the one of 128 that ends before them
     assert plan.arrange([(0, 1, 128), (1, 3, 64), (2, 3, 64), (2, 3, 64)]) == ([0, 128, 0, 64], 192)
-    # by size 320 are needed: what ends last must come first
-    assert plan.arrange([(0, 2, 64), (1, 1, 128), (2, 3, 128), (3, 3, 64)])[1] == 192
+    # by size 576: the one of 192, which is soon over, takes a place that two of 128 need later
+    assert plan.arrange([(0, 2, 128), (1, 1, 128), (1, 1, 128), (0, 0, 192), (0, 2, 128)])[1] == 512
 
 
 @pytest.mark.parametrize("what", ["predict", "sample", "train"])

@@ -16,7 +16,7 @@ NUMBERS = {name: number for number, name in enumerate(_cpu.program_kernels())}
 
 
 class Captured:
-    """A function of no arguments and its program; a call does exactly what a call of the function does, to the same bits.
+    """A function of no arguments and its program; a call does what a call of the function does, to the same bits.
 
     Nothing is computed by recording it, so already the first call is the program's. All that changes from call to call
     must lie in arrays; the function may not look at values, nor make arrays of the host's. What it returns are the same

@@ -42,8 +42,8 @@ def is_dense(shape, strides, itemsize):
 
 
 def copied_rows(shape, of, to, itemsize):
-    """(rows, bytes of each, bytes from one to the next in the source, in the target) of a copy between two arrays of one
-    shape whose strides are ``of`` and ``to``; None where it is no copy of equal rows at equal distances."""
+    """Of a copy between two arrays of one shape, whose strides are ``of`` and ``to``: how many rows, the bytes of each,
+    and from one to the next in the source and in the target. None where it is no copy of rows at equal distances."""
     axes = [axis for axis in zip(shape, of, to) if axis[0] > 1]
     width = itemsize
     while axes and axes[-1][1:] == (width, width):
@@ -197,29 +197,18 @@ class Recorded:
         refuse(f"record .{name} of an array")
 
 
-def _looks(name):
-    def look(self, *_, **__):
-        refuse("look at an array's values")
+def _refusing(what):
+    def method(self, *_, **__):
+        refuse(what)
 
-    look.__name__ = name
-    return look
-
-
-def _lacks(name):
-    def lack(self, *_):
-        refuse(f"record {name} of an array")
-
-    lack.__name__ = name
-    return lack
+    return method
 
 
 # Python looks these up on the class
-for _name in ("array", "float", "int", "index", "bool", "complex", "iter", "contains", "dlpack", "eq", "ne", "lt", "le"):
-    setattr(Recorded, f"__{_name}__", _looks(f"__{_name}__"))
-for _name in ("gt", "ge"):
-    setattr(Recorded, f"__{_name}__", _looks(f"__{_name}__"))
-for _name in ("neg", "abs", "pow", "rpow", "rtruediv", "floordiv", "mod", "matmul", "rmatmul", "and", "or", "xor", "invert"):
-    setattr(Recorded, f"__{_name}__", _lacks(f"__{_name}__"))
-for _name in ("iadd", "isub", "imul", "itruediv"):
-    setattr(Recorded, f"__{_name}__", _lacks(f"__{_name}__"))
+LOOKS = "array float int index bool complex iter contains dlpack eq ne lt le gt ge"
+LACKS = "neg abs pow rpow rtruediv floordiv mod matmul rmatmul and or xor invert iadd isub imul itruediv"
+for _name in LOOKS.split():
+    setattr(Recorded, f"__{_name}__", _refusing("look at an array's values"))
+for _name in LACKS.split():
+    setattr(Recorded, f"__{_name}__", _refusing(f"record __{_name}__ of an array"))
 Recorded.__hash__ = object.__hash__

@@ -1,12 +1,13 @@
 """A program's calls as the kernels of ``csrc/cpu`` take them, for every interpreter of them (``csrc/cpu/program.cpp``).
 
 A kernel call is a kernel's name, as csrc/cpu/kernels.h lists it, and its arguments in the order of its signature,
-structures field by field: plain numbers; an ``Operand`` for a pointer, None for null; and an ``InMemory`` for a number that
-lies in an array and is read when the program runs. ``words`` makes one flat list of 64-bit integers of them:
+structures field by field: plain numbers; an ``Operand`` for a pointer, None for null; and an ``InMemory`` for a number
+that lies in an array and is read when the program runs. ``words`` makes one flat list of 64-bit integers of them:
 
     a header      kernel + 2^8 arguments + 2^16 kinds, two bits an argument: 0 it is the next word, 1 a float32, 2 a
                   64-bit integer that lies where the next word points
-    arguments     an integer; a float as the bits of a float64; a pointer as the address that ``address`` gives it, -1 null
+    arguments     an integer; a float as the bits of a float64; a pointer as the integer that ``address`` makes of it,
+                  -1 for null
 """
 
 from __future__ import annotations

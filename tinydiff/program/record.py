@@ -53,7 +53,7 @@ def record(function, backend, *, inputs=None, state=None):
     recorder.finish_lifetimes(outputs)
     if twice := names.keys() & outputs.keys():
         raise ValueError(f"record: {min(twice)} names both an output and an input or state")
-    names |= recorder.name_the_rest(names)
+    names |= recorder.name_the_rest({**names, **outputs})
     program = Program(recorder.buffers, recorder.calls, {**names, **outputs}, tuple(inputs or ()), tuple(outputs))
     plan.place(program)
     return Recording(program, recorder.kept, returned)

@@ -64,8 +64,8 @@ def memory(program):
 
 
 def flops(call):
-    """Operations of a call's matrix products, a multiply-add counted as two; the rest is bound by memory. As direct sums
-    count them: minimal filtering (csrc/cpu/winograd.h) needs fewer."""
+    """Operations of a call's matrix products, a multiply-add counted as two; the rest is bound by memory. As direct
+    sums count them: minimal filtering (csrc/cpu/winograd.h) needs fewer."""
     forward = call.verb == "forward"
     if call.op == "linear":
         C, O = call.reads["w"].shape

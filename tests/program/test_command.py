@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from tests.checks import backend_or_skip
+from tests.train import tiny
+from tinydiff import backends, cli
+from tinydiff.data.dataset import Dataset
+from tinydiff.train import Trainer
+from tinydiff.train import checkpoint as checkpoints
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "step-0000000.safetensors"
+    checkpoints.save(path, tiny.trainer().checkpoint())
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ([], ["takes    x (1,8,8,1), step (1,), labels (1,)", "gives    prediction (1,8,8,1)", "conv_in.forward"]),
+        (["--batch", "3"], ["takes    x (3,8,8,1)", "down_blocks.0.resnets.0.conv1.forward  x "]),
+        (
+            ["--what", "train"],
+            ["takes    number (1,), learning_rate (1,)", "gives    loss (), norm (1,)", "adamw.forward"],
+        ),
+        (
+            ["--what", "sample", "--steps", "2", "--sampler", "heun"],
+            ["takes    labels (1,), sample (1,), seed (1,)", "philox.forward", "array.clip"],
+        ),
+    ],
+    ids=str,
+)
+def test_program(run, capsys, arguments, expected):
+    assert cli.main(["program", str(run), *arguments]) == 0
+    whole = capsys.readouterr().out
+    for each in expected:
+        assert each in whole
+    assert cli.main(["program", str(run), *arguments, "--totals"]) == 0
+    totals = capsys.readouterr().out.splitlines()
+    assert set(totals) < set(whole.splitlines()) and "in all" in totals[-1] and len(totals) < 40
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--batch", "0"], "batch must be at least 1, got 0"),
+        (["--batch", "2", "--what", "train"], "batch is the run's own where it trains"),
+        (["--what", "sample", "--steps", "51"], r"steps must be an integer in [1, 50]"),
+        (["--what", "sample", "--guidance", "-1"], "guidance must be a finite number of at least 0, got -1"),
+    ],
+    ids=str,
+)
+def test_bad_arguments(run, capsys, arguments, message):
+    assert cli.main(["program", str(run), *arguments]) == cli.BAD_INPUT
+    error = capsys.readouterr().err
+    assert error.startswith("tinydiff: ") and message in error and error.count("\n") == 1
+
+
+def test_a_run_that_is_none(tmp_path, capsys):
+    for command in ("program", "info"):
+        assert cli.main([command, str(tmp_path / "nothing")]) == cli.BAD_INPUT
+        assert capsys.readouterr().err == f"tinydiff: checkpoint {tmp_path / 'nothing'} does not exist\n"
+
+
+def test_info_says_what_memory_a_run_needs(run, capsys):
+    assert cli.main(["info", str(run)]) == 0
+    train, draw = capsys.readouterr().out.splitlines()[-2:]
+    assert train.startswith("to train, batch 8: ") and "live across runs, and an arena of " in train
+    assert draw.startswith("to draw 50 at a time, guided: ")
+
+
+def test_the_memory_said_before_is_that_of_the_training_that_follows():
+    backend, config = backend_or_skip("cpu"), tiny.trainer().config
+    trainer = Trainer(config, tiny.dataset(40), backend)
+    before = trainer.program.arena
+    trainer.train_step()
+    assert trainer.program.arena == before == trainer._run_step._arena.nbytes
+    images = Dataset("bars", np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, np.int64), 2)
+    assert Trainer(config, images, backend).program.arena == before
+    assert Trainer(config, tiny.dataset(40), backends.get("numpy")).program is None
