@@ -64,8 +64,8 @@ class Stored(NamedTuple):
 def gather(recordings, *, about=None):
     """The ``Stored`` of {name: Recording}, all of one backend's arrays.
 
-    An array that several programs use is one array there. Outputs that lie in the arena are called PROGRAM.OUTPUT.
-    Raises ``ValueError`` where two arrays have one name.
+    An array that several programs use is one array there. Where two have one name, that of the later program is called
+    PROGRAM.NAME.
     """
     places, roots, end = {}, [], 0  # address of an array that lives across runs -> its offset
     for recording in recordings.values():
@@ -86,18 +86,16 @@ def gather(recordings, *, about=None):
         ]
         renamed = {}
         for given, each in program.names.items():
-            operand = Operand(0, starts[each.buffer] + each.offset, each.shape, each.dtype)
             if each.strides is not None:
                 raise ValueError(f"program {name}: {given} is no dense array")
-            in_arena = program.buffers[each.buffer].role == "temporary"
-            wanted = f"{name}.{given}" if in_arena else given
-            renamed[given] = _name(arrays, wanted, operand)
+            operand = Operand(0, starts[each.buffer] + each.offset, each.shape, each.dtype)
+            renamed[given] = _name(arrays, name, given, operand)
+            arrays[renamed[given]] = operand
         inputs, outputs = (tuple(renamed[each] for each in names) for names in (program.inputs, program.outputs))
         programs[name] = StoredProgram(inputs, outputs, *_placed(program, starts))
-    memory = end + max(recording.program.arena for recording in recordings.values())
-    values = {name: _value(each, roots, places) for name, each in arrays.items() if each.offset < end}
     given = {name for program in programs.values() for name in program.inputs}
-    values = {name: value for name, value in values.items() if name not in given and value.any()}
+    values = _values({name: each for name, each in arrays.items() if each.offset < end and name not in given}, places, roots)
+    memory = end + max(recording.program.arena for recording in recordings.values())
     return Stored(memory, arrays, programs, values, about or {})
 
 
@@ -165,15 +163,14 @@ def _address(array):
     return np.lib.array_utils.byte_bounds(array)[0]
 
 
-def _name(arrays, wanted, operand):
-    """The name of an array among ``arrays``, which gets it if it has none."""
+def _name(arrays, program, wanted, operand):
+    """What an array of a program is called among ``arrays``: as there, if they have one of that name that it is, or, of
+    those that nobody named, one that it is."""
     if UNNAMED.fullmatch(wanted):
-        known = next((name for name, each in arrays.items() if each == operand), None)
-        number = 0
-        while known is None and f"constant.{number}" in arrays:
-            number += 1
-        wanted = known or f"constant.{number}"
-    if arrays.setdefault(wanted, operand) != operand:
+        wanted = next((name for name, each in arrays.items() if each == operand), wanted)
+    if arrays.get(wanted, operand) != operand:
+        wanted = f"{program}.{wanted}"
+    if arrays.get(wanted, operand) != operand:
         raise ValueError(f"two arrays of a program file are called {wanted}")
     return wanted
 
@@ -196,14 +193,19 @@ def _placed(program, starts):
     return calls, checks
 
 
-def _value(operand, roots, places):
-    """What an array that lives across runs holds now."""
-    for root in roots:
-        at = operand.offset - places[_address(root)]
-        if 0 <= at < root.nbytes:
-            memory = root.reshape(-1, copy=False).view(np.uint8)
-            return np.ndarray(operand.shape, operand.dtype, memory, at)
-    raise AssertionError("an array without memory")
+def _values(arrays, places, roots):
+    """What arrays that live across runs hold now, where that is not zeros; of one that others are parts of, the parts."""
+    values, covered = {}, np.zeros(0, bool)
+    for name, each in sorted(arrays.items(), key=lambda item: item[1].nbytes):
+        root = next(root for root in roots if 0 <= each.offset - places[_address(root)] < root.nbytes)
+        at = each.offset - places[_address(root)]
+        value = np.ndarray(each.shape, each.dtype, root.reshape(-1).view(np.uint8), at)
+        end = each.offset + each.nbytes
+        covered = np.append(covered, np.zeros(max(0, end - len(covered)), bool))
+        if value.any() and not covered[each.offset : end].all():
+            values[name] = value
+            covered[each.offset : end] = True
+    return {name: values[name] for name in arrays if name in values}
 
 
 def _program_text(program):
