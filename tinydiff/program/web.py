@@ -4,6 +4,7 @@ In ``about`` of the file:
 
     config    of the model's run, as in a checkpoint
     count     images at a time, N
+    numbers   how many ``numbers`` has room for
     classes   how many; the label of that number stands for "any class". 0: labels are not asked for
     ways      {sampler: {number of steps: [[stage, step, numbers], ...]}}
 
@@ -24,7 +25,7 @@ from tinydiff.noise import schedules
 from tinydiff.noise.guidance import guided
 from tinydiff.program import file, runs
 from tinydiff.program.record import record
-from tinydiff.program.stages import Stages
+from tinydiff.program.stages import MOST_NUMBERS, Stages
 from tinydiff.train.trainer import Trainer
 
 A_GUIDANCE = 2.0  # neither 0 nor 1, which need no extrapolation
@@ -83,6 +84,7 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
         model.parameters.load(model.parameters.values, checkpoint.parts[part])
     recordings, made = drawing(model, schedule, config.prediction, count, ways)
     about = {"config": config.to_dict(), "step": checkpoint.step, "count": count, "classes": config.model.classes}
+    about["numbers"] = MOST_NUMBERS
     about["ways"] = {
         sampler: {
             str(steps): [[each.stage, each.step, [float(str(np.float32(n))) for n in each.numbers]] for each in way]
