@@ -5,30 +5,64 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from tinydiff.interop import web
 from tinydiff.interop.folder import NULL_LABELS, POSITIONS, export_folder, import_folder
+from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
-
-FORMATS = ("diffusers",)
-
 
 def add_export_arguments(parser):
     """The arguments of ``export``."""
-    parser.description = "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads."
+    parser.description = (
+        "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads, or one of programs for a web page."
+    )
     parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
-    parser.add_argument("folder", metavar="DIR", help="the folder to write; it must be new or empty")
-    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    parser.add_argument("output", metavar="DIR", help="the folder to write; it must be new or empty")
+    parser.add_argument("--format", choices=FORMATS, default="diffusers", help="default %(default)s")
     parser.add_argument(
         "--weights", choices=("average", "model"), default="average", help="averaged or last parameters"
     )
+    page = parser.add_argument_group("with --format web")
+    page.add_argument("--count", type=int, help="images at a time (default 1)")
+    page.add_argument("--sampler", choices=SAMPLERS, nargs="+", help="those that can be chosen (default ddim)")
+    page.add_argument("--steps", type=int, nargs="+", help="numbers of steps that can be chosen (default 25)")
+    page.add_argument("--precision", choices=web.PRECISIONS, help="of the weights in the file (default fp32)")
+    page.add_argument("--train", type=int, metavar="IMAGES", help="a training step, too, on so many images of the page")
 
 
 def run_export(args):
-    """Write a checkpoint as a folder of another library."""
+    """Write a checkpoint in another format."""
+    FORMATS[args.format](args)
+
+
+def _export_diffusers(args):
+    for name in ("count", "sampler", "steps", "precision", "train"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"{name} goes with --format web")
     checkpoint = checkpoints.load(args.checkpoint)
-    export_folder(checkpoint, args.folder, part=args.weights)
-    print(f"wrote {args.folder}: the parameters and the noise schedule, without the optimizer's state")
+    export_folder(checkpoint, args.output, part=args.weights)
+    print(f"wrote {args.output}: the parameters and the noise schedule, without the optimizer's state")
     if checkpoint.config.model.positions:
         print(f"this U-Net is told where it is: diffusers' must be given the waves in {POSITIONS} as its last channels")
+
+
+def _export_web(args):
+    for name in ("count", "train"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(args, name)}")
+    checkpoint = checkpoints.load(args.checkpoint)
+    said = web.export_folder(
+        checkpoint,
+        args.output,
+        part=args.weights,
+        precision=args.precision or web.PRECISIONS[0],
+        count=args.count or 1,
+        ways={sampler: args.steps or [25] for sampler in args.sampler or ["ddim"]},
+        images=args.train or 0,
+    )
+    print(f"wrote {args.output}: {said[0]}", *said[1:], sep="\n")
+
+
+FORMATS = {"diffusers": _export_diffusers, "web": _export_web}
 
 
 def add_import_arguments(parser):

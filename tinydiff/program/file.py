@@ -182,7 +182,7 @@ def _placed(program, starts):
         if isinstance(each, Operand):
             return starts[each.buffer] + each.offset
         if isinstance(each, InMemory):
-            return InMemory(Operand(0, place(each.operand), each.operand.shape, each.operand.dtype))
+            return _in_memory(place(each.operand), "float32" if each.operand.dtype == "float32" else "int64")
         return each
 
     calls, checks = [], {}
@@ -202,9 +202,10 @@ def _values(arrays, places, roots):
         value = np.ndarray(each.shape, each.dtype, root.reshape(-1).view(np.uint8), at)
         end = each.offset + each.nbytes
         covered = np.append(covered, np.zeros(max(0, end - len(covered)), bool))
-        if value.any() and not covered[each.offset : end].all():
-            values[name] = value
+        if not covered[each.offset : end].all():
             covered[each.offset : end] = True
+            if value.any():
+                values[name] = value
     return {name: values[name] for name in arrays if name in values}
 
 
@@ -219,7 +220,7 @@ def _program_text(program):
 
 def _argument(each):
     if isinstance(each, InMemory):
-        return {each.operand.dtype if each.operand.dtype == "float32" else "int64": each.operand.offset}
+        return {each.operand.dtype: each.operand.offset}
     if isinstance(each, float):
         return {"float": each}
     if each is not None and abs(each) > EXACT:
@@ -233,7 +234,11 @@ def _read_argument(each):
     [(kind, value)] = each.items()
     if kind in ("float", "integer"):
         return {"float": float, "integer": int}[kind](value)
-    return InMemory(Operand(0, value, (1,), kind))
+    return _in_memory(value, kind)
+
+
+def _in_memory(offset, dtype):
+    return InMemory(Operand(0, offset, (1,), dtype))
 
 
 def _tensor(value, is_rounded):
