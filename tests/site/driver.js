@@ -2,6 +2,12 @@
 
 const KINDS = { Float32Array, Uint8Array, BigInt64Array, BigUint64Array };
 
+// What a host can be made to look like.
+const PRETEND = {
+  "no SIMD": () => void (WebAssembly.validate = () => false),
+  "a file": () => void (globalThis.location = { protocol: "file:" }), // in node alone
+};
+
 export async function perform(site, steps) {
   const { load } = await import(`${site}/engine.js`), { draw } = await import(`${site}/drawing.js`);
   const results = [];
@@ -20,9 +26,17 @@ export async function perform(site, steps) {
     if (verb === "load") return (engine = await load(first, ...others)).about;
     if (verb === "run") return engine.run(first);
     if (verb === "stop") return stopped(first, ...others);
-    if (verb === "draw") return Array.fromAsync ? Array.fromAsync(draw(engine, first)) : all(draw(engine, first));
-    if (verb === "time") return timed(first, ...others);
+    if (verb === "draw") return all(draw(engine, first));
+    if (verb === "pretend") return PRETEND[first]();
+    if (verb === "progress") return heard(first);
     return engine[verb](first, ...others);
+  }
+
+  // Run, and tell what was heard meanwhile.
+  async function heard(calls) {
+    const progress = [];
+    await engine.run(calls, { onProgress: (done, all, got) => progress.push({ done, all, got }) });
+    return progress;
   }
 
   // Run and be stopped after so many milliseconds, then say how long it took to end.

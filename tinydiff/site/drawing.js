@@ -8,7 +8,7 @@
 export async function* draw(engine, { labels, seed = 0, first = 0, sampler = "ddim", steps = 25, guidance = 1, signal }) {
   const { ways, classes, count, numbers } = engine.about;
   const way = ways[sampler]?.[steps];
-  if (!way) throw new Error(`this file has no way of ${steps} steps for ${sampler}; it has ${describe(ways)}`);
+  if (!way) throw new Error(`these programs have no way of ${steps} steps for ${sampler}; they have ${describe(ways)}`);
   if (!(guidance >= 0 && guidance < Infinity)) throw new Error(`guidance must be at least 0, got ${guidance}`);
   const padded = (row) => Float32Array.from({ length: numbers }, (_, k) => row[k] ?? 0);
   const isGuided = classes > 0 && guidance !== 0 && guidance !== 1;

@@ -13,9 +13,11 @@ class Core {
   #looked = 0;
 
   async load(url, threads) {
-    const code = fetchBytes(new URL(threads > 1 ? "engine_threads.wasm" : "engine.wasm", import.meta.url));
-    const file = await readPrograms(url), weights = await readWeights(url, file);
-    await this.#start(await WebAssembly.compile(await code), threads);
+    const name = threads > 1 ? "engine_threads.wasm" : "engine.wasm";
+    const [code, file] = await Promise.all([fetchBytes(new URL(name, import.meta.url)), readPrograms(url)]);
+    const weights = await readWeights(url, file);
+    const damaged = () => Promise.reject(new Error(`${name} is damaged: load the page again`));
+    await this.#start(await WebAssembly.compile(code).catch(damaged), threads);
     this.arrays = file.arrays;
     this.base = this.#allocate(file.memory);
     this.programs = new Map(Object.entries(file.programs).map(([name, each]) => [name, this.#place(name, each)]));
@@ -50,7 +52,7 @@ class Core {
   }
 
   #allocate(bytes) {
-    const at = this.wasm.allocate(bytes);
+    const at = bytes < 2 ** 32 ? this.wasm.allocate(bytes) >>> 0 : 0;
     if (!at) throw new Error(`the engine needs ${Math.ceil(bytes / 2 ** 20)} MB of memory, which the browser does not give`);
     return at;
   }
@@ -78,7 +80,7 @@ class Core {
     const view = this.#view(name);
     if (values.length !== view.length) {
       const shape = this.arrays[name].shape.join(", ");
-      throw new Error(`${name} has shape (${shape}), ${view.length} values, got ${values.length}; programs are for one batch size`);
+      throw new Error(`${name} has shape (${shape}), ${view.length} values, got ${values.length}: a program is written for one size of batch`);
     }
     view.set(typeof view[0] === "bigint" ? Array.from(values, BigInt) : values);
   }

@@ -70,8 +70,12 @@ export function encode([kernel, ...inputs], number) {
 }
 
 export async function fetchBytes(url) {
-  if (String(url).startsWith("file:")) return new Uint8Array((await import("node:fs")).readFileSync(new URL(url))); // in node alone
-  const answer = await fetch(url).catch(() => null);
-  if (!answer?.ok) throw new Error(`${url} cannot be read: ${answer ? answer.status : "no network"}`);
+  const unread = (why) => new Error(`${url} cannot be read: ${why}`);
+  if (String(url).startsWith("file:")) {
+    const { readFile } = await import("node:fs/promises"); // browsers do not come here
+    return new Uint8Array(await readFile(new URL(url)).catch(({ code }) => Promise.reject(unread(code))));
+  }
+  const answer = await fetch(url).catch(() => Promise.reject(unread("no network")));
+  if (!answer.ok) throw unread(answer.status);
   return new Uint8Array(await answer.arrayBuffer());
 }
