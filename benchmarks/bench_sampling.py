@@ -1,14 +1,17 @@
 """How long sampling takes: one evaluation of the network, and all of a DDIM trajectory.
 
-    python benchmarks/bench_sampling.py                          # tinydiff alone
-    python benchmarks/bench_sampling.py --peer torch             # in turn with the same network in PyTorch
-    python benchmarks/bench_sampling.py --case small --dry-run   # one network, printed and not saved
+    python benchmarks/bench_sampling.py                                       # tinydiff alone
+    python benchmarks/bench_sampling.py --peer torch onnxruntime openvino     # in turn with the same network in others
+    python benchmarks/bench_sampling.py --case small --dry-run                # one network, printed and not saved
 
 The variants of PyTorch are those of bench_train_step.py, in inference mode, where the compiler also freezes the
-weights. That all compute the same evaluation, or the same images, is checked before anything is timed.
+weights. ONNX Runtime and OpenVINO run the file of ``tinydiff export --format onnx``, in float32 and, where they have it, in
+bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
 """
 
 from __future__ import annotations
+
+import importlib.metadata
 
 import numpy as np
 
@@ -28,15 +31,15 @@ SCHEDULE = schedules.cosine(200)
 
 def tinydiff_evaluation(model, N):
     x, _, step, labels = batch_of(model.config, N)
-    return lambda: model.backend.to_numpy(model.predict(x, step, labels))
+    labels = labels.astype(np.int64)
+    evaluate = model.backend.capture(lambda: model.predict(x, step, labels))
+    return lambda: model.backend.to_numpy(evaluate())
 
 
-def torch_evaluation(peer, model, N):
-    import torch
-
+def peer_evaluation(peer, model, N):
     x, _, step, labels = batch_of(model.config, N)
     arguments = peer.tensors(x, step, labels)
-    return torch.inference_mode()(lambda: peer.array(peer.network(*arguments)))
+    return peer.inference(lambda: peer.array(peer.network(*arguments)))
 
 
 def states(model, N):
@@ -48,49 +51,60 @@ def tinydiff_trajectory(model, N):
     return lambda: model.backend.to_numpy(finish(states(model, N)))
 
 
-def torch_trajectory(peer, model, N):
-    """The same from the same noise: as much arithmetic, by the same DDIM on tensors."""
-    import torch
-
+def peer_trajectory(peer, model, N):
+    """The same from the same noise: as much arithmetic, by the same DDIM on a peer's arrays."""
     null = model.config.classes
-    start, labels = peer.tensors(next(states(model, N)).x, np.arange(N) % null)
-    both_labels = torch.cat([labels, torch.full_like(labels, null)])
+    labels = np.concatenate([np.arange(N) % null, np.full(N, null)])
+    start, both_labels = peer.tensors(next(states(model, N)).x, labels)
 
     def predict(x, step):
-        conditional, null = peer.network(torch.cat([x, x]), torch.full((2 * N,), step), both_labels).chunk(2)
+        conditional, null = peer.guided(x, step, both_labels)
         return null + GUIDANCE * (conditional - null)
 
     denoise, grid = denoiser(predict, SCHEDULE, "v", clip=IMAGE_RANGE), SCHEDULE.grid(STEPS)
-    return torch.inference_mode()(lambda: peer.array(finish(ddim(denoise, start, SCHEDULE, grid))))
+    return peer.inference(lambda: peer.array(finish(ddim(denoise, start, SCHEDULE, grid))))
+
+
+def peers_of(names, config, parameters, N):
+    """{variant: peer} of the peers named, for networks that see N samples at a time."""
+    made = {}
+    if "torch" in names:
+        import torch_unet
+
+        made |= torch_unet.peers(config, parameters)
+    if others := set(names) - {"torch"}:
+        import onnx_peers
+
+        made |= onnx_peers.peers(others, config, parameters, N)
+    return made
+
+
+def versions_of(names):
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def main():
-    args = measure.arguments(__doc__, cases=["small", "reference"]).parse_args()
-    rows, peers, versions = [], {}, {}
-    if args.peer:
-        import torch_unet
-
-        versions["torch"] = torch_unet.torch.__version__
+    args = measure.arguments(
+        __doc__, cases=["small", "reference"], peers=("torch", "onnxruntime", "openvino")
+    ).parse_args()
+    rows = []
     for case in args.case:
         name, config, _ = CASES[case]
         models = {backend: tinydiff_unet(config, backend) for backend in args.backend}
-        works = [
-            ("one evaluation", tinydiff_evaluation, torch_evaluation, N, forward_flops(config, N)) for N in BATCHES
-        ]
+        works = [("one evaluation", tinydiff_evaluation, peer_evaluation, N, N, 1) for N in BATCHES]
         if case == "small":  # at the size of the reference it would take an hour
-            flops = STEPS * forward_flops(config, 2 * IMAGES)
-            works.append((TRAJECTORY, tinydiff_trajectory, torch_trajectory, IMAGES, flops))
-        for what, ours, theirs, N, flops in works:
+            works.append((TRAJECTORY, tinydiff_trajectory, peer_trajectory, IMAGES, 2 * IMAGES, STEPS))
+        for what, ours, theirs, N, evaluated, times in works:
+            model = models[args.backend[0]]
+            peers = peers_of(args.peer, config, model.parameters, evaluated)
             functions = {backend: ours(model, N) for backend, model in models.items()}
-            if args.peer:
-                model = models[args.backend[0]]
-                peers = torch_unet.peers(config, model.parameters)
-                functions |= {variant: theirs(peer, model, N) for variant, peer in peers.items()}
+            functions |= {variant: theirs(peer, model, N) for variant, peer in peers.items()}
             repeats = min(args.repeats, TRAJECTORY_REPEATS) if what == TRAJECTORY else args.repeats
-            for variant, columns in measure.compare(functions, repeats, flops, peers).items():
+            flops = times * forward_flops(config, evaluated)
+            for variant, columns in measure.compare(functions, repeats, flops, peers, best_of="peer").items():
                 rows.append({"sampling": what, "network": name, "batch": N, "with": variant, **columns})
                 print(rows[-1])
-    measure.save("sampling", rows, dry_run=args.dry_run, **versions)
+    measure.save("sampling", rows, dry_run=args.dry_run, **versions_of(args.peer))
 
 
 if __name__ == "__main__":

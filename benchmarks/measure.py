@@ -27,15 +27,17 @@ README = HERE.parent / "README.md"
 # was seen to take up to a hundred times as long.
 REST = 0.1
 WHILE = 0.1  # seconds
+FLOAT32, BFLOAT16 = 1e-4, 3e-2  # how far results may lie from the first one's, in parts of its largest value
 
 
-def arguments(doc, *, repeats=10, cases=None):
-    """The flags of a benchmark: those of every one, and with ``cases`` those that compare whole networks."""
+def arguments(doc, *, repeats=10, cases=None, peers=("torch",)):
+    """The flags of a benchmark: those of every one, and with ``cases`` those that compare whole networks, ours with
+    those of ``peers``."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--dry-run", action="store_true", help="print the rows and write nothing")
     if cases:
-        parser.add_argument("--peer", choices=["torch"])
+        parser.add_argument("--peer", nargs="+", choices=peers, default=[])
         parser.add_argument("--backend", nargs="+", default=[name for name in ("numpy", "cpu") if _works(name)])
         parser.add_argument("--case", nargs="+", choices=cases, default=cases)
     return parser
@@ -91,26 +93,32 @@ def ratio(seconds, other):
     return round(float(np.median(np.array(seconds) / np.array(other))), 2)
 
 
-def compare(functions, repeats, flops, peers=()):
+def compare(functions, repeats, flops, peers=(), *, best_of="torch"):
     """Time functions that do the same work, of so many operations: {name: function} -> {name: columns of its row}.
 
-    Every function returns an array; all must return what the first does. The times are divided by those of the
-    fastest peer, the one with the smallest median.
+    Every function returns an array; all must return what the first does, those whose name says bfloat16 within what its
+    roundings cost. The times are divided by those of the fastest peer in float32, the one with the smallest median.
     """
     first, *others = functions
-    truth = functions[first]()
+    truth = np.array(functions[first]())
     for other in others:
-        if not np.allclose(functions[other](), truth, rtol=0, atol=1e-4 * np.abs(truth).max()):
+        tolerance = BFLOAT16 if is_bfloat16(other) else FLOAT32
+        if not np.allclose(functions[other](), truth, rtol=0, atol=tolerance * np.abs(truth).max()):
             raise SystemExit(f"{other} does not compute what {first} does")
     seconds = interleaved(functions, repeats)
-    best = min(peers, key=lambda name: np.median(seconds[name]), default=None)
+    in_float32 = [name for name in peers if not is_bfloat16(name)]
+    best = min(in_float32, key=lambda name: np.median(seconds[name]), default=None)
     columns = {}
     for name, each in seconds.items():
         rate = round(flops / float(np.median(each)) / 1e9)
         columns[name] = {**summary(each), "GFLOP": short(flops / 1e9), "GFLOP/s": rate}
         if best:
-            columns[name]["time / best torch"] = ratio(each, seconds[best])
+            columns[name][f"time / best {best_of}"] = ratio(each, seconds[best])
     return columns
+
+
+def is_bfloat16(name):
+    return name.endswith("bfloat16")
 
 
 def peak_memory(*flags):

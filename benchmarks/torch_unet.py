@@ -168,6 +168,14 @@ class Peer:
     def array(self, images):
         return images.detach().permute(0, 2, 3, 1).numpy()
 
+    def guided(self, x, step, both_labels):
+        """The predictions of x at one step with the first half of the labels and with the second."""
+        return self.network(torch.cat([x, x]), torch.full((len(both_labels),), step), both_labels).chunk(2)
+
+    def inference(self, function):
+        """The function, without what only a backward would need."""
+        return torch.inference_mode()(function)
+
 
 def peers(config, parameters):
     """{variant: Peer}, with the parameters of a tinydiff U-Net."""

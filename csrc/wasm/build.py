@@ -54,7 +54,9 @@ def build(name, to):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(compile_one, sources))
         machine = [flag for flag in flags if flag.startswith("-m")]
-        zig("cc", "-O3", *machine, *LINK, *link, *objects, "-o", str(Path(to).resolve()))  # not c++: none of its library
+        zig(
+            "cc", "-O3", *machine, *LINK, *link, *objects, "-o", str(Path(to).resolve())
+        )  # not c++: none of its library
 
 
 def zig(command, *arguments):

@@ -114,8 +114,14 @@ BAD_FILES = [
     (lambda folder: changed(folder, version=2), "program.json has version 2 of its format; version 1 is read"),
     (lambda folder: changed(folder, format="other"), "program.json is not a program of tinydiff"),
     (lambda folder: cut(folder, "program.json", 5000), "program.json is truncated or not a program"),
-    (lambda folder: cut(folder, "weights.safetensors", 20_000), "weights.safetensors is truncated or not a safetensors"),
-    (lambda folder: cut(folder, "weights.safetensors", 6), "weights.safetensors is truncated or not a safetensors file"),
+    (
+        lambda folder: cut(folder, "weights.safetensors", 20_000),
+        "weights.safetensors is truncated or not a safetensors",
+    ),
+    (
+        lambda folder: cut(folder, "weights.safetensors", 6),
+        "weights.safetensors is truncated or not a safetensors file",
+    ),
     (lambda folder: changed(folder, weights=["x"]), "weights.safetensors does not go with program.json: "),
     (lambda folder: (folder / "program.json").unlink(), "program.json does not exist"),
     (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors does not exist"),

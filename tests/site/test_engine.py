@@ -76,8 +76,14 @@ BAD_FILES = [
     (lambda folder: change(folder, lambda it: it.update(version=2)), "has version 2 of its format; version 1 is read"),
     (lambda folder: change(folder, lambda it: it.update(format="")), "program.json is not a program of tinydiff"),
     (lambda folder: cut(folder, "program.json", 5000), "program.json is truncated or not a program"),
-    (lambda folder: cut(folder, "weights.safetensors", 20_000), "weights.safetensors is truncated or not a safetensors"),
-    (lambda folder: cut(folder, "weights.safetensors", 5), "weights.safetensors is truncated or not a safetensors file"),
+    (
+        lambda folder: cut(folder, "weights.safetensors", 20_000),
+        "weights.safetensors is truncated or not a safetensors",
+    ),
+    (
+        lambda folder: cut(folder, "weights.safetensors", 5),
+        "weights.safetensors is truncated or not a safetensors file",
+    ),
     (lambda folder: change(folder, lambda it: it["weights"].pop()), "does not go with program.json: "),
     (
         lambda folder: change(folder, lambda it: it["arrays"]["conv_in.weight"].update(shape=[3, 3, 8, 1])),
@@ -87,7 +93,10 @@ BAD_FILES = [
         lambda folder: change(folder, lambda it: it["programs"]["start"]["calls"].append(["fft"])),
         "the program start calls fft, which this engine does not have",
     ),
-    (lambda folder: change(folder, lambda it: it.update(memory=2**40)), "MB of memory, which the browser does not give"),
+    (
+        lambda folder: change(folder, lambda it: it.update(memory=2**40)),
+        "MB of memory, which the browser does not give",
+    ),
     (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors cannot be read: "),
     (lambda folder: (folder / "program.json").unlink(), "program.json cannot be read: "),
 ]
@@ -105,13 +114,17 @@ def test_a_bad_file_is_refused_in_one_line(host, bars, tmp_path):
 
 def test_what_the_engine_needs_is_said_before_anything_is_loaded(host, bars):
     _, result = host.do(["pretend", "no SIMD"], ["load", host.address(bars / "program.json")])
-    assert result["error"] == "this browser has no WebAssembly with SIMD, which the engine needs; those since 2023 have it"
+    assert (
+        result["error"] == "this browser has no WebAssembly with SIMD, which the engine needs; those since 2023 have it"
+    )
 
 
 def test_a_page_opened_as_a_file_says_so(bars):
     node = Node()
     _, result = node.do(["pretend", "a file"], ["load", node.address(bars / "program.json")])
-    assert result["error"].startswith("this page was opened as a file, where browsers start no Worker: serve its folder")
+    assert result["error"].startswith(
+        "this page was opened as a file, where browsers start no Worker: serve its folder"
+    )
 
 
 def test_a_damaged_engine_says_so(host, bars, tmp_path):

@@ -5,44 +5,68 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from tinydiff.interop import web
+from tinydiff.interop import onnx, web
 from tinydiff.interop.folder import NULL_LABELS, POSITIONS, export_folder, import_folder
 from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
 
+
 def add_export_arguments(parser):
     """The arguments of ``export``."""
     parser.description = (
-        "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads, or one of programs for a web page."
+        "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads; or an ONNX file, the network or the "
+        "training step that any ONNX runtime takes; or a folder of programs for a web page."
     )
     parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
-    parser.add_argument("output", metavar="DIR", help="the folder to write; it must be new or empty")
-    parser.add_argument("--format", choices=FORMATS, default="diffusers", help="default %(default)s")
     parser.add_argument(
-        "--weights", choices=("average", "model"), default="average", help="averaged or last parameters"
+        "output", metavar="PATH", help="the folder to write, new or empty; of onnx a new file, NAME.onnx"
     )
+    parser.add_argument("--format", choices=FORMATS, default="diffusers", help="default %(default)s")
+    parser.add_argument("--weights", choices=("average", "model"), help="averaged or last parameters (default average)")
+    parser.add_argument("--what", choices=onnx.WHATS, help="of onnx: the network (the default), or the training step")
     page = parser.add_argument_group("with --format web")
     page.add_argument("--count", type=int, help="images at a time (default 1)")
     page.add_argument("--sampler", choices=SAMPLERS, nargs="+", help="those that can be chosen (default ddim)")
     page.add_argument("--steps", type=int, nargs="+", help="numbers of steps that can be chosen (default 25)")
     page.add_argument("--precision", choices=web.PRECISIONS, help="of the weights in the file (default fp32)")
-    page.add_argument("--train", type=int, metavar="IMAGES", help="a training step, too, on so many images of the page")
+    page.add_argument("--train", type=int, metavar="IMAGES", help="a training step too, on so many images of the page")
 
 
 def run_export(args):
     """Write a checkpoint in another format."""
+    for name, of in {
+        "what": "onnx",
+        **dict.fromkeys(("count", "sampler", "steps", "precision", "train"), "web"),
+    }.items():
+        if getattr(args, name) is not None and args.format != of:
+            raise ValueError(f"{name} goes with --format {of}")
     FORMATS[args.format](args)
 
 
 def _export_diffusers(args):
-    for name in ("count", "sampler", "steps", "precision", "train"):
-        if getattr(args, name) is not None:
-            raise ValueError(f"{name} goes with --format web")
     checkpoint = checkpoints.load(args.checkpoint)
-    export_folder(checkpoint, args.output, part=args.weights)
+    export_folder(checkpoint, args.output, part=args.weights or "average")
     print(f"wrote {args.output}: the parameters and the noise schedule, without the optimizer's state")
     if checkpoint.config.model.positions:
         print(f"this U-Net is told where it is: diffusers' must be given the waves in {POSITIONS} as its last channels")
+
+
+def _export_onnx(args):
+    what = args.what or "predict"
+    if what == "train" and args.weights:
+        raise ValueError("weights goes with --what predict: a training step is given all of a checkpoint's")
+    onnx.expect_writable(args.output)
+    checkpoint = checkpoints.load(args.checkpoint)
+    try:
+        onnx.export_file(checkpoint, args.output, what=what, part=args.weights or "average")
+    except ValueError as error:
+        raise ValueError(f"{args.checkpoint}: {error}") from None
+    if what == "train":
+        print(f"wrote {args.output}: the training step; a checkpoint is its first state, tensor by tensor")
+    else:
+        config = checkpoint.config
+        noise = f"schedule {config.schedule}, {config.noise_steps} noise steps"
+        print(f"wrote {args.output}: the network, which predicts {config.prediction}; {noise}")
 
 
 def _export_web(args):
@@ -53,7 +77,7 @@ def _export_web(args):
     said = web.export_folder(
         checkpoint,
         args.output,
-        part=args.weights,
+        part=args.weights or "average",
         precision=args.precision or web.PRECISIONS[0],
         count=args.count or 1,
         ways={sampler: args.steps or [25] for sampler in args.sampler or ["ddim"]},
@@ -62,7 +86,7 @@ def _export_web(args):
     print(f"wrote {args.output}: {said[0]}", *said[1:], sep="\n")
 
 
-FORMATS = {"diffusers": _export_diffusers, "web": _export_web}
+FORMATS = {"diffusers": _export_diffusers, "onnx": _export_onnx, "web": _export_web}
 
 
 def add_import_arguments(parser):

@@ -94,7 +94,9 @@ def gather(recordings, *, about=None):
         inputs, outputs = (tuple(renamed[each] for each in names) for names in (program.inputs, program.outputs))
         programs[name] = StoredProgram(inputs, outputs, *_placed(program, starts))
     given = {name for program in programs.values() for name in program.inputs}
-    values = _values({name: each for name, each in arrays.items() if each.offset < end and name not in given}, places, roots)
+    values = _values(
+        {name: each for name, each in arrays.items() if each.offset < end and name not in given}, places, roots
+    )
     memory = end + max(recording.program.arena for recording in recordings.values())
     return Stored(memory, arrays, programs, values, about or {})
 

@@ -46,6 +46,29 @@ def train(trainer):
     return record(step, trainer.backend, inputs=optimizer.each_step, state=state)
 
 
+def learn(trainer, count):
+    """The ``Recording`` of what a step of a ``Trainer`` does with a batch of so many samples, which comes from outside.
+
+    Takes x, target, weight, step and, with classes, labels, as ``Trainer.learn``, and number, learning_rate and
+    average_decay; gives loss and norm. State: PART.NAME of every parameter, as in a checkpoint.
+    """
+    backend, config, optimizer = trainer.backend, trainer.config.model, trainer.optimizer
+    batch = {name: backend.zeros((count, *config.shape)) for name in ("x", "target")}
+    batch |= {name: backend.zeros(count) for name in ("weight", "step")}
+    labels = {"labels": backend.zeros(count, np.int64)} if config.classes else {}
+    state = {
+        f"{part}.{each.name}": flat[each.span].reshape(each.shape)
+        for part, flat in trainer.state().items()
+        for each in trainer.parameters
+    }
+
+    def step():
+        loss, norm, _ = trainer.learn(**batch, labels=labels.get("labels"))
+        return {"loss": loss, "norm": norm}
+
+    return record(step, backend, inputs=batch | labels | optimizer.each_step, state=state)
+
+
 def of_config(config, backend, what, *, count=None, **sampling):
     """One of the three for a ``TrainConfig``, without its weights or data.
 
@@ -54,14 +77,19 @@ def of_config(config, backend, what, *, count=None, **sampling):
     sampling  options of ``Trajectory``
     """
     if what == "train":
-        images = np.zeros((1, *config.model.shape), np.uint8)
-        dataset = Dataset(config.data, images, np.zeros(1, np.int64), max(1, config.model.classes))
-        return train(Trainer(config, dataset, backend))
+        return train(without_data(config, backend))
     model = UNet(config.model, backend)
     if what == "predict":
         return predict(model, count)
     schedule = schedules.get(config.schedule, config.noise_steps)
     return sample(Trajectory(model, schedule, config.prediction, count, **sampling))
+
+
+def without_data(config, backend, count=1):
+    """A ``Trainer`` with so many empty images for data."""
+    images = np.zeros((count, *config.model.shape), np.uint8)
+    dataset = Dataset(config.data, images, np.zeros(count, np.int64), max(1, config.model.classes))
+    return Trainer(config, dataset, backend)
 
 
 def parameters_of(parameters):

@@ -116,7 +116,9 @@ class Stages:
                 array = self.carried[slots[place]] if place in slots else recording.kept.get(place)
                 if array is not None:
                     kept[len(buffers)] = array
-                buffers.append(Buffer("temporary" if array is None else "kept", recording.program.buffers[place].nbytes))
+                buffers.append(
+                    Buffer("temporary" if array is None else "kept", recording.program.buffers[place].nbytes)
+                )
             return operand._replace(buffer=moved[place])
 
         calls = []

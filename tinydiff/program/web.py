@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinydiff.data.dataset import Dataset
 from tinydiff.generate import IMAGE_RANGE
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
@@ -26,7 +25,6 @@ from tinydiff.noise.guidance import guided
 from tinydiff.program import file, runs
 from tinydiff.program.record import record
 from tinydiff.program.stages import MOST_NUMBERS, Stages
-from tinydiff.train.trainer import Trainer
 
 A_GUIDANCE = 2.0  # neither 0 nor 1, which need no extrapolation
 
@@ -55,10 +53,14 @@ def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE):
         return guided(predict_both, labels, classes, guidance, backend)(x, None)
 
     inputs, programs = {"step": step, "labels": labels}, {}
-    programs["predict"] = record(lambda: stages.keep("prediction", predict(x, step, labels)), backend, inputs=inputs, state=state)
+    programs["predict"] = record(
+        lambda: stages.keep("prediction", predict(x, step, labels)), backend, inputs=inputs, state=state
+    )
     if classes:
         inputs = {**inputs, "guidance": guidance}
-        programs["predict_guided"] = record(lambda: stages.keep("prediction", predict_guided()), backend, inputs=inputs, state=state)
+        programs["predict_guided"] = record(
+            lambda: stages.keep("prediction", predict_guided()), backend, inputs=inputs, state=state
+        )
     made = {sampler: {steps: stages.way(sampler, steps) for steps in counts} for sampler, counts in ways.items()}
     return {**stages.recordings, **programs}, made
 
@@ -73,9 +75,7 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
     schedule = schedules.get(config.schedule, config.noise_steps)
     training = {}
     if images:
-        empty = np.zeros((images, *config.model.shape), np.uint8)
-        dataset = Dataset(config.data, empty, np.zeros(images, np.int64), max(1, config.model.classes))
-        trainer = Trainer(config, dataset, backend)
+        trainer = runs.without_data(config, backend, images)
         trainer.restore(checkpoint)
         model = trainer.averaged_model if part == "average" else trainer.model
         training["train"] = runs.train(trainer)

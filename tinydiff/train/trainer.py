@@ -14,7 +14,7 @@ from tinydiff.noise.corrupt import Corruptor
 from tinydiff.noise.density import step_quantiles
 from tinydiff.train.adamw import AdamW
 from tinydiff.train.checkpoint import PARTS, Checkpoint
-from tinydiff.train.step import training_step
+from tinydiff.train.step import learn, training_step
 
 
 class Metrics(NamedTuple):
@@ -113,6 +113,10 @@ class Trainer:
             seed=config.seed,
         )
 
+    def learn(self, x, target, weight, step, labels):
+        """What a step does with its batch (``train.step.learn``), which comes from outside."""
+        return learn(self.model, self.optimizer, x, target, weight, step, labels)
+
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
         return generate(self.averaged_model, self.schedule, self.config.prediction, labels, **options)
@@ -123,16 +127,16 @@ class Trainer:
 
     def checkpoint(self):
         """The state, as a ``Checkpoint``."""
-        parts = {part: self.parameters.to_numpy(flat) for part, flat in self._state().items()}
+        parts = {part: self.parameters.to_numpy(flat) for part, flat in self.state().items()}
         return Checkpoint(self.step, self.config, parts)
 
     def restore(self, checkpoint):
         """Continue from a checkpoint. Raises ``ValueError`` naming the first parameter that does not fit."""
-        for part, flat in self._state().items():
+        for part, flat in self.state().items():
             self.parameters.load(flat, checkpoint.parts[part])
         self.step = checkpoint.step
 
-    def _state(self):
+    def state(self):
         """The flat arrays that a checkpoint holds, by the name of the part they make."""
         moments = self.optimizer.mean, self.optimizer.mean_square
         return dict(zip(PARTS, (self.parameters.values, self.average, *moments), strict=True))
