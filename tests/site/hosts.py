@@ -21,7 +21,7 @@ KINDS = {"float32": "Float32Array", "uint8": "Uint8Array", "int64": "BigInt64Arr
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 QUIET += " --disable-component-update --disable-sync"
 PAGE = """<!doctype html><meta charset="utf-8"><title>tests</title><script type="module">
-import { perform } from "/tests/driver.js";
+import { perform } from "/driver.js";
 const steps = await (await fetch("/steps")).json();
 await fetch("/results", { method: "POST", body: JSON.stringify(await perform("/site", steps)) });
 </script>"""
@@ -38,10 +38,13 @@ def find(*programs):
 
 
 class Node:
-    """The engine in node, on files."""
+    """The engine in node, on files.
 
-    def __init__(self):
-        self._node = find("node", "nodejs")
+    driver  the module whose ``perform`` does the steps
+    """
+
+    def __init__(self, *, driver=HERE / "driver.js"):
+        self.program, self._driver = find("node", "nodejs"), driver
 
     def address(self, path):
         return Path(path).as_uri()
@@ -49,7 +52,7 @@ class Node:
     def do(self, *steps, site=SITE):
         """The results of the steps; of one that failed {"error": its words}."""
         given = json.dumps(_packed(steps))
-        command = [self._node, HERE / "run.mjs", site]
+        command = [self.program, HERE / "run.mjs", self._driver, site]
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=500, check=False)
         assert done.returncode == 0, done.stderr
         return _unpacked(json.loads(done.stdout))
@@ -61,16 +64,16 @@ class Chromium:
     isolated  whether the page is cross-origin isolated, so that threads may share memory
     """
 
-    def __init__(self, isolated=False):
-        self._chromium = find("chromium", "chromium-browser", "google-chrome")
-        self._isolated = isolated
+    def __init__(self, *, isolated=False, driver=HERE / "driver.js"):
+        self.program = find("chromium", "chromium-browser", "google-chrome")
+        self._isolated, self._driver = isolated, driver
 
     def address(self, path):
         return f"/files{Path(path).resolve()}"
 
     def do(self, *steps, site=SITE):
         results, done = [], threading.Event()
-        roots = {"/site": site, "/tests": HERE, "/files": Path("/")}
+        roots = {"/site": site, "/driver.js": self._driver, "/files": Path("/")}
         isolated = self._isolated
 
         class Handler(http.server.SimpleHTTPRequestHandler):
@@ -102,7 +105,7 @@ class Chromium:
                 super().end_headers()
 
             def translate_path(self, path):
-                root = next((root for root in roots if path.startswith(f"{root}/")), None)
+                root = next((root for root in roots if f"{path}/".startswith(f"{root}/")), None)
                 return str(roots[root]) + path.removeprefix(root) if root else "/nonexistent"
 
             def log_message(self, *_):
@@ -113,7 +116,7 @@ class Chromium:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             page = f"http://localhost:{server.server_port}/"
             options = [*QUIET.split(), f"--user-data-dir={profile}", "--no-proxy-server", page]
-            browser = subprocess.Popen([self._chromium, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            browser = subprocess.Popen([self.program, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
                 assert done.wait(500), "the page did not answer"
             finally:

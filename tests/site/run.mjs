@@ -1,5 +1,7 @@
-// node run.mjs FOLDER-OF-THE-SITE < steps > results
+// node run.mjs DRIVER FOLDER-OF-THE-SITE < steps > results
 import { readFileSync } from "node:fs";
-import { perform } from "./driver.js";
+import { pathToFileURL } from "node:url";
 
-console.log(JSON.stringify(await perform(`file://${process.argv[2]}`, JSON.parse(readFileSync(0, "utf8")))));
+const [driver, site] = process.argv.slice(2).map((path) => pathToFileURL(path).href);
+const { perform } = await import(driver);
+console.log(JSON.stringify(await perform(site, JSON.parse(readFileSync(0, "utf8")))));

@@ -58,6 +58,6 @@ def cost_of_rounding(checkpoint, part, **sampling):
     said = f"rounded to bfloat16: the pixels of {how} differ by {difference:.2g} (root mean square; they span 2)"
     if config.data not in DIGITS or not config.model.classes:
         return said
-    before, after = (np.mean(classifier.classify(images, backend) == labels) for images in drawn)
+    before, after = (np.mean(classifier.classify(images, "auto") == labels) for images in drawn)
     error = np.sqrt(max(after * (1 - after), 1 / JUDGED) / JUDGED)
     return f"{said}; {after:.1%} are recognised, {before:.1%} with exact parameters (standard error {error:.1%})"
