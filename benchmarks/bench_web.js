@@ -3,7 +3,8 @@
 const WHILE = 100; // milliseconds that each is called again and again for, before it counts and while it does
 
 export async function perform(site, [{ ort: address, repeats, cases }]) {
-  const { load } = await import(`${site}/engine.js`), { draw } = await import(`${site}/drawing.js`);
+  const { load } = await import(`${site}/engine.js`),
+    { draw } = await import(`${site}/drawing.js`);
   const ort = await import(address);
   ort.env.wasm.numThreads = 1;
   const results = [];
@@ -33,7 +34,7 @@ const works = {
     return last.x;
   },
   async train(engine) {
-    const set = { number: [engine.steps = (engine.steps ?? 0) + 1], learning_rate: [1e-3], average_decay: [0.99] };
+    const set = { number: [(engine.steps = (engine.steps ?? 0) + 1)], learning_rate: [1e-3], average_decay: [0.99] };
     const [{ loss }] = await engine.run([{ program: "train", set, get: ["loss"] }]);
     return loss;
   },

@@ -2,6 +2,8 @@
 // lies in pieces, for memory grows at its end alone, where another thread's may be by then.
 #include "memory.h"
 
+#include <atomic>
+
 #include "engine.h"
 
 namespace tinydiff {
@@ -24,12 +26,15 @@ struct Piece {
 
 EACH_THREAD Piece pieces[MOST_PIECES];
 EACH_THREAD int made = 0, current = -1;
-bool is_exhausted = false;
+std::atomic<bool> is_exhausted{false};
 
-// The next piece becomes the current one. One that is too small stays empty until those before it are left.
+// Another piece with so much room becomes the current one. Those that are too small stay empty meanwhile.
 void next_piece(size_t bytes) {
-    while (++current < made)
-        if (pieces[current].end - pieces[current].start >= bytes) return;
+    for (int next = current + 1; next < made; ++next)
+        if (pieces[next].end - pieces[next].start >= bytes) {
+            current = next;
+            return;
+        }
     size_t size = FIRST_PIECE << made;
     if (size < bytes) size = bytes;
     void* memory = made < MOST_PIECES ? grow(size) : nullptr;

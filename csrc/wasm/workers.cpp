@@ -2,6 +2,7 @@
 // they enter ``help``, which never returns. The page's own Worker is one of the threads.
 #include <atomic>
 
+#include "engine.h"
 #include "parallel.h"
 
 #define EXPORT(name) extern "C" __attribute__((export_name(#name)))
@@ -55,8 +56,8 @@ void run_tasks(int64_t count, void (*task)(const void* context, int64_t i), cons
     if (sleeping.load(std::memory_order_seq_cst) > 0)
         __builtin_wasm_memory_atomic_notify(reinterpret_cast<int32_t*>(&announced), 1 << 30);
     take_tasks();
-    while (finished.load(std::memory_order_acquire) != count) {
-    }
+    while (finished.load(std::memory_order_acquire) != count)
+        if (exhausted()) __builtin_trap();  // a helper that found no memory finishes nothing any more
 }
 
 EXPORT(help) void help() {

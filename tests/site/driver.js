@@ -9,7 +9,8 @@ const PRETEND = {
 };
 
 export async function perform(site, steps) {
-  const { load } = await import(`${site}/engine.js`), { draw } = await import(`${site}/drawing.js`);
+  const { load } = await import(`${site}/engine.js`),
+    { draw } = await import(`${site}/drawing.js`);
   const results = [];
   let engine;
   for (const [verb, ...inputs] of steps) {
@@ -29,6 +30,7 @@ export async function perform(site, steps) {
     if (verb === "draw") return all(draw(engine, first));
     if (verb === "pretend") return PRETEND[first]();
     if (verb === "progress") return heard(first);
+    if (verb === "at once") return Promise.all(first.map((calls) => engine.run(calls)));
     return engine[verb](first, ...others);
   }
 
@@ -41,9 +43,13 @@ export async function perform(site, steps) {
 
   // Run and be stopped after so many milliseconds, then say how long it took to end.
   async function stopped(calls, after) {
-    const controller = new AbortController(), begun = performance.now();
+    const controller = new AbortController(),
+      begun = performance.now();
     setTimeout(() => controller.abort(), after);
-    const name = await engine.run(calls, { signal: controller.signal }).then(() => null, (error) => error.name);
+    const name = await engine.run(calls, { signal: controller.signal }).then(
+      () => null,
+      (error) => error.name,
+    );
     return { name, ms: performance.now() - begun - after };
   }
 }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.checks import same_bits
-from tests.site.hosts import SITE, Node
+from tests.site.hosts import SITE, Chromium, Node
 from tests.train import tiny
 from tinydiff import backends
 from tinydiff.program import file, web
@@ -17,6 +17,8 @@ from tinydiff.program import file, web
 def bars(tmp_path_factory):
     """A tiny U-Net's programs."""
     trainer = tiny.trainer(seed=2**63 + 5)
+    for _ in range(3):  # before the first the network predicts zeros
+        trainer.train_step()
     ways = {"ddim": [2, 40]}
     made = web.of_checkpoint(trainer.checkpoint(), backends.get("numpy"), ways=ways, images=40)
     folder = tmp_path_factory.mktemp("programs") / "bars"
@@ -143,6 +145,22 @@ def test_a_run_is_stopped_soon_and_the_engine_goes_on(host, bars):
     )
     assert stopped["name"] == "AbortError" and stopped["ms"] < 300
     assert np.isfinite(after).all()
+
+
+def test_runs_asked_for_at_once_are_done_one_after_another(host, bars):
+    """Each has the memory for itself, although one that takes long takes breaths."""
+    many = [{"program": "predict", "set": {"step": [7], "labels": [1]}, "get": ["prediction"]}] * 100
+    other = [{"program": "predict", "set": {"step": [40], "labels": [0]}, "get": ["prediction"]}]
+    loaded = ["load", host.address(bars / "program.json")]
+    _, [alone], [[first, *_], [after]] = host.do(loaded, ["run", other], ["at once", [many, other]])
+    assert same_bits(after["prediction"], alone["prediction"])
+    assert not same_bits(first["prediction"], after["prediction"])
+
+
+def test_threads_are_for_isolated_pages(bars):
+    page = Chromium()
+    [result] = page.do(["load", page.address(bars / "program.json"), {"threads": 2}])
+    assert result["error"].startswith("threads need a page that is cross-origin isolated")
 
 
 def test_a_finished_run_leaves_nothing_behind(host, bars):

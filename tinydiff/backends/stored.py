@@ -9,11 +9,10 @@ from tinydiff.backends.captured import NUMBERS
 from tinydiff.program import file
 from tinydiff.program.kernel_calls import words_of
 
-LINE = 64
-
 
 class StoredPrograms:
-    """The programs of a folder and their memory."""
+    """The programs of a folder and their memory. They are run as they stand there: a folder that somebody made up may
+    reach beyond that memory, so load your own alone."""
 
     def __init__(self, folder):
         self.stored = stored = file.read(folder)

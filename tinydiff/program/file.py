@@ -138,8 +138,16 @@ def read(folder):
         raise ValueError(f"{path} is truncated or not a program") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"{path} is not a program of tinydiff")
-    if found["version"] != VERSION:
-        raise ValueError(f"{path} has version {found['version']} of its format; version {VERSION} is read")
+    if found.get("version") != VERSION:
+        raise ValueError(f"{path} has version {found.get('version')} of its format; version {VERSION} is read")
+    try:
+        return _read(found, path)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a program of tinydiff: {error}") from None
+
+
+def _read(found, path):
+    """What ``read`` gives, of the parsed file."""
     arrays = {
         name: Operand(0, each["at"], tuple(each["shape"]), each["dtype"]) for name, each in found["arrays"].items()
     }

@@ -11,7 +11,6 @@ was written down is cut there, and parts that differ in numbers alone are one.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +57,7 @@ class Stages:
     def way(self, sampler, steps, **options):
         """The ``Step``s of a sampler; stages that are new join ``recordings``."""
         run, spacing = SAMPLERS[sampler]
+        grid = self.schedule.grid(steps, spacing)
         asked = []  # (calls before the network is asked, step)
 
         def walk():
@@ -75,7 +75,6 @@ class Stages:
                 self.keep("x0_hat", state.x0_hat)
             self.keep("x", state.x)
 
-        grid = self.schedule.grid(steps, spacing)
         recording = record(walk, self.backend, state=self.arrays)
         cuts = [0, *(calls for calls, _ in asked[1:]), len(recording.program.calls)]
         slots = _Slots(recording.program, self)

@@ -66,10 +66,13 @@ def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE):
 
 
 def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=0):
-    """The ``Stored`` of a checkpoint, and the names of its parameters there.
+    """The ``Stored`` of a checkpoint.
 
-    part    whose programs draw: "average" or "model"
-    images  of how many images there shall be a training step, "train", too; the page gives them
+    count   of images at a time
+    ways    {sampler: numbers of steps}
+    part    which parameters draw: "average" or "model"
+    images  on how many there shall be a step of training, "train", too: it goes on from the checkpoint, on ``images`` and
+            ``train.labels`` that the page gives. 0: there is none
     """
     config = checkpoint.config
     schedule = schedules.get(config.schedule, config.noise_steps)
@@ -87,9 +90,14 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
     about["numbers"] = MOST_NUMBERS
     about["ways"] = {
         sampler: {
-            str(steps): [[each.stage, each.step, [float(str(np.float32(n))) for n in each.numbers]] for each in way]
+            str(steps): [[each.stage, each.step, [_short(number) for number in each.numbers]] for each in way]
             for steps, way in counts.items()
         }
         for sampler, counts in made.items()
     }
     return file.gather({**recordings, **training}, about=about)
+
+
+def _short(number):
+    """The float32 that it is in as few digits as tell it from others."""
+    return float(str(np.float32(number)))

@@ -5,7 +5,10 @@
 //     labels        as many as the programs draw at a time; about.classes itself asks for "any class"
 //     seed, first   image i depends on (seed, first + i) alone
 //     signal        of an AbortController
-export async function* draw(engine, { labels, seed = 0, first = 0, sampler = "ddim", steps = 25, guidance = 1, signal }) {
+export async function* draw(
+  engine,
+  { labels, seed = 0, first = 0, sampler = "ddim", steps = 25, guidance = 1, signal },
+) {
   const { ways, classes, count, numbers } = engine.about;
   const way = ways[sampler]?.[steps];
   if (!way) throw new Error(`these programs have no way of ${steps} steps for ${sampler}; they have ${describe(ways)}`);

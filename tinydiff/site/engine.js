@@ -10,13 +10,19 @@
 export const inNode = Boolean(globalThis.process?.versions?.node);
 const MOST_THREADS = 4; // by default
 // A module with one function that makes a vector: valid where there is SIMD.
-const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+const SIMD = [
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+];
 
 // An engine with the programs of one file, whose weights lie beside it.
 //     threads  how many work: one or, where the page is cross-origin isolated, one a core
 export async function load(url, { threads = isolatedThreads() } = {}) {
   if (globalThis.location?.protocol === "file:")
     throw new Error("this page was opened as a file, where browsers start no Worker: serve its folder and open that");
+  if (threads > 1 && !inNode && !globalThis.crossOriginIsolated)
+    throw new Error(
+      "threads need a page that is cross-origin isolated: serve it with those two headers, or take one thread",
+    );
   if (!globalThis.WebAssembly?.validate(new Uint8Array(SIMD)))
     throw new Error("this browser has no WebAssembly with SIMD, which the engine needs; those since 2023 have it");
   const engine = new Engine(await startWorker());
@@ -64,13 +70,15 @@ class Engine {
   // Run programs one after another. A call is a program's name, or {program, set: {name: values}, get: [names]}: what is
   // set before and got after it. Gives {name: array} of each call.
   //     onProgress(done, all, got)  after each
-  //     signal                      of an AbortController. Stopped, a run leaves arrays as they are between two kernels
+  //     signal                      of an AbortController; a run that is stopped leaves arrays as they are between kernels
   async run(calls, { onProgress, signal } = {}) {
     signal?.throwIfAborted();
-    const stop = () => this.#worker.postMessage({ verb: "stop" });
+    const answer = this.ask("run", [calls], onProgress),
+      number = this.#questions;
+    const stop = () => this.#worker.postMessage({ verb: "stop", inputs: [number] });
     signal?.addEventListener("abort", stop);
     try {
-      const results = await this.ask("run", [calls], onProgress);
+      const results = await answer;
       if (!results) throw signal.reason;
       return results;
     } finally {

@@ -9,7 +9,7 @@ const MOST_PAGES = 32768; // of 64 kB each, of memory that threads share
 const TYPES = { float32: Float32Array, uint8: Uint8Array, int64: BigInt64Array, uint64: BigUint64Array };
 
 class Core {
-  #stopped = false;
+  #stopped = new Set(); // numbers of runs
   #looked = 0;
 
   async load(url, threads) {
@@ -20,7 +20,7 @@ class Core {
     await this.#start(await WebAssembly.compile(code).catch(damaged), threads);
     this.arrays = file.arrays;
     this.base = this.#allocate(file.memory);
-    this.programs = new Map(Object.entries(file.programs).map(([name, each]) => [name, this.#place(name, each)]));
+    this.programs = this.#place(file.programs);
     for (const [name, values] of Object.entries(weights)) this.set(name, values);
     return { ...file.about, threads, memory: this.memory.buffer.byteLength };
   }
@@ -31,9 +31,11 @@ class Core {
     this.memory ??= this.wasm.memory;
     this.wasm._initialize();
     this.kernels = new Map();
-    for (let at; (at = this.wasm.kernel_name(this.kernels.size)); ) this.kernels.set(this.#string(at), this.kernels.size);
+    for (let at; (at = this.wasm.kernel_name(this.kernels.size));)
+      this.kernels.set(this.#string(at), this.kernels.size);
     for (let thread = 1; thread < threads; thread++) {
-      const stack = this.#allocate(STACK) + STACK, locals = this.#allocate(this.wasm.__tls_size.value);
+      const stack = this.#allocate(STACK) + STACK,
+        locals = this.#allocate(this.wasm.__tls_size.value);
       (await startWorker()).postMessage({ verb: "help", inputs: [module, this.memory, stack, locals] });
     }
   }
@@ -53,34 +55,51 @@ class Core {
 
   #allocate(bytes) {
     const at = bytes < 2 ** 32 ? this.wasm.allocate(bytes) >>> 0 : 0;
-    if (!at) throw new Error(`the engine needs ${Math.ceil(bytes / 2 ** 20)} MB of memory, which the browser does not give`);
+    if (!at)
+      throw new Error(`the engine needs ${Math.ceil(bytes / 2 ** 20)} MB of memory, which the browser does not give`);
     return at;
   }
 
-  // A program's words in memory, and where each call's begin.
-  #place(name, { calls }) {
-    const starts = [0], words = [];
-    for (const call of calls) {
-      if (!this.kernels.has(call[0])) throw new Error(`the program ${name} calls ${call[0]}, which this engine does not have`);
-      words.push(...encode(call, this.kernels.get(call[0])));
-      starts.push(words.length);
+  // Each program's calls, and where in memory the words of each lie: [{call, at, count}].
+  #place(programs) {
+    const words = [],
+      placed = new Map();
+    for (const [name, { calls }] of Object.entries(programs)) {
+      const encoded = calls.map((call) => {
+        const number = this.kernels.get(call[0]);
+        if (number === undefined)
+          throw new Error(`the program ${name} calls ${call[0]}, which this engine does not have`);
+        return { call, words: encode(call, number) };
+      });
+      placed.set(
+        name,
+        encoded.map((each) => {
+          const at = 8 * words.length;
+          words.push(...each.words);
+          return { call: each.call, at, count: each.words.length };
+        }),
+      );
     }
-    const at = this.#allocate(8 * words.length);
-    new BigInt64Array(this.memory.buffer, at, words.length).set(words);
-    return { at, starts, calls };
+    this.words = this.#allocate(8 * words.length);
+    new BigInt64Array(this.memory.buffer, this.words, words.length).set(words);
+    return placed;
   }
 
   #view(name) {
+    if (!Object.hasOwn(this.arrays, name)) throw new Error(`there is no array ${name}`);
     const array = this.arrays[name];
-    if (!array) throw new Error(`there is no array ${name}`);
-    return new TYPES[array.dtype](this.memory.buffer, this.base + array.at, array.shape.reduce((a, b) => a * b, 1));
+    return new TYPES[array.dtype](
+      this.memory.buffer,
+      this.base + array.at,
+      array.shape.reduce((a, b) => a * b, 1),
+    );
   }
 
   set(name, values) {
     const view = this.#view(name);
     if (values.length !== view.length) {
-      const shape = this.arrays[name].shape.join(", ");
-      throw new Error(`${name} has shape (${shape}), ${view.length} values, got ${values.length}: a program is written for one size of batch`);
+      const wanted = `(${this.arrays[name].shape.join(", ")}), ${view.length} values`;
+      throw new Error(`${name} has shape ${wanted}, got ${values.length}: a program is written for one size of batch`);
     }
     view.set(typeof view[0] === "bigint" ? Array.from(values, BigInt) : values);
   }
@@ -89,43 +108,44 @@ class Core {
     return new (this.#view(name).constructor)(this.#view(name)); // of its own, also where threads share the memory
   }
 
-  stop() {
-    this.#stopped = true;
+  stop(run) {
+    this.#stopped.add(run);
   }
 
-  // Gives null where it was stopped.
-  async run(calls, report) {
-    const results = [];
-    this.#stopped = false;
+  // Gives null where it was stopped; ``number`` is that of the run.
+  async run(calls, number, report) {
+    const results = [],
+      isStopped = () => this.#stopped.has(number);
     for (const call of calls) {
       const { program, set = {}, get = [] } = typeof call === "string" ? { program: call } : call;
       for (const [name, values] of Object.entries(set)) this.set(name, values);
-      if (!(await this.#runProgram(program))) return null;
+      if (isStopped() || !(await this.#runProgram(program, isStopped))) return null;
       results.push(Object.fromEntries(get.map((name) => [name, this.get(name)])));
       report(results.length, calls.length, results.at(-1));
     }
     return results;
   }
 
-  async #runProgram(name) {
+  async #runProgram(name, isStopped) {
     const program = this.programs.get(name);
     if (!program) throw new Error(`there is no program ${name}; there are ${[...this.programs.keys()].join(", ")}`);
-    for (const [i, call] of program.calls.entries()) {
-      const start = program.starts[i], count = program.starts[i + 1] - start;
-      if (this.#call(call, program.at + 8 * start, count) !== count) throw this.#outside(call);
+    for (const { call, at, count } of program) {
+      if (this.#run(call[0], this.words + at, count) !== count) throw this.#outside(call);
       if (performance.now() - this.#looked < BETWEEN_LOOKS) continue;
       await breath();
       this.#looked = performance.now();
-      if (this.#stopped) return false;
+      if (isStopped()) return false;
     }
     return true;
   }
 
-  #call([kernel], at, count) {
+  #run(kernel, at, count) {
     try {
       return this.wasm.run(at, count, this.base);
     } catch (error) {
-      throw new Error(this.wasm.out_of_memory() ? `no memory is left for ${kernel}` : `${kernel} failed: ${error.message}`);
+      throw new Error(
+        this.wasm.out_of_memory() ? `no memory is left for ${kernel}` : `${kernel} failed: ${error.message}`,
+      );
     }
   }
 
@@ -146,12 +166,18 @@ function breath() {
 
 const port = inNode ? (await import("node:worker_threads")).parentPort : globalThis;
 const core = new Core();
-port.onmessage = async ({ data: { number, verb, inputs = [] } }) => {
-  const report = (...progress) => port.postMessage({ number, progress });
+let last = Promise.resolve(); // what is asked is done in its order, for a run that takes a breath is not over
+
+async function answer({ number, verb, inputs }) {
   try {
-    const result = await core[verb](...inputs, report);
-    if (number) port.postMessage({ number, result });
+    const report = (...progress) => port.postMessage({ number, progress });
+    port.postMessage({ number, result: await core[verb](...inputs, number, report) });
   } catch (error) {
     port.postMessage({ number, error: error.message });
   }
+}
+
+port.onmessage = ({ data }) => {
+  if (data.verb === "stop" || data.verb === "help") core[data.verb](...data.inputs);
+  else last = last.then(() => answer(data));
 };

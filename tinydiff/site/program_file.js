@@ -1,6 +1,8 @@
 // Reads the files that tinydiff/program/file.py writes, and says what they are.
 
-const FORMAT = "tinydiff program", VERSION = 1, CHECK = "expect_within";
+const FORMAT = "tinydiff program",
+  VERSION = 1,
+  CHECK = "expect_within";
 const NAMES = { F32: "float32", BF16: "float32", I64: "int64", U64: "uint64", U8: "uint8" };
 const ARRAYS = { F32: Float32Array, BF16: Uint16Array, I64: BigInt64Array, U64: BigUint64Array, U8: Uint8Array };
 
@@ -20,13 +22,15 @@ export async function readPrograms(url) {
 
 // {name: values} of the arrays whose first values lie beside a program. They must be those that the program names.
 export async function readWeights(programUrl, { arrays, weights }) {
-  const url = new URL("weights.safetensors", programUrl), tensors = readSafetensors(await fetchBytes(url), url);
+  const url = new URL("weights.safetensors", programUrl),
+    tensors = readSafetensors(await fetchBytes(url), url);
   const alone = [...weights, ...Object.keys(tensors)].find((name) => !(name in tensors && weights.includes(name)));
   const wrong = (what) => new Error(`${url} does not go with program.json: ${what}`);
   if (alone !== undefined) throw wrong(`${alone} is in one alone`);
   return Object.fromEntries(
     Object.entries(tensors).map(([name, { dtype, shape, values }]) => {
-      const wanted = arrays[name], text = (dtype, shape) => `${dtype} (${shape.join(", ")})`;
+      const wanted = arrays[name],
+        text = (dtype, shape) => `${dtype} (${shape.join(", ")})`;
       if (text(dtype, shape) !== text(wanted.dtype, wanted.shape))
         throw wrong(`${name} must be ${text(wanted.dtype, wanted.shape)}, got ${text(dtype, shape)}`);
       return [name, values];
@@ -41,11 +45,20 @@ function readSafetensors(bytes, url) {
   if (data > bytes.length) throw truncated;
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, data)));
   delete header.__metadata__;
-  const tensors = Object.entries(header).map(([name, { dtype, shape, data_offsets: [start, end] }]) => {
-    if (data + end > bytes.length) throw truncated;
-    const values = new ARRAYS[dtype](bytes.slice(data + start, data + end).buffer);
-    return [name, { dtype: NAMES[dtype], shape, values: dtype === "BF16" ? widen(values) : values }];
-  });
+  const tensors = Object.entries(header).map(
+    ([
+      name,
+      {
+        dtype,
+        shape,
+        data_offsets: [start, end],
+      },
+    ]) => {
+      if (data + end > bytes.length) throw truncated;
+      const values = new ARRAYS[dtype](bytes.slice(data + start, data + end).buffer);
+      return [name, { dtype: NAMES[dtype], shape, values: dtype === "BF16" ? widen(values) : values }];
+    },
+  );
   return Object.fromEntries(tensors);
 }
 
