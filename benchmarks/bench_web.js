@@ -1,6 +1,7 @@
 // Times what bench_web.py asks for, in a page or in node: the engine in turn with onnxruntime-web, one thread each.
 
 const WHILE = 100; // milliseconds that each is called again and again for, before it counts and while it does
+const WARM = 3000; // and at first, until the browser has compiled it as well as it can
 
 export async function perform(site, [{ ort: address, repeats, cases }]) {
   const { load } = await import(`${site}/engine.js`),
@@ -52,24 +53,24 @@ async function evaluation(ort, { onnx, batch, shape }) {
   };
 }
 
-// In turn, A B A B ..., so that a machine that slows down slows both; the first round does not count.
+// In turn, A B A B ..., so that a machine that slows down slows both.
 async function interleaved(functions, repeats) {
+  for (const work of Object.values(functions)) await calls(work, WARM);
   const seconds = Object.fromEntries(Object.keys(functions).map((name) => [name, []]));
-  for (let round = 0; round <= repeats; round++)
+  for (let round = 0; round < repeats; round++)
     for (const [name, work] of Object.entries(functions)) {
       await calls(work);
-      const each = await calls(work);
-      if (round > 0) seconds[name].push(each);
+      seconds[name].push(await calls(work));
     }
   return seconds;
 }
 
-async function calls(work) {
+async function calls(work, enough = WHILE) {
   const begun = performance.now();
   for (let count = 1; ; count++) {
     await work();
     const passed = performance.now() - begun;
-    if (passed >= WHILE) return passed / count / 1e3;
+    if (passed >= enough) return passed / count / 1e3;
   }
 }
 

@@ -1,7 +1,7 @@
 """How fast the engine is in a browser: evaluations in turn with onnxruntime-web, drawing, training steps; one thread.
 
     python benchmarks/bench_web.py                       # in Chromium
-    python benchmarks/bench_web.py --host node --dry-run
+    python benchmarks/bench_web.py --host node --case laptop --dry-run
 
 onnxruntime-web comes from npm into a temporary folder; it gets the same network as ``tinydiff export --format onnx``
 writes it (extra ``onnx``). That both compute the same evaluation is checked.
@@ -34,6 +34,7 @@ sys.path.append(str(measure.HERE.parent))
 from tests.site.hosts import HOSTS  # noqa: E402
 
 RIVAL = "1.30.0"  # of onnxruntime-web
+NETWORKS = ("laptop", "reference")
 BATCHES, TRAINED = (1, 16), 8
 IMAGES = 64  # of noise, to train on
 SAME = 1e-3
@@ -54,9 +55,9 @@ def checkpoint_of(config):
     return trainer.checkpoint()
 
 
-def network_cases(folder, host):
+def network_cases(folder, host, cases):
     """(columns, what the page is asked for) of every evaluation, of drawing and of a training step of U-Nets."""
-    for case in ("laptop", "reference"):
+    for case in cases:
         name, model, _ = CASES[case]
         checkpoint = checkpoint_of(TrainConfig(model=model, batch=TRAINED))
         onnx = folder / f"{case}.onnx"
@@ -101,13 +102,15 @@ def points_case(folder, host, *, width=128, batch=256):
 def main():
     parser = measure.arguments(__doc__, repeats=5)
     parser.add_argument("--host", choices=HOSTS, default="chromium")
+    parser.add_argument("--case", nargs="+", choices=(*NETWORKS, "points"), default=(*NETWORKS, "points"))
     args = parser.parse_args()
     host = HOSTS[args.host](driver=measure.HERE / "bench_web.js")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         dist = install(folder)
-        cases = [*network_cases(folder, host), points_case(folder, host)]
+        cases = list(network_cases(folder, host, [case for case in args.case if case in NETWORKS]))
+        cases += [points_case(folder, host)] if "points" in args.case else []
         ort = host.address(dist / ("ort.node.min.mjs" if args.host == "node" else "ort.wasm.min.mjs"))
         asked = {"ort": ort, "repeats": args.repeats, "cases": [each for _, each in cases]}
         results = host.do(asked)

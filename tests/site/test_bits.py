@@ -8,7 +8,6 @@ import pytest
 from tests.checks import same_bits
 from tests.site.hosts import Chromium, Node
 from tinydiff.data.dataset import Dataset
-from tinydiff.generate import Trajectory
 from tinydiff.model.mlp import MLP, MLPConfig
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
