@@ -1,12 +1,13 @@
 """How long sampling takes: one evaluation of the network, and all of a DDIM trajectory.
 
-    python benchmarks/bench_sampling.py                                       # tinydiff alone
-    python benchmarks/bench_sampling.py --peer torch onnxruntime openvino     # in turn with the same network in others
-    python benchmarks/bench_sampling.py --case small --dry-run                # one network, printed and not saved
+    python benchmarks/bench_sampling.py                                      # tinydiff alone
+    python benchmarks/bench_sampling.py --peer torch onnxruntime openvino    # in turn with the same network in others
+    python benchmarks/bench_sampling.py --case small --dry-run               # one network, printed and not saved
 
-The variants of PyTorch are those of bench_train_step.py, in inference mode, where the compiler also freezes the
-weights. ONNX Runtime and OpenVINO run the file of ``tinydiff export --format onnx``, in float32 and, where they have it, in
-bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
+On the cpu backend an evaluation is the program that a sampler runs, with its filters prepared, and also ops called from
+Python one by one. The variants of PyTorch are those of bench_train_step.py, in inference mode, where the compiler also
+freezes the weights. ONNX Runtime and OpenVINO run the file of ``tinydiff export --format onnx``, in float32 and, where
+they have it, bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 import measure
 from bench_train_step import CASES, batch_of, forward_flops, tinydiff_unet
-from tinydiff.generate import IMAGE_RANGE, generate
+from tinydiff.generate import IMAGE_RANGE, Trajectory
 from tinydiff.noise import schedules
 from tinydiff.noise.predictions import denoiser
 from tinydiff.samplers import ddim, finish
@@ -29,11 +30,22 @@ TRAJECTORY = f"DDIM, {STEPS} steps, guidance {GUIDANCE:g}"
 SCHEDULE = schedules.cosine(200)
 
 
+PEERS = ("torch", "onnxruntime", "openvino")
+
+
 def tinydiff_evaluation(model, N):
+    """{variant: function}."""
+    backend = model.backend
     x, _, step, labels = batch_of(model.config, N)
     labels = labels.astype(np.int64)
-    evaluate = model.backend.capture(lambda: model.predict(x, step, labels))
-    return lambda: model.backend.to_numpy(evaluate())
+
+    def by_ops():
+        return model.predict(x, step, labels)
+
+    if backend.name != "cpu":
+        return {backend.name: lambda: backend.to_numpy(by_ops())}
+    # the peers take their weights apart when they load or compile, too
+    return {"cpu": backend.capture(by_ops, frozen_weights=True), "cpu, op by op": by_ops}
 
 
 def peer_evaluation(peer, model, N):
@@ -42,20 +54,25 @@ def peer_evaluation(peer, model, N):
     return peer.inference(lambda: peer.array(peer.network(*arguments)))
 
 
-def states(model, N):
+def trajectory(model, N):
+    """A ``Trajectory`` and the labels that it draws."""
     labels = np.arange(N) % model.config.classes
-    return generate(model, SCHEDULE, "v", labels, sampler="ddim", steps=STEPS, guidance=GUIDANCE)
+    return Trajectory(model, SCHEDULE, "v", N, sampler="ddim", steps=STEPS, guidance=GUIDANCE), labels
 
 
 def tinydiff_trajectory(model, N):
-    return lambda: model.backend.to_numpy(finish(states(model, N)))
+    backend, (whole, labels) = model.backend, trajectory(model, N)
+    drawn = {backend.name: lambda: backend.to_numpy(whole.draw(labels))}
+    if backend.name == "cpu":
+        drawn["cpu, op by op"] = lambda: backend.to_numpy(finish(whole.states(labels)))
+    return drawn
 
 
 def peer_trajectory(peer, model, N):
     """The same from the same noise: as much arithmetic, by the same DDIM on a peer's arrays."""
-    null = model.config.classes
-    labels = np.concatenate([np.arange(N) % null, np.full(N, null)])
-    start, both_labels = peer.tensors(next(states(model, N)).x, labels)
+    whole, labels = trajectory(model, N)
+    both_labels = np.concatenate([labels, np.full(N, model.config.classes)])
+    start, both_labels = peer.tensors(model.backend.to_numpy(next(whole.states(labels)).x), both_labels)
 
     def predict(x, step):
         conditional, null = peer.guided(x, step, both_labels)
@@ -84,9 +101,7 @@ def versions_of(names):
 
 
 def main():
-    args = measure.arguments(
-        __doc__, cases=["small", "reference"], peers=("torch", "onnxruntime", "openvino")
-    ).parse_args()
+    args = measure.arguments(__doc__, cases=["small", "reference"], peers=PEERS).parse_args()
     rows = []
     for case in args.case:
         name, config, _ = CASES[case]
@@ -97,11 +112,13 @@ def main():
         for what, ours, theirs, N, evaluated, times in works:
             model = models[args.backend[0]]
             peers = peers_of(args.peer, config, model.parameters, evaluated)
-            functions = {backend: ours(model, N) for backend, model in models.items()}
+            functions = {variant: each for one in models.values() for variant, each in ours(one, N).items()}
             functions |= {variant: theirs(peer, model, N) for variant, peer in peers.items()}
             repeats = min(args.repeats, TRAJECTORY_REPEATS) if what == TRAJECTORY else args.repeats
             flops = times * forward_flops(config, evaluated)
-            for variant, columns in measure.compare(functions, repeats, flops, peers, best_of="peer").items():
+            for variant, columns in measure.compare(
+                functions, repeats, flops, peers, best_of="peer in float32"
+            ).items():
                 rows.append({"sampling": what, "network": name, "batch": N, "with": variant, **columns})
                 print(rows[-1])
     measure.save("sampling", rows, dry_run=args.dry_run, **versions_of(args.peer))

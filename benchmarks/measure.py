@@ -96,17 +96,17 @@ def ratio(seconds, other):
 def compare(functions, repeats, flops, peers=(), *, best_of="torch"):
     """Time functions that do the same work, of so many operations: {name: function} -> {name: columns of its row}.
 
-    Every function returns an array; all must return what the first does, those whose name says bfloat16 within what its
+    Every function returns an array; all must return what the first does, those with bf16 in their name within what its
     roundings cost. The times are divided by those of the fastest peer in float32, the one with the smallest median.
     """
     first, *others = functions
     truth = np.array(functions[first]())
     for other in others:
-        tolerance = BFLOAT16 if is_bfloat16(other) else FLOAT32
+        tolerance = BFLOAT16 if "bf16" in other else FLOAT32
         if not np.allclose(functions[other](), truth, rtol=0, atol=tolerance * np.abs(truth).max()):
             raise SystemExit(f"{other} does not compute what {first} does")
     seconds = interleaved(functions, repeats)
-    in_float32 = [name for name in peers if not is_bfloat16(name)]
+    in_float32 = [name for name in peers if "bf16" not in name]
     best = min(in_float32, key=lambda name: np.median(seconds[name]), default=None)
     columns = {}
     for name, each in seconds.items():
@@ -115,10 +115,6 @@ def compare(functions, repeats, flops, peers=(), *, best_of="torch"):
         if best:
             columns[name][f"time / best {best_of}"] = ratio(each, seconds[best])
     return columns
-
-
-def is_bfloat16(name):
-    return name.endswith("bfloat16")
 
 
 def peak_memory(*flags):

@@ -69,5 +69,5 @@ def peers(libraries, config, parameters, N):
     if "openvino" in libraries:
         made["openvino"] = OpenVino(model, N, "f32")
         if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            made["openvino, bfloat16"] = OpenVino(model, N, "bf16")
+            made["openvino, bf16"] = OpenVino(model, N, "bf16")
     return made

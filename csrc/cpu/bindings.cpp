@@ -152,7 +152,7 @@ object conv2d_forward(const object& x, const object& w, const object& b, const o
         padd = given.expect("add", add, kind == Add::time_shift ? shift : shape);
     }
     Array y = empty(shape);
-    unlocked([&] { kernels->conv2d_forward(px, pw, pb, padd, kind, y.mutable_data(), conv); });
+    unlocked([&] { kernels->conv2d_forward(px, pw, nullptr, pb, padd, kind, y.mutable_data(), conv); });
     return y;
 }
 

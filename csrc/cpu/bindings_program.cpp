@@ -57,9 +57,20 @@ class Program {
     std::mutex running_;
 };
 
+// The floats that the filters of a convolution take once they are prepared, 0 where they are used as they stand.
+int64_t prepared_floats(const std::vector<int64_t>& geometry) {
+    const auto& g = geometry;
+    const Conv conv{g.at(0), g.at(1), g.at(2), g.at(3), g.at(4),  g.at(5),
+                    g.at(6), g.at(7), g.at(8), g.at(9), g.at(10), static_cast<Conv2dVersion>(g.at(11))};
+    int64_t floats = 0;
+    kernels->conv2d_prepared_floats(&floats, conv);
+    return floats;
+}
+
 }  // namespace
 
 void add_programs(py::module_& m) {
+    m.def("prepared_floats", &prepared_floats);
     m.def(
         "program_kernels",
         [] {

@@ -330,13 +330,25 @@ void bias_gradient(const float* dy, float* db, float* dtime_shift, const Conv& c
 
 }  // namespace
 
-void conv2d_forward(const float* x, const float* w, const float* b, const float* add, Add kind, float* y,
-                    const Conv& conv) {
+// ``prepared`` is what conv2d_prepare made of w, or null.
+void conv2d_forward(const float* x, const float* w, const float* prepared, const float* b, const float* add, Add kind,
+                    float* y, const Conv& conv) {
     const Epilogue epilogue{y, b, add, kind, conv.O, conv.H_out * conv.W_out};
     if (const int tile = winograd_tile(conv))
-        winograd_correlate(tile, x, w, epilogue, conv);
+        winograd_correlate(tile, x, w, prepared, epilogue, conv);
     else
         correlate(x, w, epilogue, conv);
+}
+
+// The same values that a forward makes of w each time, so the result has the same bits.
+void conv2d_prepare(const float* w, float* prepared, const Conv& conv) {
+    winograd_points(winograd_tile(conv), w, prepared, conv);
+}
+
+// 0 where preparing saves next to nothing.
+void conv2d_prepared_floats(int64_t* floats, const Conv& conv) {
+    const int tile = winograd_tile(conv);
+    *floats = tile ? winograd_points_worth_keeping(tile, conv) : 0;
 }
 
 void conv2d_backward(const float* dy, const float* x, const float* w, float* dx, float* dw, float* db,
@@ -358,7 +370,7 @@ void conv2d_backward(const float* dy, const float* x, const float* w, float* dx,
             for (int64_t c = 0; c < C; ++c) turned[((8 - tap) * O + o) * C + c] = w[(tap * C + c) * O + o];
     });
     const Conv back{conv.N, conv.H_out, conv.W_out, O, 3, 3, C, 1, 2 - conv.before, conv.H, conv.W, conv.version};
-    winograd_correlate(tile, dy, turned, Epilogue{dx, nullptr, nullptr, Add::none, C, conv.H * conv.W}, back);
+    winograd_correlate(tile, dy, turned, nullptr, Epilogue{dx, nullptr, nullptr, Add::none, C, conv.H * conv.W}, back);
 }
 
 TINYDIFF_END

@@ -37,8 +37,14 @@ struct Epilogue {
 // The tile size, 4 or 2, with which Winograd computes this convolution fastest, or 0 if directly is faster.
 int winograd_tile(const Conv& conv);
 
-// y = the correlation of x with w (3,3,C,O), stride 1, in tiles of ``tile``.
-void winograd_correlate(int tile, const float* x, const float* w, const Epilogue& epilogue, const Conv& conv);
+// y = the correlation of x with w (3,3,C,O), stride 1, in tiles of ``tile``; ``points`` are those of the filters, made
+// before by winograd_points, or null.
+void winograd_correlate(int tile, const float* x, const float* w, const float* points, const Epilogue& epilogue,
+                        const Conv& conv);
+void winograd_points(int tile, const float* w, float* points, const Conv& conv);
+
+// How many floats the points are, or 0 where making them is less than a twentieth of the work.
+int64_t winograd_points_worth_keeping(int tile, const Conv& conv);
 
 // dw (3,3,C,O) from x and dy.
 void winograd_weight_gradient(int tile, const float* dy, const float* x, float* dw, const Conv& conv);

@@ -62,8 +62,10 @@ using Shape = const int64_t;
     K(linear_forward, (const float* x, const float* w, const float* b, float* y, Shape M, Shape C, Shape O))           \
     K(linear_backward,                                                                                                 \
       (const float* dy, const float* x, const float* w, float* dx, float* dw, float* db, Shape M, Shape C, Shape O))   \
-    K(conv2d_forward,                                                                                                  \
-      (const float* x, const float* w, const float* b, const float* add, Add kind, float* y, const Conv& conv))        \
+    K(conv2d_forward, (const float* x, const float* w, const float* prepared, const float* b, const float* add,        \
+                       Add kind, float* y, const Conv& conv))                                                          \
+    K(conv2d_prepare, (const float* w, float* prepared, const Conv& conv))                                             \
+    K(conv2d_prepared_floats, (int64_t* floats, const Conv& conv))                                                     \
     K(conv2d_backward, (const float* dy, const float* x, const float* w, float* dx, float* dw, float* db,              \
                         float* dtime_shift, const Conv& conv))                                                         \
     K(group_norm_forward, (const float* x, const float* gamma, const float* beta, const float* scale,                  \

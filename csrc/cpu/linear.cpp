@@ -10,7 +10,7 @@ Conv as_convolution(int64_t M, int64_t C, int64_t O) { return {M, 1, 1, C, 1, 1,
 }  // namespace
 
 void linear_forward(const float* x, const float* w, const float* b, float* y, int64_t M, int64_t C, int64_t O) {
-    conv2d_forward(x, w, b, nullptr, Add::none, y, as_convolution(M, C, O));
+    conv2d_forward(x, w, nullptr, b, nullptr, Add::none, y, as_convolution(M, C, O));
 }
 
 void linear_backward(const float* dy, const float* x, const float* w, float* dx, float* dw, float* db, int64_t M,

@@ -251,21 +251,47 @@ void row_to_points(const float* row, const Panels& panels, int64_t panel, float*
         }
 }
 
+// Whether all of the filters' points are made at once: for many tiles, or one panel.
 template <int m>
-void correlate(const float* x, const float* w, const Epilogue& epilogue, const Conv& conv) {
+bool are_small(const Panels& panels, const Tiles<m>& tiles) {
+    return Tiles<m>::points * panels.floats() <= SMALL_FILTERS && (tiles.count > FEW_TILES || panels.count() == 1);
+}
+
+// All points of small filters: point p of a panel begins at p * panels.floats() + panels.start(panel).
+template <int m>
+void small_filters_to_points(const float* w, const Panels& panels, float* points) {
+    constexpr int64_t ROWS = 16;
+    const int64_t parts = ceil_div(panels.K, ROWS);
+    parallel_for(panels.count() * parts, [&](int64_t task) {
+        const int64_t panel = task / parts, first = task % parts * ROWS;
+        filters_to_points<m>(w, panels, panel, first, smaller(panels.K, first + ROWS), points + panels.start(panel),
+                             panels.floats());
+    });
+}
+
+// All points of large filters, each panel's together: point p of it begins at p * K * NR.
+template <int m>
+void large_filters_to_points(const float* w, const Panels& panels, float* points) {
+    const int64_t size = panels.K * NR;
+    parallel_for(panels.count(), [&](int64_t panel) {
+        Scratch half((m + 2) * 3 * size);
+        filters_to_rows<m>(w, panels, panel, half);
+        for (int row = 0; row < m + 2; ++row)
+            row_to_points<m>(half + row * 3 * size, panels, panel,
+                             points + (panel * Tiles<m>::points + row * (m + 2)) * size, size);
+    });
+}
+
+template <int m>
+void correlate(const float* x, const float* w, const float* prepared, const Epilogue& epilogue, const Conv& conv) {
     constexpr int points = Tiles<m>::points;
     const Tiles<m> tiles(conv.N, conv.H_out, conv.W_out);
     const int64_t width_in = round_up(conv.C, W), width_out = round_up(conv.O, W);
     const Panels panels{conv.C, conv.O};
-    if (points * panels.floats() <= SMALL_FILTERS && (tiles.count > FEW_TILES || panels.count() == 1)) {
-        Scratch filters(points * panels.floats());
-        constexpr int64_t ROWS = 16;
-        const int64_t parts = ceil_div(conv.C, ROWS);
-        parallel_for(panels.count() * parts, [&](int64_t task) {
-            const int64_t panel = task / parts, first = task % parts * ROWS;
-            filters_to_points<m>(w, panels, panel, first, smaller(conv.C, first + ROWS), filters + panels.start(panel),
-                                 panels.floats());
-        });
+    if (are_small(panels, tiles)) {
+        Scratch own(prepared ? 0 : points * panels.floats());
+        if (!prepared) small_filters_to_points<m>(w, panels, own);
+        const float* filters = prepared ? prepared : own;
         const int64_t floats_a_tile = points * (width_in + width_out);
         const int64_t fit = larger(MR, OWN_FLOATS / floats_a_tile / MR * MR);
         const int64_t spread = round_up(ceil_div(tiles.count, 8), MR);  // at least about eight tasks
@@ -297,11 +323,12 @@ void correlate(const float* x, const float* w, const Epilogue& epilogue, const C
         parallel_for(count,
                      [&](int64_t t) { input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in); });
         parallel_for(panels.count(), [&](int64_t panel) {
-            const int64_t stride = point_stride(conv.C, NR);
-            Scratch half((m + 2) * conv.C * 3 * NR), filters((m + 2) * stride), out(points * stride_out);
-            filters_to_rows<m>(w, panels, panel, half);
+            const int64_t size = conv.C * NR, stride = prepared ? size : point_stride(conv.C, NR);
+            Scratch half(prepared ? 0 : (m + 2) * 3 * size), own(prepared ? 0 : (m + 2) * stride), out(points * stride_out);
+            if (!prepared) filters_to_rows<m>(w, panels, panel, half);
             for (int row = 0; row < m + 2; ++row) {
-                row_to_points<m>(half + row * conv.C * 3 * NR, panels, panel, filters, stride);
+                if (!prepared) row_to_points<m>(half + row * 3 * size, panels, panel, own, stride);
+                const float* filters = prepared ? prepared + (panel * points + row * (m + 2)) * size : own;
                 for (int p = row * (m + 2), j = 0; j < m + 2; ++p, ++j) {
                     const Part part = tiles.with_point(p, first, count);
                     multiply(part.number, panels.vectors(panel), in + p * stride_in + part.skip * width_in, width_in,
@@ -413,11 +440,26 @@ void weight_gradient(const float* dy, const float* x, float* dw, const Conv& con
     }
 }
 
+template <int m>
+void all_points(const float* w, float* points, const Conv& conv) {
+    const Panels panels{conv.C, conv.O};
+    if (are_small(panels, Tiles<m>(conv.N, conv.H_out, conv.W_out)))
+        small_filters_to_points<m>(w, panels, points);
+    else
+        large_filters_to_points<m>(w, panels, points);
+}
+
 // Multiply-adds a channel pair, of the products and, in the same unit, of making the filters' points.
 template <int m>
-int64_t cost(const Conv& conv, int64_t making_filters) {
-    return conv.N * Axis<m>(conv.H_out).points() * Axis<m>(conv.W_out).points() + making_filters;
-}
+struct Cost {
+    static constexpr int64_t making = m == 4 ? 360 : 190;
+    int64_t products;
+
+    explicit Cost(const Conv& conv)
+        : products(conv.N * Axis<m>(conv.H_out).points() * Axis<m>(conv.W_out).points()) {}
+    int64_t all() const { return products + making; }
+    bool is_mostly_products() const { return 20 * making < all(); }
+};
 
 }  // namespace
 
@@ -427,13 +469,24 @@ int winograd_tile(const Conv& conv) {
         return conv.version == Conv2dVersion::winograd_4 ? 4 : conv.version == Conv2dVersion::winograd_2 ? 2 : 0;
     if (conv.C < 8 || conv.O < 8) return 0;  // then the transforms cost more than they save
     const int64_t direct = 9 * conv.N * conv.H_out * conv.W_out;
-    const int64_t four = cost<4>(conv, 360), two = cost<2>(conv, 190);
-    if (smaller(four, two) >= direct) return 0;
+    const int64_t four = Cost<4>(conv).all(), two = Cost<2>(conv).all();
+    // where both take as long, as for one image of 7x7, tiles: they gain from filters prepared before
+    if (20 * smaller(four, two) > 21 * direct) return 0;
     return four <= two ? 4 : 2;
 }
 
-void winograd_correlate(int tile, const float* x, const float* w, const Epilogue& epilogue, const Conv& conv) {
-    tile == 4 ? correlate<4>(x, w, epilogue, conv) : correlate<2>(x, w, epilogue, conv);
+void winograd_correlate(int tile, const float* x, const float* w, const float* points, const Epilogue& epilogue,
+                        const Conv& conv) {
+    tile == 4 ? correlate<4>(x, w, points, epilogue, conv) : correlate<2>(x, w, points, epilogue, conv);
+}
+
+void winograd_points(int tile, const float* w, float* points, const Conv& conv) {
+    tile == 4 ? all_points<4>(w, points, conv) : all_points<2>(w, points, conv);
+}
+
+int64_t winograd_points_worth_keeping(int tile, const Conv& conv) {
+    if (tile == 4 ? Cost<4>(conv).is_mostly_products() : Cost<2>(conv).is_mostly_products()) return 0;
+    return (tile + 2) * (tile + 2) * Panels{conv.C, conv.O}.floats();
 }
 
 void winograd_weight_gradient(int tile, const float* dy, const float* x, float* dw, const Conv& conv) {

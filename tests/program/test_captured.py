@@ -54,10 +54,11 @@ def test_every_op(kernels, op):
         dy = 0.5
         if hasattr(OPS[op], "backward") and op != "mse_loss":
             dy = normal(seed, *thing.forward(*inputs, **options)[0].shape, dtype=np.float32)
-        captured = backend.capture(function)
+        captured, frozen = backend.capture(function), backend.capture(function, frozen_weights=True)
         expect_planned(captured.program)
         for _ in kernels.each(threads=(1, 3)):
             assert_same(captured(), function())
+            assert_same(frozen(), function())
 
 
 @settings(max_examples=150)
@@ -65,12 +66,13 @@ def test_every_op(kernels, op):
 def test_random_sequences_of_ops(kernels, sequence):
     function = of_sequence(kernels.backend, *sequence)
     function()  # makes its weights
-    captured = kernels.backend.capture(function)
+    captured, frozen = kernels.backend.capture(function), kernels.backend.capture(function, frozen_weights=True)
     expect_planned(captured.program)
-    for way, threads in kernels.each(threads=(1, 3)):
+    for _ in kernels.each(threads=(1, 3)):
         expected = flat(function())
         for _ in range(2):  # once more in the same arena
             assert_same(captured(), expected)
+            assert_same(frozen(), expected)
 
 
 models = st.fixed_dictionaries(
@@ -133,9 +135,77 @@ def test_a_network_for_points(kernels):
         assert_same(outputs, function())
 
 
+def convolutions(backend, x, w, times):
+    """A function that convolves so often with the same filters."""
+
+    def function():
+        y = x
+        for _ in range(times):
+            y, _ = backend.conv2d.forward(y, w, padding=1)
+        return y
+
+    return function
+
+
+@pytest.mark.parametrize(
+    "H, W, C, O", [(28, 28, 32, 32), (14, 14, 48, 48), (7, 7, 40, 40), (10, 9, 20, 24), (10, 10, 8, 8)]
+)
+def test_prepared_filters_are_the_filters(kernels, H, W, C, O):
+    """In each form they take; and what they are is looked at in every run, unless they are frozen."""
+    x, w = normal(0, 1, H, W, C, dtype=np.float32), normal(1, 3, 3, C, O, dtype=np.float32) / C
+    between = normal(2, 1, 1, O, C, dtype=np.float32) / O
+
+    def function():
+        y, backend = x, kernels.backend
+        for _ in range(3):
+            y = backend.conv2d.forward(backend.conv2d.forward(y, w, padding=1)[0], between)[0]
+        return y
+
+    captured, frozen = kernels.backend.capture(function), kernels.backend.capture(function, frozen_weights=True)
+    for _ in kernels.each(threads=(1, 3)):
+        for _ in range(2):
+            expected = function()
+            assert_same(captured(), expected)
+            w *= -1
+            assert_same(captured(), function())
+            w *= -1
+        assert_same(frozen(), expected)
+        assert captured._prepared.nbytes == frozen._prepared.nbytes > 36 * C * O
+    w *= 2
+    assert_same(frozen(), expected)
+    assert_same(captured(), function())
+
+
+def test_filters_that_the_program_changes_are_not_prepared(kernels):
+    backend = kernels.backend
+    x, flat_w = normal(0, 1, 7, 7, 16, dtype=np.float32), normal(1, 9 * 16 * 16 + 5, dtype=np.float32) / 16
+    w, moments = flat_w[5:].reshape(3, 3, 16, 16), [np.zeros_like(flat_w) for _ in range(2)]
+    rate, number, before = np.full(1, 0.1, np.float32), np.ones(1, np.int64), flat_w.copy()
+
+    def function():
+        y, _ = backend.conv2d.forward(x, w, padding=1)
+        backend.adamw.forward(flat_w, flat_w, *moments, learning_rate=rate, step_number=number)
+        return y, backend.conv2d.forward(y, w, padding=1)[0]
+
+    captured = backend.capture(function, frozen_weights=True)
+    found = flat(captured())
+    flat_w[...] = before
+    for each in moments:
+        each[...] = 0
+    assert_same(found, function())
+    assert captured._prepared.nbytes == 64
+
+
+def test_much_work_for_each_filter_needs_no_preparing(kernels):
+    from tinydiff.backends import _cpu
+
+    geometry = [28, 28, 32, 3, 3, 32, 1, 1, 28, 28, 0]
+    assert _cpu.prepared_floats([2, *geometry]) > 0 == _cpu.prepared_floats([16, *geometry])
+
+
 def test_the_inputs_may_change(kernels):
     x = np.ones((2, 3), np.float32)
-    captured = kernels.backend.capture(lambda: 2 * x if False else kernels.backend.silu.forward(x)[0])
+    captured = kernels.backend.capture(lambda: kernels.backend.silu.forward(x)[0])
     for value in (1, 2, -3):
         x[...] = value
         assert_same(captured(), kernels.backend.silu.forward(x)[0])
@@ -191,7 +261,7 @@ def test_an_index_out_of_range_is_found_before_it_is_used(kernels):
     assert_same(captured(), backend.class_embedding.forward(table, labels)[0])
     taken = backend.capture(lambda: backend.take(table, labels))
     labels[0] = 9
-    with pytest.raises(ValueError, match=r"index must lie in \[0, 4\), got 0 .. 9"):
+    with pytest.raises(ValueError, match=r"take: index must lie in \[0, 4\), got 0 .. 9"):
         taken()
 
 
@@ -225,14 +295,8 @@ def test_ctrl_c_is_heard_in_the_midst_of_a_program(kernels):
     backend = kernels.backend
     x, w = normal(0, 4, 28, 28, 32, dtype=np.float32), normal(1, 3, 3, 32, 32, dtype=np.float32) / 20
 
-    def long():  # some seconds
-        y = x
-        for _ in range(3000):
-            y, _ = backend.conv2d.forward(y, w, padding=1)
-        return y
-
-    captured, waited = backend.capture(long), []
-    captured.program, captured._load(captured.program)
+    captured, waited = backend.capture(convolutions(backend, x, w, 3000)), []  # some seconds
+    captured._load(captured.program)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for _ in range(3):  # the machine may be busy
@@ -257,13 +321,7 @@ def test_other_threads_of_python_go_on_meanwhile(kernels):
     backend, counted, done = kernels.backend, [0], threading.Event()
     x, w = normal(0, 4, 28, 28, 32, dtype=np.float32), normal(1, 3, 3, 32, 32, dtype=np.float32) / 20
 
-    def many():
-        y = x
-        for _ in range(200):
-            y, _ = backend.conv2d.forward(y, w, padding=1)
-        return y
-
-    captured = backend.capture(many)
+    captured = backend.capture(convolutions(backend, x, w, 200))
     captured()
 
     def count():

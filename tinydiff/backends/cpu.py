@@ -40,9 +40,9 @@ class CpuBackend(NumpyBackend):
         self._offer({op.__name__: op for op in OPS})
         _obey_environment()
 
-    def capture(self, step_fn):
+    def capture(self, step_fn, *, frozen_weights=False):
         """A function that does what ``step_fn`` does, to the same bits: the program that it is, run without Python."""
-        return Captured(self, step_fn)
+        return Captured(self, step_fn, frozen_weights)
 
     def describe(self):
         """One line for ``tinydiff info``."""

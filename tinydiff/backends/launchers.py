@@ -97,7 +97,7 @@ class EmulatorLauncher(Launcher):
         """All were compiled when tinydiff was installed."""
         return {kernel: {} for kernel in kernel_files(precision)}
 
-    def capture(self, step_fn):
+    def capture(self, step_fn, *, frozen_weights=False):
         return step_fn
 
     def synchronize(self):
@@ -161,7 +161,7 @@ class CupyLauncher(Launcher):
 
         return explained
 
-    def capture(self, step_fn):
+    def capture(self, step_fn, *, frozen_weights=False):
         return Graph(self, step_fn)
 
     def synchronize(self):

@@ -53,11 +53,14 @@ class NumpyBackend(Recordable):
     def synchronize(self):
         """Wait until all work is done. NumPy has none outstanding."""
 
-    def capture(self, step_fn):
-        """A function that does what ``step_fn`` does: here the function itself, on a GPU a recording of it.
+    def capture(self, step_fn, *, frozen_weights=False):
+        """A function that does what ``step_fn`` does: here the function itself, elsewhere a recording of it, as a CUDA
+        graph or a program.
 
-        For the sake of the GPU, what changes from call to call must lie in arrays, and step_fn takes no arguments,
+        For the recording's sake, what changes from call to call must lie in arrays, and step_fn takes no arguments,
         never looks at values and makes no array from the host's; what it returns is overwritten by the next call.
+        ``frozen_weights`` promises that the filters of convolutions keep their values from the first call on, so that
+        what is made of them alone need be made only once.
         """
         return step_fn
 

@@ -1,1 +1,2 @@
-"""Weights and settings in the formats of other libraries: diffusers' ``UNet2DModel`` and its schedulers, both ways."""
+"""Weights and settings in the formats of other libraries: diffusers' ``UNet2DModel`` and its schedulers, both ways; and
+ONNX, out."""

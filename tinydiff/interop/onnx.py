@@ -1,8 +1,8 @@
 """A trained model as an ONNX file, for everybody else's runtimes: ONNX Runtime, OpenVINO, a browser, a phone.
 
 ``predict``: one evaluation of the network. ``train``: a whole training step, forward, loss, the hand-written backward,
-clipping, AdamW and the average, as one graph. ONNX knows no gradients, and a training step of this engine needs none: it
-is nothing but operators on arrays. So whatever can run a network can train it, where there is neither Python nor a
+clipping, AdamW and the average, as one graph. ONNX knows no gradients, and a training step of this engine needs none:
+it is nothing but operators on arrays. So whatever can run a network can train it, where there is neither Python nor a
 framework that trains: to fine-tune on a device whose data must not leave it, to train in a browser, or to measure a
 runtime by the work of training. As far as we know nobody else exports the training of a diffusion model like this.
 
@@ -10,11 +10,12 @@ runtime by the work of training. As far as we know nobody else exports the train
     state = safetensors.numpy.load_file("step-0001000.safetensors")        # a checkpoint, as it is
     names = [each.name for each in session.get_outputs()]
     for number in range(1001, 2001):
-        found = dict(zip(names, session.run(None, {**batch(), **each_step(number), **state})))
+        given = batch() | each_step(number)       # x, target, weight, step, labels; number, learning_rate, average_decay
+        found = dict(zip(names, session.run(None, given | state)))
         state = {name: found["next." + name] for name in state}
 
-The state's tensors have the names and layouts of a checkpoint's (``tinydiff.train.checkpoint``), so the last state saved
-with a checkpoint's metadata is a checkpoint again.
+The state's tensors have the names and layouts of a checkpoint's (``tinydiff.train.checkpoint``), so the last state
+saved with a checkpoint's metadata is a checkpoint again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tinydiff.train.checkpoint import METADATA, PARTS
 
 FORMAT = 1
 WHATS = ("predict", "train")
-BATCHES = 2, 3  # at which a program is recorded; any two would do
+BATCHES = 2, 3  # at which a program is recorded; any two above 1 would do
 DOCUMENTS = {
     "x": "noisy images",
     "step": "the noise step of each, 0 .. T - 1",
@@ -81,8 +82,9 @@ def predict_model(checkpoint, *, part="average"):
 def train_model(checkpoint):
     """An ``onnx.ModelProto`` of a training step as this checkpoint's run takes it; the state is not in it.
 
-    x and target (N, C, H, W), weight and step (N,), labels (N,) int64 with classes; number, learning_rate, average_decay
-    (1,); and PART.NAME of every parameter, PART one of ``checkpoint.PARTS`` -> loss (), norm (1,) and next.PART.NAME.
+    x and target (N, C, H, W), weight and step (N,), with classes labels (N,) int64; number (1,) int64, learning_rate and
+    average_decay (1,); and PART.NAME of every parameter, PART one of ``checkpoint.PARTS``
+    -> loss (), norm (1,) and next.PART.NAME.
     What a step draws at random (images, noise, steps, dropped labels) is the caller's to draw: it comes in the batch.
     """
     trainer = runs.without_data(checkpoint.config, backends.get("numpy"))

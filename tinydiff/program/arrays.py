@@ -70,7 +70,7 @@ class Recorded:
     def ndim(self):
         return len(self.shape)
 
-    @property
+    @functools.cached_property
     def size(self):
         return math.prod(self.shape)
 

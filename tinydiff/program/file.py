@@ -32,7 +32,7 @@ import numpy as np
 import safetensors
 
 from tinydiff.files import write_folder_atomically
-from tinydiff.program.kernel_calls import CHECK, InMemory, KernelCall, lowered
+from tinydiff.program.kernel_calls import CHECK, InMemory, KernelCall, check_of, lower
 from tinydiff.program.program import LINE, Operand
 
 FORMAT, VERSION = "tinydiff program", 1
@@ -195,11 +195,15 @@ def _placed(program, starts):
             return _in_memory(place(each.operand), "float32" if each.operand.dtype == "float32" else "int64")
         return each
 
+    def placed(call):
+        return KernelCall(call.kernel, tuple(map(place, call.arguments)))
+
     calls, checks = [], {}
-    for kernel_call, call, checked in lowered(program):
-        if checked:
-            checks[len(calls)] = f"{call.op}: {checked.name}"
-        calls.append(KernelCall(kernel_call.kernel, tuple(map(place, kernel_call.arguments))))
+    for call in map(lower, program.calls):
+        for each in call.ranges:
+            checks[len(calls)] = each.name
+            calls.append(placed(check_of(each)))
+        calls.append(placed(call))
     return calls, checks
 
 

@@ -20,6 +20,8 @@ from tinydiff.program.program import Operand
 
 CHECK = "expect_within"  # not a kernel: pointer, count, low, high; ends the run where a value lies outside [low, high)
 NULL = -1
+FORWARD = "conv2d_forward"
+PREPARED, GEOMETRY = 2, 7  # where, among its arguments, prepared filters stand, and where its sizes begin
 ADD_NONE, ADD_TIME_SHIFT, ADD_RESIDUAL = 0, 1, 2  # as csrc/cpu/kernels.h numbers them
 
 
@@ -32,7 +34,7 @@ class InMemory(NamedTuple):
 class Range(NamedTuple):
     """Integers that a kernel takes for indices: they must lie in [low, high), or it would read beyond an array."""
 
-    name: str
+    name: str  # as the op's own error calls them, after the op's name
     operand: Operand
     low: int
     high: int
@@ -50,27 +52,24 @@ def lower(call):
     return LOWER[f"{call.op}.{call.verb}"](r, w, o)
 
 
-def lowered(program):
-    """All of a program in order: (``KernelCall``, the ``Call`` it is of, None, or the ``Range`` that it checks)."""
-    for call in program.calls:
-        made = lower(call)
-        for each in made.ranges:
-            yield KernelCall(CHECK, (each.operand, each.operand.size, each.low, each.high)), call, each
-        yield made, call, None
-
-
-def words(program, numbers, address):
-    """All calls as one list of integers, and where each check of a range begins in it: {position: (call, Range)}.
+def words(calls, numbers, address):
+    """Kernel calls as one list of integers, and where each check of a range begins in it: {position: Range}.
 
     numbers  {name: number} of the kernels, and of ``CHECK``
-    address  (Operand) -> the integer that stands for its first byte
+    address  (Operand, or whatever else stands for an array) -> the integer that stands for its first byte
     """
     made, checks = [], {}
-    for kernel_call, call, checked in lowered(program):
-        if checked:
-            checks[len(made)] = call, checked
-        made += words_of(kernel_call, numbers, address)
+    for call in calls:
+        for each in call.ranges:
+            checks[len(made)] = each
+            made += words_of(check_of(each), numbers, address)
+        made += words_of(call, numbers, address)
     return made, checks
+
+
+def check_of(wanted):
+    """The call that checks a ``Range``."""
+    return KernelCall(CHECK, (wanted.operand, wanted.operand.size, wanted.low, wanted.high))
 
 
 def words_of(kernel_call, numbers, address):
@@ -80,11 +79,11 @@ def words_of(kernel_call, numbers, address):
     for i, each in enumerate(arguments):
         if each is None:
             each = NULL
-        elif isinstance(each, Operand):
-            each = address(each)
         elif isinstance(each, InMemory):
             header |= (1 if each.operand.dtype == "float32" else 2) << 16 + 2 * i
             each = address(each.operand)
+        elif isinstance(each, tuple):
+            each = address(each)
         elif isinstance(each, float):
             (each,) = struct.unpack("<q", struct.pack("<d", each))
         elif each >= 2**63:
@@ -120,8 +119,9 @@ def _conv2d_forward(r, w, o):
     kind = ADD_NONE
     if add is not None:
         kind = ADD_TIME_SHIFT if add.shape == (y.shape[0], 1, 1, y.shape[3]) else ADD_RESIDUAL
-    arguments = r["x"], r["w"], r["b"], add, kind, y, *_geometry(r["x"], r["w"], y, o)
-    return KernelCall("conv2d_forward", arguments)
+    unprepared = None
+    arguments = r["x"], r["w"], unprepared, r["b"], add, kind, y, *_geometry(r["x"], r["w"], y, o)
+    return KernelCall(FORWARD, arguments)
 
 
 def _conv2d_backward(r, w, o):
@@ -176,7 +176,7 @@ def _concat(verb, a_and_b):
 def _class_embedding_forward(r, w, o):
     table, labels = r["table"], r["labels"]
     K, E = table.shape
-    rows = Range("labels", labels, 0, K)
+    rows = Range("class_embedding: labels", labels, 0, K)
     return KernelCall("class_embedding_forward", (table, labels, w["y"], labels.size, E), (rows,))
 
 
@@ -205,7 +205,7 @@ def _philox(r, w, o):
     seed, draw = (_number(name, r, o) for name in ("seed", "draw"))
     purpose, N = ops.philox.PURPOSES[o["purpose"]], y.shape[0]
     arguments = seed, purpose, sample, draw, y, N, y.size // N
-    return KernelCall(f"philox_{o['kind']}", arguments, (Range("sample", sample, 0, 2**32),))
+    return KernelCall(f"philox_{o['kind']}", arguments, (Range("philox: sample", sample, 0, 2**32),))
 
 
 def _draw_batch(r, w, o):
@@ -222,7 +222,7 @@ def _corrupt(r, w, o):
     noise = o["seed"], ops.philox.PURPOSES["noise"], InMemory(r["draw"])
     kind = "bytes" if images.dtype == "uint8" else "floats"
     arguments = images, index, step, table, *noise, *w.values(), N, images.size // n
-    ranges = Range("index", index, 0, n), Range("step", step, 0, table.shape[0])
+    ranges = Range("corrupt: index", index, 0, n), Range("corrupt: step", step, 0, table.shape[0])
     return KernelCall(f"corrupt_{kind}", arguments, ranges)
 
 
@@ -268,7 +268,7 @@ def _copy(r, w, o):
 
 def _take(r, w, o):
     table, index, y = r["table"], r["index"], w["y"]
-    rows = Range("index", index, 0, table.shape[0])
+    rows = Range("take: index", index, 0, table.shape[0])
     return KernelCall("array_take", (table, index, y, index.size, y.nbytes // index.size), (rows,))
 
 

@@ -56,25 +56,19 @@ def to_model(recordings, *, state=(), documents=None, about=""):
     nodes, constants = _needed(graph, [each.name for each in outputs])
 
     helper, documents = onnx.helper, documents or {}
-    infos = [
-        [
-            helper.make_tensor_value_info(
-                each.name,
-                helper.np_dtype_to_tensor_dtype(np.dtype(each.dtype)),
-                each.shape,
-                documents.get(each.name, ""),
-            )
-            for each in tensors
-        ]
-        for tensors in (inputs, outputs)
-    ]
+
+    def described(tensor):
+        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+        return helper.make_tensor_value_info(tensor.name, dtype, tensor.shape, documents.get(tensor.name, ""))
+
     made = helper.make_graph(
         [
-            helper.make_node(node.op_type, node.inputs, node.outputs, f"{node.where}/{i}", **dict(node.attributes))
-            for i, node in enumerate(nodes)
+            helper.make_node(each.op_type, each.inputs, each.outputs, f"{each.where}/{i}", **dict(each.attributes))
+            for i, each in enumerate(nodes)
         ],
         "tinydiff",
-        *infos,
+        [described(each) for each in inputs],
+        [described(each) for each in outputs],
         [onnx.numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
         about,
     )
@@ -88,9 +82,8 @@ def to_model(recordings, *, state=(), documents=None, about=""):
 def _traced(recording, other, state):
     """The ``Graph`` of a recording, what it takes and what it gives; ``other`` is its program at another batch."""
     program = recording.program
-    if [(c.op, c.verb, c.operands.keys()) for c in program.calls] != [
-        (c.op, c.verb, c.operands.keys()) for c in other.calls
-    ]:
+    calls, twins = ([(c.op, c.verb, c.operands.keys()) for c in each.calls] for each in (program, other))
+    if calls != twins:
         raise ValueError("onnx: this program does something else at another size of batch")
     graph = Graph(trains=any(call.verb == "backward" for call in program.calls))
     kept, inputs = _kept(graph, recording, other, [*program.inputs, *state])

@@ -116,7 +116,7 @@ class Graph:
         if value.planes:
             return value.name
         N, H, W, C = value.shape
-        if H == W == 1:
+        if H == W == 1:  # turned by reading it so: no value moves
             return self.reshape(value.name, (N, C, 1, 1))
         return self("Transpose", value.name, perm=(0, 3, 1, 2))
 
@@ -124,8 +124,7 @@ class Graph:
         """The name of a tensor in the order that the program has it in."""
         if not value.planes:
             return value.name
-        N, H, W, C = value.shape
-        if H == W == 1:
+        if value.shape[1:3] == (1, 1):
             return self.reshape(value.name, value.shape)
         return self("Transpose", value.name, perm=(0, 2, 3, 1))
 
@@ -139,11 +138,11 @@ class Graph:
         """The name of a value (..., C) as (M, C)."""
         if len(value.shape) == 2:
             return self.last(value)
-        return self.reshape(self.last(value), (-1, value.shape[-1]))
+        return self.reshape(self.last(value), (BATCH, value.shape[-1]))
 
     def flat(self, value):
         """The name of a value with one axis."""
-        return self.last(value) if len(value.shape) == 1 else self.reshape(self.last(value), (-1,))
+        return self.last(value) if len(value.shape) == 1 else self.reshape(self.last(value), (BATCH,))
 
     def alike(self, *values):
         """The names of values of one shape in one layout, and whether that is ``planes``."""
@@ -154,9 +153,9 @@ class Graph:
         """A value (1, ...) again and again along the first axis."""
         planes = len(shape) == 4
         name = self.planes(value) if planes else self.last(value)
-        ones = [1] * (len(shape) - 1)
-        count = self("Concat", self.batch, ones, axis=0) if shape[0] == BATCH and ones else self.batch
-        return Value(self("Expand", name, count if shape[0] == BATCH else [shape[0], *ones]), shape, planes)
+        count = self.batch if shape[0] == BATCH else [shape[0]]
+        wanted = self("Concat", count, [1] * (len(shape) - 1), axis=0)
+        return Value(self("Expand", name, wanted), shape, planes)
 
 
 class Piece(NamedTuple):
@@ -208,13 +207,12 @@ class Memory:
     def read(self, operand, shape):
         """What an operand holds, as a value of that shape (which marks the axes that grow with the batch)."""
         if operand.strides is None:
-            found = self._stretch(operand.buffer, operand.offset, operand.nbytes, np.dtype(operand.dtype).itemsize)
-            return self.graph.shaped(found, shape)
+            return self.graph.shaped(self._stretch(operand, operand.offset, operand.nbytes), shape)
         rows = _rows(operand)
         if rows.step == 0:
             if shape[0] == BATCH and operand.shape[0] != self.batch:
                 raise ValueError("onnx: an array is repeated another number of times than there are samples")
-            one = self._stretch(operand.buffer, rows.start, rows.width, np.dtype(operand.dtype).itemsize)
+            one = self._stretch(operand, rows.start, rows.width)
             return self.graph.expand(self.graph.shaped(one, (1, *shape[1:])), shape)
         return self.graph.shaped(self._columns(operand, rows), shape)
 
@@ -226,10 +224,10 @@ class Memory:
             raise ValueError("onnx: a program that writes over a part of an array cannot be written as a graph")
         self._held[operand.buffer] = [*held, new]
 
-    def _stretch(self, buffer, start, nbytes, itemsize):
-        """The value of so many bytes without gaps; of any shape."""
-        graph, stop = self.graph, start + nbytes
-        found = [each for each in self._held.get(buffer, ()) if each.start < stop and start < each.stop]
+    def _stretch(self, operand, start, nbytes):
+        """The value, of any shape, of so many bytes of an operand's buffer, which lie without gaps."""
+        graph, stop, itemsize = self.graph, start + nbytes, _itemsize(operand)
+        found = [each for each in self._held.get(operand.buffer, ()) if each.start < stop and start < each.stop]
         found.sort(key=lambda piece: piece.start)
         if len(found) == 1 and found[0].is_dense and found[0].start <= start and stop <= found[0].stop:
             (piece,) = found
@@ -247,21 +245,25 @@ class Memory:
 
     def _columns(self, operand, rows):
         """Some neighbouring columns of a matrix."""
-        graph, itemsize = self.graph, np.dtype(operand.dtype).itemsize
+        graph, itemsize = self.graph, _itemsize(operand)
         for piece in self._held.get(operand.buffer, ()):
             if piece.holds(rows) and piece.width == rows.reach:
                 first = (rows.start - piece.start) // itemsize
                 last = first + rows.width // itemsize
-                matrix = graph.reshape(graph.last(piece.value), (-1, rows.step // itemsize))
+                matrix = graph.reshape(graph.last(piece.value), (BATCH, rows.step // itemsize))
                 return Value(graph("Slice", matrix, [first], [last], [1]), (BATCH, last - first))
         raise ValueError("onnx: an array with gaps is read that is not some columns of a matrix")
+
+
+def _itemsize(operand):
+    return np.dtype(operand.dtype).itemsize
 
 
 def _rows(operand):
     """The stretch of memory of an operand."""
     if operand.strides is None:
         return Piece(operand.offset, 1, operand.nbytes, operand.nbytes, None)
-    itemsize = np.dtype(operand.dtype).itemsize
+    itemsize = _itemsize(operand)
     found = copied_rows(operand.shape, operand.strides, dense_strides(operand.shape, itemsize), itemsize)
     if found is None:
         raise ValueError(f"onnx: an array of {operand.shape} with strides {operand.strides} is not rows of a matrix")

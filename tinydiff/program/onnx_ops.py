@@ -63,8 +63,8 @@ def _conv2d_forward(g, r, w, o):
 
 
 def _conv2d_backward(g, r, w, o):
-    dy, x = g.planes(r["dy"]), g.planes(r["x"])
-    sizes, filters, outputs = r["x"].shape[1:3], r["w"].shape[:2], r["dy"].shape[1:3]
+    dy = g.planes(r["dy"])
+    sizes, filters, outputs, O = r["x"].shape[1:3], r["w"].shape[:2], r["dy"].shape[1:3], r["dy"].shape[3]
     stride, before = o["stride"], o["padding"][0]
     # rows and columns that the last filter reaches beyond the image; below 0: of the image that no filter reaches
     beyond = [stride * (n - 1) + R - before - H for H, R, n in zip(sizes, filters, outputs)]
@@ -72,18 +72,29 @@ def _conv2d_backward(g, r, w, o):
     unread = tuple(max(-each, 0) for each in beyond)
     dx = g("ConvTranspose", dy, _filter(g, r["w"]), strides=(stride, stride), pads=pads, output_padding=unread)
 
-    # dw[r,s,c,o] sums x dy over samples and pixels: x as C images of N channels under dy as O filters of N channels
-    swapped = (g("Transpose", each, perm=(1, 0, 2, 3)) for each in (x, dy))
-    dw = g("Conv", *swapped, kernel_shape=tuple(outputs), dilations=(stride, stride), pads=pads)
-    if any(unread):
-        dw = g("Slice", dw, [0, 0], filters, PIXELS)
-    dw = g("Transpose", dw, perm=(2, 3, 0, 1))
+    # dw[r,s,c,o] sums x dy over samples and pixels
+    columns = _columns(g, r["x"], filters, outputs, stride, pads)
+    dy_NPO = g("Transpose", g.reshape(dy, (BATCH, O, outputs[0] * outputs[1])), perm=(0, 2, 1))
+    dw = g("ReduceSum", g("MatMul", columns, dy_NPO), [0], keepdims=0)
     return {
         "dx": Value(dx, w["dx"], planes=True),
-        "dw": Value(dw, w["dw"]),
+        "dw": Value(g.reshape(dw, w["dw"]), w["dw"]),
         "db": Value(g("ReduceSum", dy, [0, *PIXELS], keepdims=0), w["db"]),
         "dadd": Value(g("ReduceSum", dy, PIXELS, keepdims=1), w["dadd"], planes=True),
     }
+
+
+def _columns(g, x, filters, outputs, stride, pads):
+    """(N, H, W, C) -> (N, R S C, H' W'): what each place of the filter sees from every output pixel."""
+    (R, S), C, planes = filters, x.shape[3], g.planes(x)
+    if any(pads):
+        planes = g("Pad", planes, [0, 0, *pads[:2], 0, 0, *pads[2:]])
+    if R * S * stride > 1:
+        rows, columns = (stride * (n - 1) + 1 for n in outputs)
+        corners = [(r, s) for r in range(R) for s in range(S)]
+        seen = (g("Slice", planes, [r, s], [r + rows, s + columns], PIXELS, [stride, stride]) for r, s in corners)
+        planes = g("Concat", *seen, axis=1)
+    return g.reshape(planes, (BATCH, R * S * C, outputs[0] * outputs[1]))
 
 
 def _grouped(g, x, groups):

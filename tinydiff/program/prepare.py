@@ -1,0 +1,77 @@
+"""What a convolution makes of its filters before it uses them depends on the filters alone: a program that meets the
+same ones again and again, as a sampler does, makes it once.
+
+Which form that is and how much memory it takes is the kernels' to say, for each instruction set, so this belongs to how
+a program is run and is no part of it. The values are those that each call would make for itself: the same bits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from tinydiff.program.kernel_calls import FORWARD, GEOMETRY, PREPARED, KernelCall, lower
+from tinydiff.program.program import LINE
+
+
+class Prepared(NamedTuple):
+    """A place in the memory of prepared filters, in bytes."""
+
+    offset: int
+
+
+class Plan(NamedTuple):
+    """The kernel calls of a program in two parts, and how many bytes the first fills for the second."""
+
+    before: list[KernelCall]
+    calls: list[KernelCall]
+    nbytes: int
+
+
+def plan(program, floats_of, *, at_least=2):
+    """Split what a program does: filters that so many calls use, and that none writes, are prepared before.
+
+    floats_of  geometry of a convolution, as its kernel takes it -> how many floats its prepared filters are, or 0
+    """
+    calls = [lower(call) for call in program.calls]
+    written = _written(program)
+    keys = [_key(call, written) for call in calls]
+    uses = Counter(keys)
+    places, before, top = {}, [], 0
+    for i, key in enumerate(keys):
+        if key is None or uses[key] < at_least:
+            continue
+        if key not in places:
+            w, geometry = key
+            floats = floats_of(geometry)
+            places[key] = Prepared(top) if floats else None
+            if floats:
+                before.append(KernelCall("conv2d_prepare", (w, places[key], *geometry)))
+                top += -(-4 * floats // LINE) * LINE
+        if places[key]:
+            arguments = list(calls[i].arguments)
+            arguments[PREPARED] = places[key]
+            calls[i] = calls[i]._replace(arguments=tuple(arguments))
+    return Plan(before, calls, top)
+
+
+def _key(call, written):
+    """What decides the prepared form: the filters and the geometry; None of a call that has none, or whose filters
+    change in the program."""
+    if call.kernel != FORWARD:
+        return None
+    w = call.arguments[1]
+    start, stop = w.offset, w.offset + w.nbytes
+    if any(first < stop and start < last for first, last in written.get(w.buffer, ())):
+        return None
+    return w, call.arguments[GEOMETRY:]
+
+
+def _written(program):
+    """{buffer: (start, stop) of all that a run writes there}."""
+    written = {}
+    for call in program.calls:
+        for each in call.writes.values():
+            if each is not None:
+                written.setdefault(each.buffer, set()).add((each.offset, each.offset + each.extent))
+    return written
