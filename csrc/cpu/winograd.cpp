@@ -324,7 +324,8 @@ void correlate(const float* x, const float* w, const float* prepared, const Epil
                      [&](int64_t t) { input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in); });
         parallel_for(panels.count(), [&](int64_t panel) {
             const int64_t size = conv.C * NR, stride = prepared ? size : point_stride(conv.C, NR);
-            Scratch half(prepared ? 0 : (m + 2) * 3 * size), own(prepared ? 0 : (m + 2) * stride), out(points * stride_out);
+            Scratch half(prepared ? 0 : (m + 2) * 3 * size), own(prepared ? 0 : (m + 2) * stride);
+            Scratch out(points * stride_out);
             if (!prepared) filters_to_rows<m>(w, panels, panel, half);
             for (int row = 0; row < m + 2; ++row) {
                 if (!prepared) row_to_points<m>(half + row * 3 * size, panels, panel, own, stride);

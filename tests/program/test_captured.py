@@ -170,7 +170,7 @@ def test_prepared_filters_are_the_filters(kernels, H, W, C, O):
             assert_same(captured(), function())
             w *= -1
         assert_same(frozen(), expected)
-        assert captured._prepared.nbytes == frozen._prepared.nbytes > 36 * C * O
+        assert captured.load().prepared.nbytes == frozen.load().prepared.nbytes > 36 * C * O
     w *= 2
     assert_same(frozen(), expected)
     assert_same(captured(), function())
@@ -193,7 +193,7 @@ def test_filters_that_the_program_changes_are_not_prepared(kernels):
     for each in moments:
         each[...] = 0
     assert_same(found, function())
-    assert captured._prepared.nbytes == 64
+    assert captured.load().prepared.nbytes == 64
 
 
 def test_much_work_for_each_filter_needs_no_preparing(kernels):
@@ -233,6 +233,47 @@ def test_it_may_return_what_it_was_given(kernels):
     captured = kernels.backend.capture(lambda: (x, kernels.backend.silu.forward(x)[0], None, "word"))
     same, y, nothing, word = captured()
     assert same is x and y.shape == (3,) and nothing is None and word == "word"
+
+
+def test_what_is_never_written_has_a_place_too(kernels):
+    backend, x = kernels.backend, np.ones(3, np.float32)
+    captured = backend.capture(lambda: (backend.silu.forward(x)[0], backend.empty((5, 7))))
+    y, unwritten = captured()
+    assert unwritten.shape == (5, 7) and not np.shares_memory(y, unwritten)
+    with pytest.raises(ValueError, match="the output output.1 is never written"):
+        captured.program.check()
+
+
+special = st.sampled_from([0.0, -0.0, 1.0, -1.0, np.nan, np.inf, -np.inf, 1e-45, -1e-40, 3e38, 0.1])
+
+
+@given(
+    values=st.lists(st.tuples(special, special), min_size=1, max_size=70),
+    number=special,
+    low=st.sampled_from([-1.0, 0.0]),
+)
+def test_operators_have_numpys_bits(kernels, values, number, low):
+    """NaN, infinities, zeros of both signs and the smallest numbers too."""
+    a, b = np.array(values, np.float32).T.copy()
+    backend = kernels.backend
+    index, table = np.array([1, 0], np.int64), np.arange(6, dtype=np.int64).reshape(3, 2)
+
+    both = a.reshape(1, 1, 1, -1), b.reshape(1, 1, 1, -1)
+
+    def operators(x, y):
+        yield from (x + y, x - y, x * number, number * x, x + number, number + x, x - number, x / number)
+        yield from (x.clip(low, 1.0), x.reshape(1, -1).copy())
+
+    def function():
+        x_and_y = backend.concat.forward(*both)[0].reshape(2, -1)
+        whole = backend.zeros(5, np.int64) + 7
+        return [*operators(x_and_y[:1], x_and_y[1:]), backend.take(table, index), whole, whole.astype(np.float32)]
+
+    captured = backend.capture(function)
+    with np.errstate(all="ignore"):
+        expected = [*operators(a[None], b[None]), table[index], np.full(5, 7), np.full(5, 7, np.float32)]
+        for _ in kernels.each():
+            assert_same(captured(), expected)
 
 
 def test_a_captured_run_resumes_to_the_same_bits(kernels):
@@ -296,7 +337,7 @@ def test_ctrl_c_is_heard_in_the_midst_of_a_program(kernels):
     x, w = normal(0, 4, 28, 28, 32, dtype=np.float32), normal(1, 3, 3, 32, 32, dtype=np.float32) / 20
 
     captured, waited = backend.capture(convolutions(backend, x, w, 3000)), []  # some seconds
-    captured._load(captured.program)
+    captured.load()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for _ in range(3):  # the machine may be busy

@@ -142,6 +142,7 @@ MISTAKES = {
     "multiplies arrays": (lambda b, x: x * x, "multiply arrays of float32"),
     "broadcasts": (lambda b, x: x + x[:1], r"add arrays of float32 \(2, 4\) and float32 \(1, 4\)"),
     "divides by it": (lambda b, x: x.__rsub__(1), "subtract an array from, or by it, a number"),
+    "clips at one end": (lambda b, x: x.clip(None, 1.0), "take None for a number"),
     "mixes in float64": (lambda b, x: x * np.float64(2), "mix float64 into an array of float32"),
     "turns it into float64": (lambda b, x: x.astype(np.float64), "turn float32 into float64"),
     "holds float64": (lambda b, x: b.zeros(3, np.float64), "hold an array of float64"),
@@ -162,8 +163,10 @@ def test_a_mistake_within_a_recording_is_named(backend, what):
     def function():
         return mistake(backend, backend.silu.forward(TABLE)[0])
 
-    with pytest.raises(NotRecorded, match=rf"a program cannot {message}.*: test_record\.py, line \d+: "):
+    with pytest.raises(NotRecorded, match=rf"a program cannot {message}.*: test_record\.py, line \d+: ") as refused:
         record(function, backend)
+    if "returns" not in what:  # it is the mistake's own line
+        assert f'line {mistake.__code__.co_firstlineno}: "{what}"' in str(refused.value)
     assert isinstance(backend.silu.forward(TABLE)[0], np.ndarray)  # and work goes on
 
 

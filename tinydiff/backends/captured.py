@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,15 @@ from tinydiff.program.program import LINE, Operand
 from tinydiff.program.record import record
 
 NUMBERS = {name: number for number, name in enumerate(_cpu.program_kernels())}
+
+
+class Loaded(NamedTuple):
+    """A program as the kernels of one instruction set run it."""
+
+    instruction_set: str  # it decides how filters are prepared
+    words: _cpu.Program
+    checks: dict  # position in the words -> the ``Range`` that is checked there
+    prepared: np.ndarray  # the memory of prepared filters
 
 
 class Captured:
@@ -28,7 +38,7 @@ class Captured:
 
     def __init__(self, backend, function, frozen_weights=False):
         self._backend, self._function, self._frozen = backend, function, frozen_weights
-        self._recording = self._run = self._instruction_set = None
+        self._recording = self._arena = self._loaded = None
         self._making = threading.Lock()
 
     @property
@@ -41,17 +51,19 @@ class Captured:
             return self._recording.program
 
     def __call__(self):
-        if self._instruction_set != _cpu.instruction_set():
-            self._load(self.program)
-        failed = self._run.run()
+        loaded = self._loaded  # stays whole while it runs, whatever another thread loads meanwhile
+        if loaded is None or loaded.instruction_set != _cpu.instruction_set():
+            loaded = self.load()
+        failed = loaded.words.run()
         if failed >= 0:
-            self._explain(self._checks[failed])
+            self._explain(loaded.checks[failed])
         return self._outputs
 
-    def _load(self, program):
-        """Take memory, and put addresses in place of offsets."""
+    def load(self):
+        """Take the memory and put addresses in place of offsets, for the instruction set in use; return a ``Loaded``."""
+        program = self.program
         with self._making:
-            if self._run is None:
+            if self._arena is None:
                 self._arena = _memory(program.arena)
                 self._starts = [
                     np.lib.array_utils.byte_bounds(self._recording.kept[place])[0]
@@ -60,20 +72,24 @@ class Captured:
                     for place, buffer in enumerate(program.buffers)
                 ]
                 self._outputs = self._arrays(self._recording.outputs)
-            instruction_set = _cpu.instruction_set()  # which decides how filters are prepared
+            instruction_set = _cpu.instruction_set()
             before, calls, nbytes = prepare.plan(program, _cpu.prepared_floats, at_least=1 if self._frozen else 2)
-            self._prepared = _memory(nbytes)
-            if self._frozen:
-                _cpu.Program(words(before, NUMBERS, self._address)[0]).run()
-                before = []
-            made, self._checks = words([*before, *calls], NUMBERS, self._address)
-            self._run = _cpu.Program(made)
-            self._instruction_set = instruction_set
+            prepared = _memory(nbytes)
 
-    def _address(self, place):
-        if isinstance(place, prepare.Prepared):
-            return self._prepared.ctypes.data + place.offset
-        return self._starts[place.buffer] + place.offset
+            def address(place):
+                return (
+                    prepared.ctypes.data + place.offset if isinstance(place, prepare.Prepared) else self._address(place)
+                )
+
+            if self._frozen:
+                _cpu.Program(words(before, NUMBERS, address)[0]).run()
+                before = []
+            made, checks = words([*before, *calls], NUMBERS, address)
+            self._loaded = Loaded(instruction_set, _cpu.Program(made), checks, prepared)
+            return self._loaded
+
+    def _address(self, operand):
+        return self._starts[operand.buffer] + operand.offset
 
     def _arrays(self, outputs):
         """What the function returned, with arrays for operands."""

@@ -19,14 +19,18 @@ class NotRecorded(TypeError, AttributeError):
     ``hasattr`` of what an array does not have is False.)"""
 
 
-def refuse(what):
-    """Raise ``NotRecorded``, naming the line above the backends that asked for it."""
+def refuse(what, where=None):
+    """Raise ``NotRecorded``, naming the line above the backends that asked for it, or the one given."""
+    raise NotRecorded(f"a program cannot {what}: {where or line_above()}")
+
+
+def line_above():
+    """The line above the backends that is at work: its file, number and text."""
     frame = sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith(OWN):
         frame = frame.f_back
     path, line = Path(frame.f_code.co_filename), frame.f_lineno
-    text = linecache.getline(str(path), line).strip()
-    raise NotRecorded(f"a program cannot {what}: {path.name}, line {line}: {text}")
+    return f"{path.name}, line {line}: {linecache.getline(str(path), line).strip()}"
 
 
 @functools.cache

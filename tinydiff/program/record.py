@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinydiff.program import plan
-from tinydiff.program.arrays import Recorded, copied_rows, dense_strides, is_dense, refuse
+from tinydiff.program.arrays import Recorded, copied_rows, dense_strides, is_dense, line_above, refuse
 from tinydiff.program.ops import recording_ops
 from tinydiff.program.program import Buffer, Call, Operand, Program
 
@@ -81,6 +81,7 @@ class Recorder:
         self.buffers, self.calls = [], []
         self.kept = {}  # place of a buffer -> the array that owns its memory
         self._place = {}  # address of such an array -> place of its buffer
+        self._met = {}  # place of its buffer -> the line where it was first met
         self._seen = {}  # id -> an array that was met, and what it is recorded as
         self.ops = recording_ops(self)
 
@@ -137,13 +138,11 @@ class Recorder:
             return array
         if id(array) in self._seen:
             return self._seen[id(array)][1]
-        root = array
-        while isinstance(root.base, np.ndarray):
-            root = root.base
+        root = _owner(array)
         low, high = np.lib.array_utils.byte_bounds(root)
         if low not in self._place:
-            self._place[low] = len(self.buffers)
-            self.kept[len(self.buffers)] = root
+            place = self._place[low] = len(self.buffers)
+            self.kept[place], self._met[place] = root, line_above()
             self.buffers.append(Buffer("kept", high - low))
         at = array.__array_interface__["data"][0]
         writeable = array.flags.writeable
@@ -215,9 +214,11 @@ class Recorder:
             if verb not in ("add", "subtract") or a.shape != b.shape or a.dtype != b.dtype or a.dtype != np.float32:
                 refuse(f"{verb} arrays of {a.dtype} {a.shape} and {b.dtype} {b.shape}")
             return self._into_new(verb, dict(a=a, b=b))
+        if not any(arrays):
+            refuse(f"{verb} arrays without axes")
         x, number = (a, b) if arrays[0] else (b, a)
         in_memory = isinstance(number, (Recorded, np.ndarray))
-        if verb == "subtract" and arrays[0] and not in_memory:
+        if verb == "subtract" and arrays[0] and isinstance(number, (int, float, np.generic)):
             verb, number = "add", -number  # the same bits
         if (verb == "divide" and not arrays[0]) or verb == "subtract":
             refuse(f"{verb} an array from, or by it, a number")
@@ -258,10 +259,7 @@ class Recorder:
 
     def _knows(self, array):
         """Whether it is an array, or a view of one, that a call has met."""
-        root = array
-        while isinstance(root.base, np.ndarray):
-            root = root.base
-        return any(root is each for each in self.kept.values())
+        return any(_owner(array) is each for each in self.kept.values())
 
     def expect_all_alive(self):
         """Raise ``NotRecorded`` for an array that nobody but the recording holds: NumPy computed it in the function, so
@@ -271,19 +269,19 @@ class Recorder:
         for place, reference in references.items():
             array = reference()
             if array is None:
-                call = next(each for each in self.calls if any(o.buffer == place for o in each.operands.values()))
-                refuse(f"use an array that NumPy computed within the function, as {call.op}.{call.verb} was given")
+                refuse("use an array that NumPy computed within the function", self._met[place])
             self.kept[place] = array
 
     def finish_lifetimes(self, outputs):
-        """Say between which calls each temporary holds something; outputs do until the end."""
+        """Say between which calls each temporary holds something; outputs do until the end, also what nothing writes."""
         for number, call in enumerate(self.calls):
             for each in call.operands.values():
                 buffer = self.buffers[each.buffer]
                 buffer.first = number if buffer.first is None else buffer.first
                 buffer.last = number
         for each in outputs.values():
-            self.buffers[each.buffer].last = max(0, len(self.calls) - 1)
+            buffer = self.buffers[each.buffer]
+            buffer.first, buffer.last = buffer.first or 0, max(0, len(self.calls) - 1)
 
     def name_the_rest(self, names):
         """Names for kept arrays that have none."""
@@ -298,10 +296,17 @@ class Recorder:
         return found
 
 
+def _owner(array):
+    """The array whose memory this one is a view of; itself if it is none."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
 def _number(value, dtype):
     """A plain number as it enters an array of this dtype. Refused where NumPy would make the result wider."""
-    if isinstance(value, (Recorded, np.ndarray)):
-        refuse("take a number from an array")
+    if not isinstance(value, (int, float, np.generic)):
+        refuse(f"take {value!r} for a number")
     if isinstance(value, np.generic) and np.result_type(value.dtype, dtype) != dtype:
         refuse(f"mix {value.dtype} into an array of {dtype}")
     if dtype.kind in "iu" and not isinstance(value, (int, np.integer)):
