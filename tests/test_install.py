@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NEEDED = ("csrc", "tests", "tinydiff", "LICENSE", "README.md", "pyproject.toml", "setup.py")
+NEEDED = ("csrc", "tests", "tinydiff", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
 
 
 def copy_to_build(to):
@@ -50,7 +50,9 @@ def test_a_source_distribution_holds_every_source(source_distribution):
         *ROOT.glob("csrc/**/*.cu*"),
         *ROOT.glob("csrc/emulator/*.py"),
         *ROOT.glob("tinydiff/**/*.py"),
+        *ROOT.glob("csrc/wasm/*"),
         *ROOT.glob("tinydiff/**/*.safetensors"),
+        *ROOT.glob("tinydiff/site/*"),
         *map(ROOT.joinpath, NEEDED[3:]),
     ]
     assert len(sources) > 50
@@ -83,6 +85,12 @@ def test_the_cuda_sources_are_installed(without_a_compiler):
 def test_the_classifier_is_installed(without_a_compiler):
     program = "from tinydiff.metrics import classifier; print(classifier.load('numpy').parameters.count)"
     assert int(python("-c", program, cwd=without_a_compiler)) > 100_000
+
+
+def test_the_engine_for_pages_is_installed(without_a_compiler):
+    installed = {path.name for path in (without_a_compiler / "tinydiff/site").iterdir()}
+    assert {path.name for path in (ROOT / "tinydiff/site").iterdir()} <= installed
+    assert {"engine.js", "engine.wasm"} <= installed
 
 
 def test_without_a_compiler_numpy_computes(without_a_compiler):

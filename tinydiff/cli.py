@@ -51,7 +51,7 @@ def main(argv=None):
     program.add_arguments(command)
     command.set_defaults(function=program.run)
 
-    command = commands.add_parser("export", help="write a trained model for diffusers or as ONNX")
+    command = commands.add_parser("export", help="write a trained model for diffusers, as ONNX or for a web page")
     interop.add_export_arguments(command)
     command.set_defaults(function=interop.run_export)
 

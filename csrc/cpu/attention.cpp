@@ -91,7 +91,7 @@ void attention_forward(const float* q, const float* k, const float* v, float* y,
                 }
                 const float sum_row = sum(total);
                 for (int64_t m = 0; m < M; m += W) store(row + m, load(row + m) * (1 / sum_row));
-                lse[head * L + first + l] = largest + std::log(sum_row);
+                lse[head * L + first + l] = largest + static_cast<float>(std::log(static_cast<double>(sum_row)));
             }
             product(p, width_M, rows, values, packed_values, mixed, width_D);
             float* to = y + (n * L + first) * stride + a * D;

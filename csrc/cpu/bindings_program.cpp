@@ -34,10 +34,10 @@ struct Signals {
     }
 };
 
-// Words whose pointers are addresses. Whoever made them keeps the arrays they point to.
+// Words whose pointers count from ``base``. Whoever made them keeps the arrays they point to.
 class Program {
    public:
-    explicit Program(std::vector<int64_t> words) : words_(std::move(words)) {}
+    Program(std::vector<int64_t> words, uintptr_t base) : words_(std::move(words)), base_(base) {}
 
     // The position of the check that failed, or -1. One thread at a time: they would share the arena.
     int64_t run() {
@@ -46,7 +46,7 @@ class Program {
         const int64_t count = static_cast<int64_t>(words_.size());
         unlocked([&] {
             const std::lock_guard<std::mutex> lock(running_);
-            reached = run_program(*kernels, words_.data(), count, 0, &Signals::go_on, &signals);
+            reached = run_program(*kernels, words_.data(), count, base_, &Signals::go_on, &signals);
         });
         if (signals.raised) throw py::error_already_set();
         return reached == count ? -1 : reached;
@@ -54,6 +54,7 @@ class Program {
 
    private:
     const std::vector<int64_t> words_;
+    const uintptr_t base_;
     std::mutex running_;
 };
 
@@ -71,8 +72,17 @@ int64_t prepared_floats(const std::vector<int64_t>& geometry) {
 
 void add_programs(py::module_& m) {
     m.def("prepared_floats", &prepared_floats);
-    m.def("program_kernels", &program_kernels, "The names of a program's kernels, in the order of their numbers.");
-    py::class_<Program>(m, "Program").def(py::init<std::vector<int64_t>>()).def("run", &Program::run);
+    m.def(
+        "program_kernels",
+        [] {
+            std::vector<std::string> names;
+            while (const char* name = program_kernel(static_cast<int64_t>(names.size()))) names.emplace_back(name);
+            return names;
+        },
+        "The names of a program's kernels, in the order of their numbers.");
+    py::class_<Program>(m, "Program")
+        .def(py::init<std::vector<int64_t>, uintptr_t>(), py::arg("words"), py::arg("base") = 0)
+        .def("run", &Program::run);
 }
 
 }  // namespace tinydiff

@@ -9,15 +9,13 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "kernels.h"
 
 namespace tinydiff {
 
-// The kernels' names in the order of their numbers, and last that of the check of a range of integers.
-std::vector<std::string> program_kernels();
+// The name of the kernel of this number, or null where there are no more. The last is the check of a range of integers.
+const char* program_kernel(int64_t number);
 
 // Run the words on one set of kernels. ``go_on`` is asked between calls. Returns ``count`` at the end; or else the
 // position of the call before which go_on said no, or of the check of a range that failed.

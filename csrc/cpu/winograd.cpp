@@ -26,12 +26,13 @@
 TINYDIFF_BEGIN
 namespace {
 
-constexpr int64_t SMALL_FILTERS = 640 << 10;  // floats of a small filter's points,
-constexpr int64_t FEW_TILES = 64;             // too few for every task to meet all filters
-constexpr int64_t SMALL_SUMS = 160 << 10;     // and of a small weight gradient's
-constexpr int64_t OWN_FLOATS = 144 << 10;     // points of one task's tiles: about half a core's second-level cache
-constexpr int64_t SHARED_FLOATS = 2 << 20;    // points of all tiles of one round, with large filters
-constexpr int64_t SLICES = 8;                 // of tiles, with small sums
+constexpr int64_t SMALL_FILTERS = 640 << 10;       // floats of a small filter's points,
+constexpr int64_t FEW_TILES = 64;                  // too few for every task to meet all filters
+constexpr int64_t SMALL_SUMS = 160 << 10;          // and of a small weight gradient's
+constexpr int64_t OWN_FLOATS = 144 << 10;          // points of one task's tiles: about half a core's second-level cache
+constexpr int64_t SHARED_FLOATS = 2 << 20;         // points of all tiles of one round, with large filters
+constexpr int64_t SLICES = 8;                      // of tiles, with small sums,
+constexpr int64_t SLICE_TILES = W == 16 ? 12 : 6;  // at least in each; not MR, or bits would depend on it
 
 // Rows or columns of tiles: ``full`` of m outputs, then some of m - 1, so that few outputs stick out.
 template <int m>
@@ -390,7 +391,7 @@ void weight_gradient(const float* dy, const float* x, float* dw, const Conv& con
 
     if (points * C * width_out <= SMALL_SUMS) {
         const Block all{0, C, 0, O, C * width_out, width_out};
-        const int64_t slices = smaller(SLICES, ceil_div(tiles.count, MR)), slice_stride = points * all.points;
+        const int64_t slices = smaller(SLICES, ceil_div(tiles.count, SLICE_TILES)), slice_stride = points * all.points;
         const int64_t at_once = larger(MR, OWN_FLOATS / floats_a_tile);
         Scratch sums(slices * slice_stride);
         parallel_for(slices, [&](int64_t slice) {

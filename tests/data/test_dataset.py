@@ -69,7 +69,7 @@ def test_a_data_set_is_known_again(other, difference):
     assert Identity.from_json(json.loads(json.dumps(other.identity._asdict()))) == other.identity
 
 
-@pytest.mark.parametrize("change", [dict(counts=["2"]), dict(name=1), dict(class_names=[None]), dict(more=1)])
+@pytest.mark.parametrize("change", [dict(counts=["2"]), dict(name=1), dict(class_names=[None]), dict(digits=1), dict(more=1)])
 def test_an_identity_of_other_types_is_refused(change):
     with pytest.raises(TypeError):
         Identity.from_json({**pets().identity._asdict(), **change})

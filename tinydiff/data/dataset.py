@@ -22,13 +22,15 @@ class Identity(NamedTuple):
     counts: tuple[int, ...]  # images of each class
     shape: tuple[int, ...]  # of one image
     files_digest: str  # of the names and sizes, or of the content, of the files it was read from, or ""
+    digits: bool = False  # known to be digits
 
     @classmethod
     def from_json(cls, fields):
         """What ``_asdict`` gave, read from JSON. Raises ``TypeError`` or ``ValueError`` for anything else."""
         identity = cls(**fields)
         texts, numbers = (identity.name, identity.files_digest, *identity.class_names), (*identity.counts, *identity.shape)
-        if not all(isinstance(each, str) for each in texts) or not all(type(each) is int for each in numbers):
+        kinds = [(texts, str), (numbers, int), ([identity.digits], bool)]
+        if not all(type(each) is kind for values, kind in kinds for each in values):
             raise TypeError("a data set's identity is made of names and counts")
         lists = ("class_names", "counts", "shape")
         return identity._replace(**{field: tuple(getattr(identity, field)) for field in lists})
@@ -104,7 +106,7 @@ class Dataset:
     def identity(self):
         """Its ``Identity``."""
         counts = tuple(np.bincount(self.labels, minlength=self.classes).tolist())
-        return Identity(self.name, self.class_names, counts, self.images.shape[1:], self.files_digest)
+        return Identity(self.name, self.class_names, counts, self.images.shape[1:], self.files_digest, self.digits)
 
 
 def signed_to_bytes(images):

@@ -6,16 +6,17 @@ from pathlib import Path
 
 from tinydiff import terminal
 from tinydiff.data import NAMES
-from tinydiff.interop import onnx
+from tinydiff.interop import onnx, web
 from tinydiff.interop.folder import NULL_LABELS, POSITIONS, export_folder, import_folder
+from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
 
 
 def add_export_arguments(parser):
     """The arguments of ``export``."""
     parser.description = (
-        "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads, or an ONNX file: the network, or the "
-        "training step that any ONNX runtime takes."
+        "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads; or an ONNX file, the network or the "
+        "training step that any ONNX runtime takes; or a folder of programs for a web page."
     )
     parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
     parser.add_argument(
@@ -24,16 +25,26 @@ def add_export_arguments(parser):
     parser.add_argument("--format", choices=FORMATS, default="diffusers", help="default %(default)s")
     parser.add_argument("--weights", choices=("average", "model"), help="averaged or last parameters (default average)")
     parser.add_argument("--what", choices=onnx.WHATS, help="of onnx: the network (the default), or the training step")
+    page = parser.add_argument_group("with --format web")
+    page.add_argument("--count", type=int, help="images at a time (default 1)")
+    page.add_argument("--sampler", choices=SAMPLERS, nargs="+", help="those that can be chosen (default ddim)")
+    page.add_argument("--steps", type=int, nargs="+", help="numbers of steps that can be chosen (default 25)")
+    page.add_argument("--precision", choices=web.PRECISIONS, help="of the weights in the file (default fp32)")
+    page.add_argument("--train", type=int, metavar="IMAGES", help="a training step too, on so many images of the page")
 
 
 def run_export(args):
-    """Write a checkpoint in the format of another library."""
+    """Write a checkpoint in another format."""
+    for name, of in {
+        "what": "onnx",
+        **dict.fromkeys(("count", "sampler", "steps", "precision", "train"), "web"),
+    }.items():
+        if getattr(args, name) is not None and args.format != of:
+            raise ValueError(f"{name} goes with --format {of}")
     FORMATS[args.format](args)
 
 
 def _export_diffusers(args):
-    if args.what:
-        raise ValueError("what goes with --format onnx")
     checkpoint = checkpoints.load(args.checkpoint)
     export_folder(checkpoint, args.output, part=args.weights or "average")
     print(
@@ -54,14 +65,32 @@ def _export_onnx(args):
     except ValueError as error:
         raise ValueError(f"{args.checkpoint}: {error}") from None
     if what == "train":
-        print(f"wrote {terminal.one_line(args.output)}: the training step; a checkpoint is its first state, tensor by tensor")
+        state = "a checkpoint is its first state, tensor by tensor"
+        print(f"wrote {terminal.one_line(args.output)}: the training step; {state}")
     else:
         config = checkpoint.config
         noise = f"schedule {config.schedule}, {config.noise_steps} noise steps"
         print(f"wrote {terminal.one_line(args.output)}: the network, which predicts {config.prediction}; {noise}")
 
 
-FORMATS = {"diffusers": _export_diffusers, "onnx": _export_onnx}
+def _export_web(args):
+    for name in ("count", "train"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(args, name)}")
+    checkpoint = checkpoints.load(args.checkpoint)
+    said = web.export_folder(
+        checkpoint,
+        args.output,
+        part=args.weights or "average",
+        precision=args.precision or web.PRECISIONS[0],
+        count=args.count or 1,
+        ways={sampler: args.steps or [25] for sampler in args.sampler or ["ddim"]},
+        images=args.train or 0,
+    )
+    print(f"wrote {terminal.one_line(args.output)}: {said[0]}", *said[1:], sep="\n")
+
+
+FORMATS = {"diffusers": _export_diffusers, "onnx": _export_onnx, "web": _export_web}
 
 
 def add_import_arguments(parser):

@@ -59,18 +59,23 @@ def words(calls, numbers, address):
     address  (Operand, or whatever else stands for an array) -> the integer that stands for its first byte
     """
     made, checks = [], {}
-    for kernel, arguments, ranges in calls:
-        for each in ranges:
+    for call in calls:
+        for each in call.ranges:
             checks[len(made)] = each
-            _append(made, numbers[CHECK], (each.operand, each.operand.size, each.low, each.high), address)
-        _append(made, numbers[kernel], arguments, address)
+            made += words_of(check_of(each), numbers, address)
+        made += words_of(call, numbers, address)
     return made, checks
 
 
-def _append(made, kernel, arguments, address):
-    header = kernel | len(arguments) << 8
-    at = len(made)
-    made.append(0)
+def check_of(wanted):
+    """The call that checks a ``Range``."""
+    return KernelCall(CHECK, (wanted.operand, wanted.operand.size, wanted.low, wanted.high))
+
+
+def words_of(kernel_call, numbers, address):
+    """One call's header and arguments."""
+    kernel, arguments, _ = kernel_call
+    header, made = numbers[kernel] | len(arguments) << 8, []
     for i, each in enumerate(arguments):
         if each is None:
             each = NULL
@@ -84,7 +89,7 @@ def _append(made, kernel, arguments, address):
         elif each >= 2**63:
             each -= 2**64  # the same bits
         made.append(int(each))
-    made[at] = header
+    return [header, *made]
 
 
 # one function a kernel, (reads, writes, options) -> KernelCall
@@ -197,7 +202,7 @@ def _mse_loss_backward(r, w, o):
 
 def _philox(r, w, o):
     y, sample = w["y"], r["sample"]
-    seed, draw = (InMemory(r[name]) if name in r else o[name] for name in ("seed", "draw"))
+    seed, draw = (_number(name, r, o) for name in ("seed", "draw"))
     purpose, N = ops.philox.PURPOSES[o["purpose"]], y.shape[0]
     arguments = seed, purpose, sample, draw, y, N, y.size // N
     return KernelCall(f"philox_{o['kind']}", arguments, (Range("philox: sample", sample, 0, 2**32),))
@@ -244,9 +249,17 @@ def _fill(r, w, o):
     return KernelCall(kernel, (o["value"], w["y"], w["y"].size))
 
 
-def _add_number(r, w, o):
-    kernel = "array_add_number" if w["y"].dtype == "float32" else "array_add_integer"
-    return KernelCall(kernel, (r["x"], o["number"], w["y"], w["y"].size))
+def _with_number(verb):
+    def lowered(r, w, o):
+        kernel = f"array_{verb}_number" if w["y"].dtype == "float32" else f"array_{verb}_integer"
+        return KernelCall(kernel, (r["x"], _number("number", r, o), w["y"], w["y"].size))
+
+    return lowered
+
+
+def _number(name, r, o):
+    """One that is known when the program is written, or lies in an array."""
+    return InMemory(r[name]) if name in r else o[name]
 
 
 def _copy(r, w, o):
@@ -292,9 +305,9 @@ LOWER = {
     "array.add": _values("add"),
     "array.subtract": _values("subtract"),
     "array.clip": _values("clip"),
-    "array.add_number": _add_number,
-    "array.multiply_number": _values("multiply_number"),
-    "array.divide_number": _values("divide_number"),
+    "array.add_number": _with_number("add"),
+    "array.multiply_number": _with_number("multiply"),
+    "array.divide_number": _with_number("divide"),
     "array.fill": _fill,
     "array.copy": _copy,
     "array.cast": _values("cast"),

@@ -208,30 +208,34 @@ class Recorder:
         return y
 
     def binary(self, verb, a, b):
-        """a and b of one shape, or one of them a number."""
+        """a and b of one shape, or one of them a number, which may lie in an array of shape ()."""
         arrays = [isinstance(each, (Recorded, np.ndarray)) and each.shape != () for each in (a, b)]
         if all(arrays):
             if verb not in ("add", "subtract") or a.shape != b.shape or a.dtype != b.dtype or a.dtype != np.float32:
                 refuse(f"{verb} arrays of {a.dtype} {a.shape} and {b.dtype} {b.shape}")
-            return self._into_new(verb, a, b=b)
+            return self._into_new(verb, dict(a=a, b=b))
         if not any(arrays):
             refuse(f"{verb} arrays without axes")
         x, number = (a, b) if arrays[0] else (b, a)
+        in_memory = isinstance(number, (Recorded, np.ndarray))
         if verb == "subtract" and arrays[0] and isinstance(number, (int, float, np.generic)):
             verb, number = "add", -number  # the same bits
         if (verb == "divide" and not arrays[0]) or verb == "subtract":
             refuse(f"{verb} an array from, or by it, a number")
+        if in_memory and number.dtype == x.dtype == np.float32:
+            return self._into_new(f"{verb}_number", dict(x=x, number=number))
         return self.elementwise(f"{verb}_number", x, number=number)
 
     def elementwise(self, verb, x, **numbers):
         """A new array of x and numbers alone."""
         if x.dtype != np.float32 and (verb, x.dtype) != ("add_number", np.int64):
             refuse(f"{verb} with {x.dtype}")
-        return self._into_new(verb, x, **{name: _number(value, x.dtype) for name, value in numbers.items()})
+        return self._into_new(verb, dict(x=x), **{name: _number(value, x.dtype) for name, value in numbers.items()})
 
-    def _into_new(self, verb, x, b=None, **numbers):
+    def _into_new(self, verb, reads, **numbers):
+        x = next(iter(reads.values()))
         y = self.new(x.shape, x.dtype)
-        self.call("array", verb, {"x": x} if b is None else {"a": x, "b": b}, dict(y=y), **numbers)
+        self.call("array", verb, reads, dict(y=y), **numbers)
         return y
 
     # the end

@@ -85,10 +85,10 @@ def of_config(config, backend, what, *, count=None, **sampling):
     return sample(Trajectory(model, schedule, config.prediction, count, **sampling))
 
 
-def without_data(config, backend):
-    """A ``Trainer`` with one empty image for data."""
-    images = np.zeros((1, *config.model.shape), np.uint8)
-    dataset = Dataset(config.data, images, np.zeros(1, np.int64), max(1, config.model.classes))
+def without_data(config, backend, count=1):
+    """A ``Trainer`` with so many empty images for data."""
+    images = np.zeros((count, *config.model.shape), np.uint8)
+    dataset = Dataset(config.data, images, np.zeros(count, np.int64), max(1, config.model.classes))
     return Trainer(config, dataset, backend)
 
 

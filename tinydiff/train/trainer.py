@@ -14,6 +14,7 @@ from tinydiff.noise.corrupt import Corruptor
 from tinydiff.noise.density import step_quantiles
 from tinydiff.train.adamw import AdamW
 from tinydiff.train.checkpoint import PARTS, Checkpoint
+from tinydiff.train.step import learn, training_step
 
 
 class Metrics(NamedTuple):
@@ -107,33 +108,22 @@ class Trainer:
     def one_step(self):
         """All that a step computes, from what the optimizer has prepared: what is captured. Returns loss and gradient
         norm, the noisy input and the prediction."""
-        config, backend, number = self.config, self.backend, self.optimizer.number
-        index, part, labels = backend.draw_batch.forward(
+        config = self.config
+        return training_step(
+            self.model,
+            self.optimizer,
+            self.corrupt,
+            self.images,
             self.labels,
-            number,
+            self.step_quantiles,
             batch=config.batch,
-            noise_steps=len(self.step_quantiles),  # as many parts of their probability, drawn evenly
-            classes=config.model.classes,
-            dropout=config.label_dropout,
+            label_dropout=config.label_dropout,
             seed=config.seed,
         )
-        step = backend.take(self.step_quantiles, part)
-        x, target, weight = self.corrupt.draw(self.images, index, step, number, seed=config.seed)
-
-        loss, norm, prediction = self.learn(x, target, weight, step.astype(self.corrupt.table.dtype), labels)
-        return loss, norm, x, prediction
 
     def learn(self, x, target, weight, step, labels):
-        """What a step does with its batch: forward, loss, backward, clip, AdamW, average.
-
-        x and target (N, H, W, C), weight and step (N,) floats, labels (N,) integers or None -> loss (), gradient norm
-        before clipping (1,), prediction (N, H, W, C).
-        """
-        prediction, cache = self.model.forward(x, step, labels)
-        loss, loss_cache = self.backend.mse_loss.forward(prediction, target, weight)
-        dprediction, _, _ = self.backend.mse_loss.backward(1.0, loss_cache, prediction_only=True)
-        self.model.backward(dprediction, cache)
-        return loss, self.optimizer.step(), prediction
+        """What a step does with its batch (``train.step.learn``), which comes from outside."""
+        return learn(self.model, self.optimizer, x, target, weight, step, labels)
 
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""

@@ -1,0 +1,102 @@
+"""A sampler's way in stages is the sampler's way, to the bit."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.checks import same_bits
+from tests.train import tiny
+from tinydiff import backends
+from tinydiff.generate import Trajectory
+from tinydiff.model.unet import UNet, UNetConfig
+from tinydiff.noise import predictions, schedules
+from tinydiff.program import file, web
+from tinydiff.program.stages import MOST_NUMBERS, Stages
+from tinydiff.samplers import SAMPLERS
+
+STEPS = range(1, 9)
+SCHEDULE = schedules.get("cosine", 50)
+
+
+@pytest.fixture(scope="module")
+def model():
+    pytest.importorskip("tinydiff.backends.cpu")
+    made = UNet(UNetConfig(**tiny.MODEL), backends.get("cpu"))
+    made.parameters.initialise(0)
+    made.parameters.values += np.random.default_rng(0).standard_normal(made.parameters.count, np.float32) * 0.02
+    return made
+
+
+@pytest.fixture(scope="module")
+def drawing(model, tmp_path_factory):
+    """{prediction: (programs of a file, ways)}."""
+    from tinydiff.backends.stored import StoredPrograms
+
+    made = {}
+    for kind in predictions.KINDS:
+        recordings, ways = web.drawing(model, SCHEDULE, kind, 2, dict.fromkeys(SAMPLERS, STEPS))
+        folder = tmp_path_factory.mktemp(kind) / "programs"
+        file.write(folder, file.gather(recordings))
+        made[kind] = StoredPrograms(folder), ways
+    return made
+
+
+def draw(programs, way, labels, guidance, seed, first):
+    """As ``tinydiff/site/drawing.js`` does."""
+    count = len(labels)
+    programs.set("labels", [2] * count if guidance == 0 else labels)
+    programs.set("seed", np.array([seed], np.uint64))
+    programs.set("sample", first + np.arange(count))
+    programs.run("start")
+    is_guided = guidance not in (0, 1)
+    if is_guided:
+        programs.set("guidance", guidance)
+    for number, (stage, step, numbers) in enumerate(way):
+        programs.set("step", [step] * count)
+        programs.run("predict_guided" if is_guided else "predict")
+        programs.set("numbers", [*numbers, *[0] * (MOST_NUMBERS - len(numbers))])
+        programs.set("draw", [number])
+        programs.run(stage)
+    return programs.get("x")
+
+
+@settings(max_examples=60)
+@given(
+    kind=st.sampled_from(predictions.KINDS),
+    sampler=st.sampled_from(list(SAMPLERS)),
+    steps=st.sampled_from(STEPS),
+    guidance=st.sampled_from([0.0, 1.0, 0.5, 3.7]),
+    seed=st.integers(0, 2**64 - 1),
+)
+def test_stages_give_the_bits_of_the_sampler(kind, sampler, steps, guidance, seed, model, drawing):
+    options = dict(sampler=sampler, steps=steps, guidance=guidance)
+    want = Trajectory(model, SCHEDULE, kind, 2, **options).draw([1, 0], seed=seed, first=3)
+    programs, ways = drawing[kind]
+    assert same_bits(draw(programs, ways[sampler][steps], [1, 0], guidance, seed, 3), want)
+
+
+def test_stages_are_few(model, drawing):
+    for programs, ways in drawing.values():
+        assert len(programs.stored.programs) < 35
+        assert all(len(ways[sampler][steps]) in (steps, 2 * steps - 1) for sampler in SAMPLERS for steps in STEPS)
+
+
+def test_a_dropped_number_is_seen(model, drawing):
+    programs, ways = drawing["v"]
+    way = ways["ddim"][3]
+    want = draw(programs, way, [1, 0], 1, 0, 0).copy()
+    stage, step, numbers = way[1]
+    unseen = 0
+    for place in range(len(numbers)):
+        other = [*numbers[:place], 0.3, *numbers[place + 1 :]]
+        unseen += same_bits(draw(programs, [way[0], (stage, step, other), way[2]], [1, 0], 1, 0, 0), want)
+    assert unseen == 2 < len(numbers)  # of the noise in v, which DDIM finds out in its own way
+
+
+def test_options_of_a_sampler_go_to_it():
+    stages = Stages(backends.get("numpy"), SCHEDULE, "eps", (1, 2), clip=None)
+    still, noisy = stages.way("ddim", 4), stages.way("ddim", 4, eta=1.0)
+    assert still[0].stage != noisy[0].stage
+    calls = stages.recordings[noisy[0].stage].program.calls
+    assert [call.op for call in calls].count("philox") == 1

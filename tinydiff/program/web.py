@@ -1,0 +1,103 @@
+"""A model's programs for a page: its network, the stages of its samplers, a step of its training.
+
+In ``about`` of the file:
+
+    config    of the model's run, as in a checkpoint
+    count     images at a time, N
+    numbers   how many ``numbers`` has room for
+    classes   how many; the label of that number stands for "any class". 0: labels are not asked for
+    ways      {sampler: {number of steps: [[stage, step, numbers], ...]}}
+
+To draw, set ``labels``, ``seed`` and ``sample`` (the number of each image among all drawn from that seed) and run
+"start"; then of each entry of a way: fill ``step``, run "predict" or, where guidance is neither 0 nor 1,
+"predict_guided", with ``guidance`` set; set ``numbers`` and ``draw``, the number of the entry; run the stage.
+``tinydiff/site/drawing.js`` does that. Guidance 0 is "predict" with the label for any class.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinydiff.generate import IMAGE_RANGE
+from tinydiff.model.unet import UNet
+from tinydiff.noise import schedules
+from tinydiff.noise.guidance import guided
+from tinydiff.program import file, runs
+from tinydiff.program.record import record
+from tinydiff.program.stages import MOST_NUMBERS, Stages
+
+A_GUIDANCE = 2.0  # neither 0 nor 1, which need no extrapolation
+
+
+def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE):
+    """Programs that draw so many images: ({name: Recording}, {sampler: {steps: [Step, ...]}}).
+
+    ways  {sampler: numbers of steps}
+    """
+    backend, classes = model.backend, model.config.classes
+    stages = Stages(backend, schedule, prediction, (count, *model.config.shape), clip=clip)
+    x, step, labels = stages.arrays["x"], backend.zeros(count), backend.zeros(count, np.int64)
+    guidance = backend.zeros(())
+    guidance[...] = A_GUIDANCE
+    state = {**stages.arrays, **runs.parameters_of(model.parameters)}
+
+    def predict(x, step, labels):
+        return model.predict(x, step, labels if classes else None)
+
+    def predict_both(both_x, _, both_labels):
+        both_steps = backend.empty(2 * count)
+        both_steps[:count], both_steps[count:] = step, step
+        return predict(both_x, both_steps, both_labels)
+
+    def predict_guided():
+        return guided(predict_both, labels, classes, guidance, backend)(x, None)
+
+    inputs, programs = {"step": step, "labels": labels}, {}
+    programs["predict"] = record(
+        lambda: stages.keep("prediction", predict(x, step, labels)), backend, inputs=inputs, state=state
+    )
+    if classes:
+        inputs = {**inputs, "guidance": guidance}
+        programs["predict_guided"] = record(
+            lambda: stages.keep("prediction", predict_guided()), backend, inputs=inputs, state=state
+        )
+    made = {sampler: {steps: stages.way(sampler, steps) for steps in counts} for sampler, counts in ways.items()}
+    return {**stages.recordings, **programs}, made
+
+
+def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=0):
+    """The ``Stored`` of a checkpoint.
+
+    count   of images at a time
+    ways    {sampler: numbers of steps}
+    part    which parameters draw: "average" or "model"
+    images  on how many there shall be a step of training, "train", too: it goes on from the checkpoint, on ``images`` and
+            ``train.labels`` that the page gives. 0: there is none
+    """
+    config = checkpoint.config
+    schedule = schedules.get(config.schedule, config.noise_steps)
+    training = {}
+    if images:
+        trainer = runs.without_data(config, backend, images)
+        trainer.restore(checkpoint)
+        model = trainer.averaged_model if part == "average" else trainer.model
+        training["train"] = runs.train(trainer)
+    else:
+        model = UNet(config.model, backend)
+        model.parameters.load(model.parameters.values, checkpoint.parts[part])
+    recordings, made = drawing(model, schedule, config.prediction, count, ways)
+    about = {"config": config.to_dict(), "step": checkpoint.step, "count": count, "classes": config.model.classes}
+    about["numbers"] = MOST_NUMBERS
+    about["ways"] = {
+        sampler: {
+            str(steps): [[each.stage, each.step, [_short(number) for number in each.numbers]] for each in way]
+            for steps, way in counts.items()
+        }
+        for sampler, counts in made.items()
+    }
+    return file.gather({**recordings, **training}, about=about)
+
+
+def _short(number):
+    """The float32 that it is in as few digits as tell it from others."""
+    return float(str(np.float32(number)))

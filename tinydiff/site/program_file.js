@@ -1,0 +1,94 @@
+// Reads the files that tinydiff/program/file.py writes, and says what they are.
+
+const FORMAT = "tinydiff program",
+  VERSION = 1,
+  CHECK = "expect_within";
+const NAMES = { F32: "float32", BF16: "float32", I64: "int64", U64: "uint64", U8: "uint8" };
+const ARRAYS = { F32: Float32Array, BF16: Uint16Array, I64: BigInt64Array, U64: BigUint64Array, U8: Uint8Array };
+
+// What program.json holds.
+export async function readPrograms(url) {
+  let file;
+  try {
+    file = JSON.parse(new TextDecoder().decode(await fetchBytes(url)));
+  } catch (error) {
+    throw error instanceof SyntaxError ? new Error(`${url} is truncated or not a program`) : error;
+  }
+  if (file.format !== FORMAT) throw new Error(`${url} is not a program of tinydiff`);
+  if (file.version !== VERSION)
+    throw new Error(`${url} has version ${file.version} of its format; version ${VERSION} is read`);
+  return file;
+}
+
+// {name: values} of the arrays whose first values lie beside a program. They must be those that the program names.
+export async function readWeights(programUrl, { arrays, weights }) {
+  const url = new URL("weights.safetensors", programUrl),
+    tensors = readSafetensors(await fetchBytes(url), url);
+  const alone = [...weights, ...Object.keys(tensors)].find((name) => !(name in tensors && weights.includes(name)));
+  const wrong = (what) => new Error(`${url} does not go with program.json: ${what}`);
+  if (alone !== undefined) throw wrong(`${alone} is in one alone`);
+  return Object.fromEntries(
+    Object.entries(tensors).map(([name, { dtype, shape, values }]) => {
+      const wanted = arrays[name],
+        text = (dtype, shape) => `${dtype} (${shape.join(", ")})`;
+      if (text(dtype, shape) !== text(wanted.dtype, wanted.shape))
+        throw wrong(`${name} must be ${text(wanted.dtype, wanted.shape)}, got ${text(dtype, shape)}`);
+      return [name, values];
+    }),
+  );
+}
+
+function readSafetensors(bytes, url) {
+  const truncated = new Error(`${url} is truncated or not a safetensors file`);
+  if (bytes.length < 8) throw truncated;
+  const data = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
+  if (data > bytes.length) throw truncated;
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, data)));
+  delete header.__metadata__;
+  const tensors = Object.entries(header).map(
+    ([
+      name,
+      {
+        dtype,
+        shape,
+        data_offsets: [start, end],
+      },
+    ]) => {
+      if (data + end > bytes.length) throw truncated;
+      const values = new ARRAYS[dtype](bytes.slice(data + start, data + end).buffer);
+      return [name, { dtype: NAMES[dtype], shape, values: dtype === "BF16" ? widen(values) : values }];
+    },
+  );
+  return Object.fromEntries(tensors);
+}
+
+// bfloat16 is the upper half of a float32.
+function widen(halves) {
+  return new Float32Array(Uint32Array.from(halves, (half) => half << 16).buffer);
+}
+
+// One call as the words that csrc/cpu/program.h describes.
+export function encode([kernel, ...inputs], number) {
+  if (kernel === CHECK) inputs.pop(); // what it looks at, in words
+  let kinds = 0n;
+  const words = inputs.map((input, i) => {
+    if (input === null) return -1n;
+    if (typeof input === "number") return BigInt(input);
+    if ("float" in input) return new BigInt64Array(new Float64Array([input.float]).buffer)[0];
+    if ("integer" in input) return BigInt.asIntN(64, BigInt(input.integer));
+    kinds |= ("float32" in input ? 1n : 2n) << BigInt(2 * i);
+    return BigInt(input.float32 ?? input.int64);
+  });
+  return [BigInt.asIntN(64, BigInt(number) | (BigInt(words.length) << 8n) | (kinds << 16n)), ...words];
+}
+
+export async function fetchBytes(url) {
+  const unread = (why) => new Error(`${url} cannot be read: ${why}`);
+  if (String(url).startsWith("file:")) {
+    const { readFile } = await import("node:fs/promises"); // browsers do not come here
+    return new Uint8Array(await readFile(new URL(url)).catch(({ code }) => Promise.reject(unread(code))));
+  }
+  const answer = await fetch(url).catch(() => Promise.reject(unread("no network")));
+  if (!answer.ok) throw unread(answer.status);
+  return new Uint8Array(await answer.arrayBuffer());
+}
