@@ -359,6 +359,7 @@ class Machine {
 };
 
 Machine machine;
+bool accesses_are_seen = false;
 
 void thread_entry() {
     (*machine.body)();
@@ -400,7 +401,11 @@ void sync_warp(unsigned mask, Site site) {
     });
 }
 
-void accessed(const void* address, size_t bytes, bool writes) { machine.accessed(address, bytes, writes); }
+void see_accesses() { accesses_are_seen = true; }
+
+void accessed(const void* address, size_t bytes, bool writes) {
+    if (accesses_are_seen) machine.accessed(address, bytes, writes);
+}
 
 void* shared_array(size_t bytes) { return machine.shared_array(bytes); }
 

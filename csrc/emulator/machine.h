@@ -60,7 +60,10 @@ void meet(unsigned mask, const char* what, Site site, void* mine, Work work);
 // The block's array of dynamic shared memory that each thread's first, second, ... call means.
 void* shared_array(size_t bytes);
 
-// The current thread reads or writes memory, of which shared memory is watched; at any other time this does nothing.
+// From now on look for races: kernels tell of their accesses.
+void see_accesses();
+
+// The current thread reads or writes memory; what is not shared memory does not matter, nor when no thread runs.
 void accessed(const void* address, size_t bytes, bool writes);
 
 // cp.async: copy `valid` of 16 bytes and zeros for the rest. Until a wait, what is at `to` is poison.

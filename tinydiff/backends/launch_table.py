@@ -143,7 +143,8 @@ def bundles(N, G, values, width, itemsize, arrays, floats):
     So many ``arrays`` of it wait in shared memory, beside ``floats`` for each channel. None where channels are not whole
     pieces, or too many to wait.
     """
-    bytes_of = {groups: groups * width * itemsize for groups in range(1, G + 1) if G % groups == 0}  # of a pixel
+    # of a pixel; 32 groups of one bfloat16 are 64 bytes, and 8 at most make whole pieces
+    bytes_of = {groups: groups * width * itemsize for groups in range(1, min(G, 32) + 1) if G % groups == 0}
     whole = [groups for groups, size in bytes_of.items() if size % 16 == 0]
     if not whole:
         return None
