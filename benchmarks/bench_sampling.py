@@ -6,9 +6,10 @@
     python benchmarks/bench_sampling.py --case small --dry-run   # one network, printed and not saved
 
 On the cpu backend an evaluation is measured as the program that a sampler runs, with its filters prepared, and also as
-ops called from Python one by one. The variants of PyTorch are those of bench_train_step.py, in inference mode, where the
-compiler also freezes the weights; onnxruntime and OpenVINO compile the graph of onnx_unet.py for the size of batch,
-OpenVINO also in bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
+ops called from Python one by one. The variants of PyTorch are those of bench_train_step.py, in inference mode, where
+the compiler also freezes the weights; onnxruntime and OpenVINO compile the graph of onnx_unet.py for the size of batch,
+OpenVINO also in bfloat16. That all compute the same evaluation, or the same images, is checked before anything is
+timed.
 """
 
 from __future__ import annotations

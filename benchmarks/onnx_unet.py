@@ -1,7 +1,7 @@
 """The same U-Net as an ONNX graph, run by onnxruntime and OpenVINO: peers to be compared with.
 
-The graph is made of the program of one evaluation, at a fixed size of batch: images as NCHW, group norm, SiLU and attention
-spelled out as exporters of PyTorch's spell them, which is what these runtimes know to fuse.
+The graph is made of the program of one evaluation, at a fixed size of batch: images as NCHW, group norm, SiLU and
+attention spelled out as exporters of PyTorch's spell them, which is what these runtimes know to fuse.
 """
 
 from __future__ import annotations

@@ -77,9 +77,9 @@ class Captured:
             prepared = _memory(nbytes)
 
             def address(place):
-                return (
-                    prepared.ctypes.data + place.offset if isinstance(place, prepare.Prepared) else self._address(place)
-                )
+                if isinstance(place, prepare.Prepared):
+                    return prepared.ctypes.data + place.offset
+                return self._address(place)
 
             if self._frozen:
                 _cpu.Program(words(before, NUMBERS, address)[0]).run()
