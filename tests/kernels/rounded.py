@@ -18,6 +18,7 @@ class RoundedReference(NumpyBackend):
     name, precision = "rounded reference", "bf16"
 
     def __init__(self):
+        super().__init__()
         self.activations = bfloat16()
         for kernel in cuda.OPS:
             setattr(self, kernel.__name__, OPS[kernel.__name__])

@@ -80,6 +80,7 @@ def test_every_promise(sanitized):
     python(*run_pytest, "tests/kernels/test_promises.py", "tests/ops/test_contract.py", cwd=folder, **environment)
 
 
+@pytest.mark.parametrize("sanitized", of("cpu", []), indirect=True)
 def test_programs(sanitized):
     """Without Python between the calls, and with prepared filters."""
     folder, environment = sanitized
