@@ -63,6 +63,14 @@ def test_every_promise(sanitized):
     python(*run_pytest, "tests/kernels/test_promises.py", "tests/ops/test_contract.py", cwd=folder, **environment)
 
 
+def test_programs(sanitized):
+    """Without Python between the calls, and with prepared filters."""
+    folder, environment = sanitized
+    which = "every_op or prepared_filters or points or operators or out_of_range"
+    run_pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", which]
+    python(*run_pytest, "tests/program/test_captured.py", cwd=folder, **environment)
+
+
 @pytest.mark.parametrize(
     "error, report",
     [

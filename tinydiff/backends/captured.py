@@ -60,7 +60,7 @@ class Captured:
         return self._outputs
 
     def load(self):
-        """Take the memory and put addresses in place of offsets, for the instruction set in use; return a ``Loaded``."""
+        """Take the memory and put addresses in place of offsets; return what the instruction set in use will run."""
         program = self.program
         with self._making:
             if self._arena is None:
@@ -73,13 +73,14 @@ class Captured:
                 ]
                 self._outputs = self._arrays(self._recording.outputs)
             instruction_set = _cpu.instruction_set()
-            before, calls, nbytes = prepare.plan(program, _cpu.prepared_floats, at_least=1 if self._frozen else 2)
+            at_least = 1 if self._frozen else 2
+            before, calls, nbytes = prepare.plan(program, _cpu.prepared_floats, at_least=at_least)
             prepared = _memory(nbytes)
 
             def address(place):
-                return (
-                    prepared.ctypes.data + place.offset if isinstance(place, prepare.Prepared) else self._address(place)
-                )
+                if isinstance(place, prepare.Prepared):
+                    return prepared.ctypes.data + place.offset
+                return self._address(place)
 
             if self._frozen:
                 _cpu.Program(words(before, NUMBERS, address)[0]).run()

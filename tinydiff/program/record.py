@@ -63,8 +63,8 @@ def record(function, backend, *, inputs=None, state=None):
 
 @contextlib.contextmanager
 def _without_collecting():
-    """Within: Python does not look for garbage, of which a recording leaves none, while what it would look through grows
-    call by call; that was a third of the time."""
+    """Within: Python does not look for garbage, of which a recording leaves none, while what it would look through
+    grows call by call; that was a third of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -273,7 +273,7 @@ class Recorder:
             self.kept[place] = array
 
     def finish_lifetimes(self, outputs):
-        """Say between which calls each temporary holds something; outputs do until the end, also what nothing writes."""
+        """Say between which calls each temporary holds something; outputs do until the end, written or not."""
         for number, call in enumerate(self.calls):
             for each in call.operands.values():
                 buffer = self.buffers[each.buffer]
