@@ -1,5 +1,5 @@
-// Filters of convolutions, prepared once for many runs (tinydiff/program/prepare.py says why), until something writes to
-// them: one evaluation of one image takes 0.7 of the time.
+// Filters of convolutions, prepared once for many runs (tinydiff/program/prepare.py says why), until something writes
+// to them: one evaluation of one image takes 0.7 of the time.
 
 const MOST_BYTES = 256 << 20; // of memory for them; what goes beyond is made at every call, as without all this
 
