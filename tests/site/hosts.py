@@ -21,9 +21,10 @@ KINDS = {"float32": "Float32Array", "uint8": "Uint8Array", "int64": "BigInt64Arr
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 QUIET += " --disable-component-update --disable-sync"
 PAGE = """<!doctype html><meta charset="utf-8"><title>tests</title><script type="module">
-import { perform } from "/driver.js";
 const steps = await (await fetch("/steps")).json();
-await fetch("/results", { method: "POST", body: JSON.stringify(await perform("/site", steps)) });
+const perform = async () => (await import("/driver.js")).perform("/site", steps);
+const results = await perform().catch((error) => [{ error: error.stack }]);
+await fetch("/results", { method: "POST", body: JSON.stringify(results) });
 </script>"""
 
 

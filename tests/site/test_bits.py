@@ -21,6 +21,7 @@ from tinydiff.train.presets import PRESETS
 from tinydiff.train.step import training_step
 
 IMAGES, STEPS = 40, 10
+SET_LATER = "up_blocks.0.resnets.0.conv1.weight"
 
 
 def disturbed(parameters):
@@ -77,7 +78,8 @@ def test_every_sampler_and_guidance(laptop):
         assert same_bits(drawn[-1]["x"], trainer.trajectory(1, **options).draw([4], seed=1).ravel()), options
 
 
-def test_ten_training_steps(host, laptop):
+def test_ten_training_steps_and_a_sample_after_them(host, laptop):
+    """One is drawn before, too: what the engine has prepared for it may not be used again."""
     untrained, folder = laptop
     trainer = Trainer(untrained.config, untrained.dataset, untrained.backend)
     trainer.restore(untrained.checkpoint())
@@ -87,11 +89,16 @@ def test_ten_training_steps(host, laptop):
         given = {name: array.copy() for name, array in trainer.optimizer.each_step.items()}
         calls.append({"program": "train", "set": given, "get": ["loss", "norm"]})
     names = [each.name for each in trainer.parameters]
-    _, _, _, trained, *found = host.do(
+    drawing = dict(sampler="ddim", steps=3, guidance=1)
+    _, before, _, _, trained, after, _, other, *found = host.do(
         ["load", host.address(folder / "program.json")],
+        ["draw", dict(labels=[4], **drawing)],
         ["set", "images", trainer.images.ravel()],
         ["set", "train.labels", trainer.labels],
         ["run", calls],
+        ["draw", dict(labels=[4], **drawing)],
+        ["set", SET_LATER, np.zeros_like(trainer.parameters[SET_LATER].value).ravel()],
+        ["draw", dict(labels=[4], **drawing)],
         *[["get", f"train.{name}"] for name in names],
         *[["get", name] for name in names],
     )
@@ -103,6 +110,10 @@ def test_ten_training_steps(host, laptop):
     assert [(each["loss"].item(), each["norm"].item()) for each in trained] == metrics
     parts = trainer.checkpoint().parts
     assert not same_bits(parts["model"]["conv_in.weight"], untrained.parameters["conv_in.weight"].value)
+    assert same_bits(before[-1]["x"], untrained.trajectory(1, **drawing).draw([4]).ravel())
+    assert same_bits(after[-1]["x"], trainer.trajectory(1, **drawing).draw([4]).ravel())
+    trainer.averaged_model.parameters[SET_LATER].value[...] = 0
+    assert same_bits(other[-1]["x"], trainer.trajectory(1, **drawing).draw([4]).ravel())
     wanted = [parts[part][name] for part in ("model", "average") for name in names]
     for name, value, want in zip(2 * names, found, wanted, strict=True):
         assert same_bits(value, want.ravel()), name

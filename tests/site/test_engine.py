@@ -93,7 +93,7 @@ BAD_FILES = [
     ),
     (
         lambda folder: change(folder, lambda it: it["programs"]["start"]["calls"].append(["fft"])),
-        "the program start calls fft, which this engine does not have",
+        "a program calls fft, which this engine does not have",
     ),
     (
         lambda folder: change(folder, lambda it: it.update(memory=2**40)),

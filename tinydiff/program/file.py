@@ -5,7 +5,11 @@
         memory            bytes of all arrays together; offsets count from its start, which is aligned to a cache line
         arrays            {name: {"at": offset, "dtype", "shape"}}, dense
         weights           names of the arrays whose first values the other file holds; all others begin as zeros
-        programs          {name: {"inputs": names, "outputs": names, "calls": [call, ...]}}
+        programs          {name: {"inputs": names, "outputs": names, "writes": [[start, stop], ...], "calls": [call, ...]}};
+                          writes are what a run changes of what lives across runs, in bytes
+        filters           [{"at": offset, "bytes", "geometry"}] of convolutions that a program does not change: whoever
+                          runs them may prepare these (conv2d_prepare of csrc/cpu) once for many runs, until something
+                          writes there
         about             whatever else the writer says; of a model see ``program.web``
     weights.safetensors   those values: float32 or, rounded, bfloat16, and other types as they are
 
@@ -17,6 +21,7 @@ included. A call is the kernel's name and its arguments in the order of csrc/cpu
     {"float": 0.5}    a number
     {"integer": "5"}  an integer too large for JavaScript's numbers
     {"float32": 64}   a number that lies in memory there, of that type; likewise {"int64": 64}
+    {"prepared": 3}   the filters of that number, prepared, or no array
 
 A call of "expect_within" ends with one argument more, the words that say what lies there.
 """
@@ -32,7 +37,8 @@ import numpy as np
 import safetensors
 
 from tinydiff.files import write_folder_atomically
-from tinydiff.program.kernel_calls import CHECK, InMemory, KernelCall, check_of, lower
+from tinydiff.program import prepare
+from tinydiff.program.kernel_calls import CHECK, PREPARED, InMemory, KernelCall, check_of
 from tinydiff.program.program import LINE, Operand
 
 FORMAT, VERSION = "tinydiff program", 1
@@ -47,8 +53,23 @@ class StoredProgram(NamedTuple):
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    writes: list[tuple[int, int]]
     calls: list[KernelCall]
     checks: dict[int, str]  # {number of the call: words}
+
+
+class Filters(NamedTuple):
+    """Filters that may be prepared, and the geometry of the convolution that uses them, as its kernel takes it."""
+
+    offset: int
+    nbytes: int
+    geometry: tuple[int, ...]
+
+
+class FiltersOf(NamedTuple):
+    """In place of prepared filters among a call's arguments: which."""
+
+    number: int  # among those of the file
 
 
 class Stored(NamedTuple):
@@ -57,6 +78,7 @@ class Stored(NamedTuple):
     memory: int
     arrays: dict[str, Operand]  # of one buffer, the memory
     programs: dict[str, StoredProgram]
+    filters: list[Filters]
     values: dict[str, np.ndarray]
     about: dict[str, Any]
 
@@ -75,7 +97,7 @@ def gather(recordings, *, about=None):
                 places[address] = end
                 roots.append(root)
                 end += -(-root.nbytes // LINE) * LINE
-    arrays, programs = {}, {}
+    arrays, programs, filters = {}, {}, []
     for name, recording in recordings.items():
         program = recording.program
         starts = [
@@ -92,13 +114,13 @@ def gather(recordings, *, about=None):
             renamed[given] = _name(arrays, name, given, operand)
             arrays[renamed[given]] = operand
         inputs, outputs = (tuple(renamed[each] for each in names) for names in (program.inputs, program.outputs))
-        programs[name] = StoredProgram(inputs, outputs, *_placed(program, starts))
+        programs[name] = StoredProgram(inputs, outputs, _written(program, starts), *_placed(program, starts, filters))
     given = {name for program in programs.values() for name in program.inputs}
     values = _values(
         {name: each for name, each in arrays.items() if each.offset < end and name not in given}, places, roots
     )
     memory = end + max(recording.program.arena for recording in recordings.values())
-    return Stored(memory, arrays, programs, values, about or {})
+    return Stored(memory, arrays, programs, filters, values, about or {})
 
 
 def write(folder, stored, *, rounded=()):
@@ -116,6 +138,7 @@ def write(folder, stored, *, rounded=()):
             name: {"at": each.offset, "dtype": each.dtype, "shape": each.shape} for name, each in stored.arrays.items()
         },
         "weights": list(stored.values),
+        "filters": [{"at": each.offset, "bytes": each.nbytes, "geometry": each.geometry} for each in stored.filters],
         "about": stored.about,
         "programs": {},
     }
@@ -158,9 +181,11 @@ def _read(found, path):
             if kernel == CHECK:
                 checks[number] = arguments.pop()
             calls.append(KernelCall(kernel, tuple(map(_read_argument, arguments))))
-        programs[name] = StoredProgram(tuple(each["inputs"]), tuple(each["outputs"]), calls, checks)
+        inputs, outputs, writes = tuple(each["inputs"]), tuple(each["outputs"]), list(map(tuple, each["writes"]))
+        programs[name] = StoredProgram(inputs, outputs, writes, calls, checks)
     values = _read_weights(path.with_name(WEIGHTS), {name: arrays[name] for name in found["weights"]})
-    return Stored(found["memory"], arrays, programs, values, found["about"])
+    filters = [Filters(each["at"], each["bytes"], tuple(each["geometry"])) for each in found["filters"]]
+    return Stored(found["memory"], arrays, programs, filters, values, found["about"])
 
 
 def round_to_bf16(values):
@@ -185,8 +210,23 @@ def _name(arrays, program, wanted, operand):
     return wanted
 
 
-def _placed(program, starts):
-    """The calls of a program with offsets for arrays, and the words of its checks."""
+def _written(program, starts):
+    """The stretches of memory that live across runs and that a program changes, [(start, stop)] rising and apart."""
+    stretches = []
+    writes = (each for call in program.calls for each in call.writes.values() if each is not None)
+    kept = (each for each in writes if program.buffers[each.buffer].role == "kept")
+    for start, stop in sorted(
+        (starts[each.buffer] + each.offset, starts[each.buffer] + each.offset + each.extent) for each in kept
+    ):
+        if stretches and start <= stretches[-1][1]:
+            stretches[-1] = stretches[-1][0], max(stop, stretches[-1][1])
+        else:
+            stretches.append((start, stop))
+    return stretches
+
+
+def _placed(program, starts, filters):
+    """The calls of a program with offsets for arrays, and the words of its checks; its filters join ``filters``."""
 
     def place(each):
         if isinstance(each, Operand):
@@ -199,7 +239,12 @@ def _placed(program, starts):
         return KernelCall(call.kernel, tuple(map(place, call.arguments)))
 
     calls, checks = [], {}
-    for call in map(lower, program.calls):
+    for call, key in zip(*prepare.lowered(program)):
+        if key is not None:
+            w, geometry = key
+            found = Filters(place(w), w.nbytes, geometry)
+            filters += [] if found in filters else [found]
+            call = call._replace(arguments=_with(call.arguments, PREPARED, FiltersOf(filters.index(found))))
         for each in call.ranges:
             checks[len(calls)] = each.name
             calls.append(placed(check_of(each)))
@@ -228,11 +273,17 @@ def _program_text(program):
         [each.kernel, *map(_argument, each.arguments), *([program.checks[i]] if each.kernel == CHECK else [])]
         for i, each in enumerate(program.calls)
     ]
-    head = json.dumps({"inputs": program.inputs, "outputs": program.outputs})[:-1]
+    head = json.dumps({"inputs": program.inputs, "outputs": program.outputs, "writes": program.writes})[:-1]
     return f'{head}, "calls": [\n' + ",\n".join(json.dumps(call, allow_nan=False) for call in calls) + "]}"
 
 
+def _with(values, place, value):
+    return *values[:place], value, *values[place + 1 :]
+
+
 def _argument(each):
+    if isinstance(each, FiltersOf):
+        return {"prepared": each.number}
     if isinstance(each, InMemory):
         return {each.operand.dtype: each.operand.offset}
     if isinstance(each, float):
@@ -246,6 +297,8 @@ def _read_argument(each):
     if not isinstance(each, dict):
         return each
     [(kind, value)] = each.items()
+    if kind == "prepared":
+        return FiltersOf(value)
     if kind in ("float", "integer"):
         return {"float": float, "integer": int}[kind](value)
     return _in_memory(value, kind)

@@ -33,9 +33,7 @@ def plan(program, floats_of, *, at_least=2):
 
     floats_of  geometry of a convolution, as its kernel takes it -> how many floats its prepared filters are, or 0
     """
-    calls = [lower(call) for call in program.calls]
-    written = _written(program)
-    keys = [_key(call, written) for call in calls]
+    calls, keys = lowered(program)
     uses = Counter(keys)
     places, before, top = {}, [], 0
     for i, key in enumerate(keys):
@@ -53,6 +51,12 @@ def plan(program, floats_of, *, at_least=2):
             arguments[PREPARED] = places[key]
             calls[i] = calls[i]._replace(arguments=tuple(arguments))
     return Plan(before, calls, top)
+
+
+def lowered(program):
+    """The kernel calls of a program, and of each what decides how its filters are prepared, or None."""
+    calls, written = [lower(call) for call in program.calls], _written(program)
+    return calls, [_key(call, written) for call in calls]
 
 
 def _key(call, written):

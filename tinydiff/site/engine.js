@@ -67,10 +67,10 @@ class Engine {
     return this.ask("get", [name]);
   }
 
-  // Run programs one after another. A call is a program's name, or {program, set: {name: values}, get: [names]}: what is
-  // set before and got after it. Gives {name: array} of each call.
+  // Run programs one after another. A call is a program's name, or {program, set: {name: values}, get: [names]}: what
+  // is set before and got after it. Gives {name: array} of each call.
   //     onProgress(done, all, got)  after each
-  //     signal                      of an AbortController; a run that is stopped leaves arrays as they are between kernels
+  //     signal                      of an AbortController; what is stopped leaves arrays as they are between kernels
   async run(calls, { onProgress, signal } = {}) {
     signal?.throwIfAborted();
     const answer = this.ask("run", [calls], onProgress),

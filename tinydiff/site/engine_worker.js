@@ -1,11 +1,11 @@
-// The engine's Worker: holds the memory and runs programs in it, while the page (engine.js) stays free.
+// The engine's Worker: runs programs, while the page (engine.js) stays free.
 
-import { inNode, startWorker } from "./engine.js";
-import { encode, fetchBytes, readPrograms, readWeights } from "./program_file.js";
+import { inNode } from "./engine.js";
+import { Filters } from "./filters.js";
+import { Machine } from "./machine.js";
+import { readPrograms, readWeights } from "./program_file.js";
 
 const BETWEEN_LOOKS = 20; // milliseconds of work after which it hears whether it shall stop
-const STACK = 128 << 10; // bytes a thread, as csrc/wasm/build.py gives the first
-const MOST_PAGES = 32768; // of 64 kB each, of memory that threads share
 const TYPES = { float32: Float32Array, uint8: Uint8Array, int64: BigInt64Array, uint64: BigUint64Array };
 
 class Core {
@@ -13,95 +13,55 @@ class Core {
   #looked = 0;
 
   async load(url, threads) {
-    const name = threads > 1 ? "engine_threads.wasm" : "engine.wasm";
-    const [code, file] = await Promise.all([fetchBytes(new URL(name, import.meta.url)), readPrograms(url)]);
-    const weights = await readWeights(url, file);
-    const damaged = () => Promise.reject(new Error(`${name} is damaged: load the page again`));
-    await this.#start(await WebAssembly.compile(code).catch(damaged), threads);
+    const file = await readPrograms(url),
+      weights = await readWeights(url, file);
+    const machine = (this.machine = await Machine.start(threads));
     this.arrays = file.arrays;
-    this.base = this.#allocate(file.memory);
-    this.programs = this.#place(file.programs);
+    machine.base = machine.allocate(file.memory);
+    this.filters = new Filters(machine, file.filters);
+    this.programs = new Map(Object.entries(file.programs).map(([name, each]) => [name, this.#place(each)]));
     for (const [name, values] of Object.entries(weights)) this.set(name, values);
-    return { ...file.about, threads, memory: this.memory.buffer.byteLength };
+    return { ...file.about, threads, memory: machine.memory.buffer.byteLength };
   }
 
-  async #start(module, threads) {
-    this.memory = threads > 1 ? new WebAssembly.Memory({ initial: 32, maximum: MOST_PAGES, shared: true }) : null;
-    this.wasm = (await WebAssembly.instantiate(module, { env: { memory: this.memory } })).exports;
-    this.memory ??= this.wasm.memory;
-    this.wasm._initialize();
-    this.kernels = new Map();
-    for (let at; (at = this.wasm.kernel_name(this.kernels.size));)
-      this.kernels.set(this.#string(at), this.kernels.size);
-    for (let thread = 1; thread < threads; thread++) {
-      const stack = this.#allocate(STACK) + STACK,
-        locals = this.#allocate(this.wasm.__tls_size.value);
-      (await startWorker()).postMessage({ verb: "help", inputs: [module, this.memory, stack, locals] });
-    }
-  }
-
-  // Take part in the work of the Worker that shares this memory, for ever.
-  async help(module, memory, stack, locals) {
-    const { exports } = await WebAssembly.instantiate(module, { env: { memory } });
-    exports.__stack_pointer.value = stack;
-    exports.__wasm_init_tls(locals);
-    exports.help();
-  }
-
-  #string(at) {
-    const bytes = new Uint8Array(this.memory.buffer);
-    return String.fromCharCode(...bytes.subarray(at, bytes.indexOf(0, at)));
-  }
-
-  #allocate(bytes) {
-    const at = bytes < 2 ** 32 ? this.wasm.allocate(bytes) >>> 0 : 0;
-    if (!at)
-      throw new Error(`the engine needs ${Math.ceil(bytes / 2 ** 20)} MB of memory, which the browser does not give`);
-    return at;
-  }
-
-  // Each program's calls, and where in memory the words of each lie: [{call, at, count}].
-  #place(programs) {
-    const words = [],
-      placed = new Map();
-    for (const [name, { calls }] of Object.entries(programs)) {
-      const encoded = calls.map((call) => {
-        const number = this.kernels.get(call[0]);
-        if (number === undefined)
-          throw new Error(`the program ${name} calls ${call[0]}, which this engine does not have`);
-        return { call, words: encode(call, number) };
+  // A program whose words lie in memory: {calls: [{call, at, count}], filters, writes}.
+  #place({ calls, writes }) {
+    const encoded = calls.map((call) => this.machine.encode(call)),
+      filters = new Set();
+    let at = this.machine.allocate(8 * encoded.flat().length);
+    const placed = calls.map((call, i) => {
+      const each = { call, at, count: encoded[i].length };
+      this.machine.write(at, encoded[i]);
+      call.forEach((input, place) => {
+        if (input?.prepared === undefined) return;
+        filters.add(input.prepared);
+        this.filters.usedAt(input.prepared, at + 8 * place);
       });
-      placed.set(
-        name,
-        encoded.map((each) => {
-          const at = 8 * words.length;
-          words.push(...each.words);
-          return { call: each.call, at, count: each.words.length };
-        }),
-      );
-    }
-    this.words = this.#allocate(8 * words.length);
-    new BigInt64Array(this.memory.buffer, this.words, words.length).set(words);
-    return placed;
+      at += 8 * each.count;
+      return each;
+    });
+    return { calls: placed, filters: [...filters], writes };
   }
 
   #view(name) {
     if (!Object.hasOwn(this.arrays, name)) throw new Error(`there is no array ${name}`);
-    const array = this.arrays[name];
-    return new TYPES[array.dtype](
-      this.memory.buffer,
-      this.base + array.at,
-      array.shape.reduce((a, b) => a * b, 1),
+    const { dtype, at, shape } = this.arrays[name];
+    return new TYPES[dtype](
+      this.machine.memory.buffer,
+      this.machine.base + at,
+      shape.reduce((a, b) => a * b, 1),
     );
   }
 
   set(name, values) {
-    const view = this.#view(name);
+    const view = this.#view(name),
+      { at, shape } = this.arrays[name];
     if (values.length !== view.length) {
-      const wanted = `(${this.arrays[name].shape.join(", ")}), ${view.length} values`;
+      const wanted = `(${shape.join(", ")}), ${view.length} values`;
       throw new Error(`${name} has shape ${wanted}, got ${values.length}: a program is written for one size of batch`);
     }
     view.set(typeof view[0] === "bigint" ? Array.from(values, BigInt) : values);
+    this.filters.spoil(at, at + view.byteLength);
   }
 
   get(name) {
@@ -129,8 +89,11 @@ class Core {
   async #runProgram(name, isStopped) {
     const program = this.programs.get(name);
     if (!program) throw new Error(`there is no program ${name}; there are ${[...this.programs.keys()].join(", ")}`);
-    for (const { call, at, count } of program) {
-      if (this.#run(call[0], this.words + at, count) !== count) throw this.#outside(call);
+
+    for (const [start, stop] of program.writes) this.filters.spoil(start, stop);
+    this.filters.prepare(program.filters);
+    for (const { call, at, count } of program.calls) {
+      if (!this.machine.run(call[0], at, count)) throw this.#outside(call);
       if (performance.now() - this.#looked < BETWEEN_LOOKS) continue;
       await breath();
       this.#looked = performance.now();
@@ -139,18 +102,8 @@ class Core {
     return true;
   }
 
-  #run(kernel, at, count) {
-    try {
-      return this.wasm.run(at, count, this.base);
-    } catch (error) {
-      throw new Error(
-        this.wasm.out_of_memory() ? `no memory is left for ${kernel}` : `${kernel} failed: ${error.message}`,
-      );
-    }
-  }
-
   #outside([, at, count, low, high, what]) {
-    const found = new BigInt64Array(this.memory.buffer, this.base + at, count);
+    const found = new BigInt64Array(this.machine.memory.buffer, this.machine.base + at, count);
     return new Error(`${what} must lie in [${low}, ${high}), got ${found.find((each) => each < low || each >= high)}`);
   }
 }
@@ -178,6 +131,7 @@ async function answer({ number, verb, inputs }) {
 }
 
 port.onmessage = ({ data }) => {
-  if (data.verb === "stop" || data.verb === "help") core[data.verb](...data.inputs);
+  if (data.verb === "help") Machine.help(...data.inputs);
+  else if (data.verb === "stop") core.stop(...data.inputs);
   else last = last.then(() => answer(data));
 };

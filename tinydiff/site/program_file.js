@@ -76,6 +76,7 @@ export function encode([kernel, ...inputs], number) {
     if (typeof input === "number") return BigInt(input);
     if ("float" in input) return new BigInt64Array(new Float64Array([input.float]).buffer)[0];
     if ("integer" in input) return BigInt.asIntN(64, BigInt(input.integer));
+    if ("prepared" in input) return -1n; // none so far
     kinds |= ("float32" in input ? 1n : 2n) << BigInt(2 * i);
     return BigInt(input.float32 ?? input.int64);
   });
