@@ -149,7 +149,8 @@ def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_
     assert cli.main(train_arguments(data_dir, tmp_path / "straight", *steps)) == 0
 
     out = tmp_path / "stopped"
-    process = start(train_arguments(data_dir, out, *steps))
+    heard = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # though these tests were begun by nohup
+    process = start(train_arguments(data_dir, out, *steps), preexec_fn=heard)
     wait_for_steps(process, out, random.randint(8, 25))
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)

@@ -15,6 +15,7 @@ from tests.kernels.test_sanitizers import drawn, forward_and_backward, ops_witho
 from tinydiff import backends
 from tinydiff.backends.cuda import CudaBackend
 
+pytestmark = pytest.mark.slow  # they compile every kernel once more
 BARRIER_OF_ATTENTION = re.compile(r"            __syncwarp\(\);  // all have read .*\n")
 
 

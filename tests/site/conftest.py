@@ -6,7 +6,7 @@ from tests.site.hosts import HOSTS
 from tinydiff import backends
 
 
-@pytest.fixture(params=HOSTS)
+@pytest.fixture(params=["node", pytest.param("chromium", marks=pytest.mark.slow)])
 def host(request):
     """Where the engine runs; skipped, with a word, where that is not installed."""
     return HOSTS[request.param]()

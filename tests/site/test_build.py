@@ -21,6 +21,7 @@ def building():
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["engine.wasm", "engine_threads.wasm"])
 def test_building_again_gives_the_same_bytes(name, building, tmp_path):
     assert name in building["SHIPPED"]
