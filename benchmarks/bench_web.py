@@ -114,6 +114,8 @@ def main():
         ort = host.address(dist / ("ort.node.min.mjs" if args.host == "node" else "ort.wasm.min.mjs"))
         asked = {"ort": ort, "repeats": args.repeats, "cases": [each for _, each in cases]}
         results = host.do(asked)
+    if "error" in results[0]:
+        raise SystemExit(results[0]["error"])
     for (columns, _), result in zip(cases, results, strict=True):
         if result["difference"] > SAME:
             raise SystemExit(f"{columns}: onnxruntime-web does not compute what the engine does")

@@ -57,7 +57,7 @@ void* grow(size_t bytes) {
 bool exhausted() { return is_exhausted; }
 
 void* take_memory(size_t bytes) {
-    bytes = (bytes + LINE - 1) / LINE * LINE;
+    bytes = (bytes / LINE + 1) * LINE;  // at least one line, so that no two blocks begin at the same place
     if (current < 0 || pieces[current].end - pieces[current].top < bytes) next_piece(bytes);
     Piece& piece = pieces[current];
     const uintptr_t at = piece.top;
@@ -67,7 +67,7 @@ void* take_memory(size_t bytes) {
 
 void give_memory(void* memory) noexcept {
     const auto at = reinterpret_cast<uintptr_t>(memory);
-    while (at < pieces[current].start || at > pieces[current].end) --current;
+    while (at < pieces[current].start || at >= pieces[current].end) --current;
     pieces[current].top = at;
     if (at == pieces[current].start && current > 0) --current;
 }

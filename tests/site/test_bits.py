@@ -154,6 +154,33 @@ def test_an_mlp_in_training(host, baseline, tmp_path):
     assert same_bits(found, points.model.parameters.values)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_convolutions_of_every_kind(threads, baseline, tmp_path):
+    """Large and small filters, prepared and not, forward and backward: kernels that take scratch memory of all sizes."""
+    rng = np.random.default_rng(5)
+    cases = [((16, 14, 14, 128), 128), ((16, 7, 7, 256), 256), ((16, 14, 14, 384), 128), ((1, 7, 7, 256), 256)]
+    cases += [((1, 7, 7, 64), 8), ((1, 28, 28, 24), 40), ((3, 9, 5, 7), 3), ((1, 4, 4, 16), 8)]
+    arrays = [
+        [rng.standard_normal(shape, dtype=np.float32) for shape in (x, (3, 3, x[-1], O), (*x[:-1], O))]
+        for x, O in cases
+    ]
+
+    def run():
+        made = {}
+        forward = [baseline.conv2d.forward(x, w, padding=1) for x, w, _ in arrays]
+        for i, ((y, cache), (_, _, dy)) in enumerate(zip(forward, arrays)):
+            dx, dw, _, _ = baseline.conv2d.backward(dy, cache)
+            made |= {f"y{i}": y, f"dx{i}": dx, f"dw{i}": dw}
+        return made
+
+    file.write(tmp_path / "convolutions", file.gather({"all": record(run, baseline)}))
+    node, wanted = Node(), run()
+    loaded = ["load", node.address(tmp_path / "convolutions" / "program.json"), {"threads": threads}]
+    _, _, _, *found = node.do(loaded, ["run", ["all"]], ["run", ["all"]], *[["get", name] for name in wanted])
+    for (name, want), value in zip(wanted.items(), found, strict=True):
+        assert same_bits(value, want.ravel()), name
+
+
 @pytest.mark.parametrize("host", [Node, lambda: Chromium(isolated=True)], ids=["node", "chromium"])
 def test_threads_change_no_bit(host, laptop):
     trainer, folder = laptop
