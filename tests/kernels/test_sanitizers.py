@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.checks import backend_or_skip
 from tests.test_install import copy_to_build, python
 
+pytestmark = pytest.mark.slow  # all kernels are compiled once more
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 CXXFLAGS = f"{SANITIZE} -fno-wrapv -fno-omit-frame-pointer -O1 -g1 -UNDEBUG -DTINYDIFF_NO_RECYCLING"
 THREADS = (1, 3)
@@ -58,8 +59,7 @@ def library(name):
 
 def of(backend, *cases):
     """These cases of a test with the sanitized kernels of a backend."""
-    marks = [pytest.mark.slow] if backend == "emulator" else []
-    return [pytest.param(backend, *case, marks=marks) for case in cases]
+    return [pytest.param(backend, *case) for case in cases]
 
 
 @pytest.mark.parametrize(
