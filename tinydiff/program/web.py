@@ -65,7 +65,7 @@ def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE):
     return {**stages.recordings, **programs}, made
 
 
-def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=0):
+def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=0, also=None):
     """The ``Stored`` of a checkpoint.
 
     count   of images at a time
@@ -73,6 +73,7 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
     part    which parameters draw: "average" or "model"
     images  on how many there shall be a step of training, "train", too: it goes on from the checkpoint, on ``images`` and
             ``train.labels`` that the page gives. 0: there is none
+    also    {name: Recording} of further programs on arrays of that backend
     """
     config = checkpoint.config
     schedule = schedules.get(config.schedule, config.noise_steps)
@@ -95,7 +96,7 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
         }
         for sampler, counts in made.items()
     }
-    return file.gather({**recordings, **training}, about=about)
+    return file.gather({**recordings, **training, **(also or {})}, about=about)
 
 
 def _short(number):

@@ -1,0 +1,5 @@
+// The page gradients.html.
+
+import "./shell.js";
+
+document.getElementById("status").textContent = "Ready";

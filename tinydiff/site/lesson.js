@@ -1,0 +1,5 @@
+// The page lesson.html.
+
+import "./shell.js";
+
+document.getElementById("status").textContent = "Ready";
