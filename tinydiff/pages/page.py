@@ -22,6 +22,7 @@ LAYOUT = "layout.html"
 NAMES = {"index": "Digits", "lab": "Lab", "lesson": "Lesson", "gradients": "Gradients"}  # pages, as the navigation has them
 HEAD = re.compile(r"\s*<!-- (\w+): (.*?) -->", re.DOTALL)
 FORMULA = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'  # which within HTML goes without saying
 PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -48,7 +49,7 @@ def with_formulas(text):
 
 def mathml(latex, *, display="inline"):
     """A formula in LaTeX as MathML."""
-    return latex2mathml.converter.convert(latex, display=display)
+    return latex2mathml.converter.convert(latex, display=display).replace(NAMESPACE, "")
 
 
 def _fill(where, text, facts):
