@@ -64,8 +64,8 @@ def test_without_a_network_after_the_first_visit(pages, site):
     first.wait_for_function("navigator.serviceWorker.controller !== null")
     server.shutdown()
     server.server_close()
-    for name in NAMES:
-        page = loaded(pages.open_in(first.context, f"{name}.html?", at=at))
+    for name in ("", "?seed=3", *(f"{name}.html" for name in NAMES)):
+        page = loaded(pages.open_in(first.context, name, at=at))
         assert page.locator("#problem").text_content() == ""
         page.close()
 

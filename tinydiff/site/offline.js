@@ -29,7 +29,8 @@ addEventListener("fetch", (event) => {
 
 async function answer(request) {
   const cache = await caches.open(NAME);
-  const kept = await cache.match(request.url.endsWith("/") ? "index.html" : request, { ignoreSearch: true });
+  const isFolder = new URL(request.url).pathname.endsWith("/");
+  const kept = await cache.match(isFolder ? "index.html" : request, { ignoreSearch: true });
   return isolated(kept ?? (await fetch(request)));
 }
 
