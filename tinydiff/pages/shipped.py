@@ -34,7 +34,7 @@ WEIGHTS, MEASURED = HERE / "digits.safetensors", HERE / "digits.json"
 PART = "average"
 GUIDANCES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 STEPS = (2, 3, 5, 8, 12, 25, 50)
-IMAGES = 1000  # for each pair of them
+IMAGES = 500  # for each pair of them
 
 
 @functools.cache
