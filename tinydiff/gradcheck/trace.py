@@ -1,7 +1,7 @@
 """Arithmetic written down: arrays of numbers that compute as ever and note how on a tape.
 
-An op's own NumPy code, given such arrays, leaves the straight-line program of its result. It runs again on other numbers
-wherever there is none of its code, as in a page of the site; so nothing is derived a second time there.
+An op's own NumPy code, given such arrays, leaves the straight-line program of its result. That runs again on other
+numbers where there is none of its code, as in a page of the site; so nothing is derived a second time there.
 """
 
 from __future__ import annotations
