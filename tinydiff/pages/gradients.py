@@ -54,15 +54,15 @@ def _section(op, shares):
     """All that the page says of an op without computing."""
     module = OPS[op]
     parts = [
-        f'<section class="op" id="{op}" aria-labelledby="{op}-name">',
-        f'<h2 id="{op}-name"><code>{op}</code></h2>',
+        f'<section class="op" data-op="{op}" aria-labelledby="{op}"><div>',
+        f'<h2 id="{op}"><code>{op}</code></h2>',
         f'<p class="summary">{_sentence(derivations.summary(module))}</p>',
         f'<p class="note">{_place(shares.get(op))}</p>',
         f'<div class="derivation">{derivations.derivation(module)}</div>',
     ]
     if op in ROWS:
         parts.append(f'<div class="live" data-op="{op}"></div>')
-    parts.append(f'<div class="sources" data-op="{op}"><h3>The sources</h3>{_files(op)}</div></section>')
+    parts.append(f'</div><div class="sources"><h3>The sources</h3>{_files(op)}</div></section>')
     return "\n".join(parts)
 
 

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinydiff import backends
-from tinydiff.program import file, runs, text
-from tinydiff.program.program import Program
+from tinydiff.program import file, plan, runs, text
 from tinydiff.program.record import Recording
 
 BATCH = 8  # of the programs, so that a phone has the memory
@@ -42,12 +41,10 @@ def program_files(config):
     _keep_integers(recording)
     calls = {}
     for call in recording.program.calls:
-        verb = call.verb if call.op != "array" else "forward"
+        verb = "backward" if call.verb == "backward" else "forward"
         calls.setdefault(f"{call.op}.{verb}", []).append(call)
-    parts = {
-        name: Recording(Program(recording.program.buffers, some, {}), recording.kept, None)
-        for name, some in calls.items()
-    }
+    part = lambda some: dataclasses.replace(recording.program, calls=some, names={}, inputs=(), outputs=())
+    parts = {name: Recording(part(some), recording.kept, None) for name, some in calls.items()}
     return file.contents(file.gather(parts, about={"batch": BATCH, "programs": list(parts)}))
 
 
@@ -59,6 +56,7 @@ def _keep_integers(recording):
             if each.dtype == "int64" and buffer.role == "temporary":
                 buffer.role = "kept"
                 recording.kept[each.buffer] = np.zeros(buffer.nbytes // 8, np.int64)
+    plan.place(recording.program)
 
 
 def _recorded(config):

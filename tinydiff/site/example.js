@@ -208,25 +208,20 @@ export class Example {
       this.#cells[name] = { head, rows: rows.map(({ cells }) => cells) };
       return element("tbody", {}, element("tr", {}, head), ...rows.map(({ row }) => row));
     };
-    const heads = ["", "by derivation", "by definition", "C++ kernel"].map((title) =>
-      element("th", { scope: "col" }, title),
-    );
+    const heads = ["", "derivation", "definition", "kernel"].map((title) => element("th", { scope: "col" }, title));
     const caption =
       "By derivation: the reference's backward, in double precision. By definition: central differences of its " +
-      "forward, computed here. C++ kernel: csrc/cpu in WebAssembly, in single precision; it lacks no term.";
+      "forward. The kernel: C++ in WebAssembly, in single precision; it lacks no term.";
     const { y, gradients: found } = this.example;
-    return element(
-      "div",
-      { className: "wide", tabIndex: 0, role: "region", ariaLabel: "The gradients three ways" },
-      element(
-        "table",
-        { className: "ways" },
-        element("caption", {}, caption),
-        element("thead", {}, element("tr", {}, ...heads)),
-        ...Object.entries(found).map(([name, places]) => group(name, `d${name}`, places, shapes[name])),
-        group("y", "y", y.places, y.shape),
-      ),
+    const table = element(
+      "table",
+      { className: "ways" },
+      element("thead", {}, element("tr", {}, ...heads)),
+      ...Object.entries(found).map(([name, places]) => group(name, `d${name}`, places, shapes[name])),
+      group("y", "y", y.places, y.shape),
     );
+    const region = { className: "wide", tabIndex: 0, role: "region", ariaLabel: "The gradients three ways" };
+    return element("div", {}, element("p", { className: "note" }, caption), element("div", region, table));
   }
 
   #column(name, column, values) {

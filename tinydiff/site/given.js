@@ -1,6 +1,6 @@
 // Numbers that somebody gave an example instead of its own: as text in the address, "x:1,2;w:0.5,-1", and as typed.
 
-const MOST = 10; // in absolute value: where central differences still tell right from wrong
+const MOST = 20; // in absolute value: where central differences still tell right from wrong
 
 // One number as it was typed. Throws an Error that says what is wanted.
 export function readNumber(text) {

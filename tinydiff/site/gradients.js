@@ -36,9 +36,17 @@ async function start() {
   if (kernels) showKernel();
 }
 
+// Formulas that are wider than their place are scrolled; so the keyboard must reach them.
+const width = new ResizeObserver((entries) => {
+  for (const { target } of entries)
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+});
+for (const each of document.querySelectorAll(".formulas")) width.observe(each);
+
 function showOp(op) {
   host.classList.add("chosen");
-  for (const section of host.children) section.classList.toggle("current", section.id === op);
+  for (const section of host.children) section.classList.toggle("current", section.dataset.op === op);
   for (const link of links)
     if (link.hash === `#${op}`) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
@@ -68,7 +76,8 @@ function show({ op, without, given }, wrong = "") {
     problems.push(`The address gives other numbers, but ${message}; the example has its own.`);
   }
   tell(problems.join(" ") || undefined);
-  showExample(op, numbers, without);
+  if (examples[op]) showExample(op, numbers, without);
+  else setTimeout(() => address.values.op === op && showExample(op, numbers, without)); // first the derivation appears
 }
 
 function showExample(op, numbers, without) {
@@ -114,9 +123,9 @@ async function showKernel() {
 
 function choose(op) {
   address.set({ op, without: "", given: "" });
-  const section = document.getElementById(op);
-  if (section.getBoundingClientRect().top < 0 || section.getBoundingClientRect().top > innerHeight / 2)
-    section.scrollIntoView();
+  const heading = document.getElementById(op),
+    { top } = heading.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) heading.scrollIntoView();
 }
 
 // A link to #conv2d, from outside or on the page, is one to ?op=conv2d.

@@ -26,8 +26,16 @@ async function show(host) {
     texts = undefined;
     throw error;
   });
-  const panes = [...host.querySelectorAll("[data-language]")].map((list) => pane(list, found));
-  host.querySelector(".files").replaceWith(element("div", { className: "panes" }, ...panes));
+  const panes = [];
+  for (const list of host.querySelectorAll("[data-language]")) {
+    panes.push(pane(list, found));
+    await new Promise((resolve) => setTimeout(resolve)); // the page answers in between
+  }
+  host.querySelector(".files").replaceWith(element("div", { className: "panes" }));
+  for (const each of panes) {
+    host.querySelector(".panes").append(each);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
 function pane(list, texts) {
