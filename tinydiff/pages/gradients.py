@@ -72,7 +72,7 @@ def _sentence(text):
 
 def _place(share):
     if share is None:
-        return "A training step has no call of it: it starts the drawing of samples, and initial values."
+        return "A training step has no call of it: draw_batch and corrupt draw its numbers where they need them."
     calls = f"{share.calls} call{'s' * (share.calls > 1)}"
     products = f"{_percent(share.flops)} of the operations of matrix products" if share.flops else "no matrix product"
     return f"In a training step: {calls}, {products}, {_percent(share.bytes)} of the bytes that calls read and write."
