@@ -58,7 +58,7 @@ export class Row {
         words = document.createElement("span");
       canvas.className = "pixels";
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", classes ? names[label] : `image ${i + 1}`);
+      canvas.setAttribute("aria-label", `drawn: ${classes ? names[label] : i + 1}`);
       words.textContent = classes && !digits ? names[label] : "\u00a0";
       item.append(canvas, words);
       return item;
