@@ -4,8 +4,8 @@
     digits/row.json             ``row`` of them at once, by the same ways, which that file therefore does not repeat
     digits/weights.safetensors  of both
 
-Beside what ``program.web`` says, ``about`` holds ``names`` of the classes, ``digits`` (whether they are digits), ``row``
-(how many that draws: one of each class, at most ten), ``snr_db`` of every noise step, and ``advice``
+Beside what ``program.web`` says, ``about`` holds ``names`` of the classes, ``digits`` (whether the classifier can judge
+them), ``row`` (how many that draws: one of each class, at most ten), ``snr_db`` of every noise step, and ``advice``
 (``shipped.measured``, of the shipped model alone). Of digits there is one more program, "classify": it takes ``image``,
 (N, 28, 28, 1), and gives ``logits``, (N, 10).
 """
@@ -77,6 +77,7 @@ def facts(checkpoint):
         "signal_last": f"{schedule.signal_rate[-1]:.2g}",
         "snr_first": _decibel(schedule.snr_db[0]),
         "snr_last": _decibel(schedule.snr_db[-1]),
+        "given": "this is how much noise" + (", this is what it should show" if classes else ""),
         "target": target,
         "target_formula": with_formulas(formula),
         "clean_formula": with_formulas(clean),
@@ -130,7 +131,8 @@ def programs(checkpoint):
     row_about = {name: value for name, value in row.about.items() if name != "ways"}
     row_files = file.contents(row._replace(about=row_about | about), types=types)
     assert row_files[file.WEIGHTS] == one_files[file.WEIGHTS]
-    return {**{f"{FOLDER}/{name}": content for name, content in one_files.items()}, f"{FOLDER}/{ROW}": row_files[file.PROGRAM]}
+    files = {**one_files, ROW: row_files[file.PROGRAM]}
+    return {f"{FOLDER}/{name}": content for name, content in files.items()}
 
 
 def _stored(checkpoint, count, ways, is_digits):

@@ -31,8 +31,8 @@ class Page {
     else byId("classes").remove();
     const most = Math.max(...Object.keys(ways.ddim).map(Number));
     byId("steps").max = most;
-    byId("guidance-field").hidden = !classes;
-    byId("judge").hidden = !digits;
+    byId("guidance-field").hidden = byId("about-guidance").hidden = !classes;
+    byId("judge").hidden = byId("about-judge").hidden = !digits;
     byId("row-title").textContent = `${classes ? "One of each" : "More of them"}, ${row} at once`;
 
     this.address = new Address({
@@ -119,7 +119,7 @@ class Page {
 
   async #drawOne(options) {
     const { film, model, thing } = this,
-      { steps, label, signal } = options;
+      { steps, signal } = options;
     film.begin(steps, { live: !stillness.matches });
     this.#meanwhile(`step 0 of ${steps}`);
     let ms = 0,
@@ -133,7 +133,7 @@ class Page {
       begun = performance.now();
     }
     const { odds } = film.now;
-    this.#status(`Ready. ${odds ? ofOdds(odds, this.about.names, label) : `The ${thing} is drawn.`}`);
+    this.#status(`Ready. ${odds ? this.#judged(odds) : `The ${thing} is drawn.`}`);
     byId("speed").textContent =
       `${milliseconds(ms / steps)} a step, ${milliseconds(ms)} for the ${thing}: measured here, just now.`;
   }
@@ -149,7 +149,7 @@ class Page {
     );
     const how = [classes && `guidance ${guidance}`, `${count(steps, "step")} of ${SAMPLERS[sampler]}`, `seed ${seed}`];
     const found = [milliseconds(ms), right !== null && guidance > 0 && `${right} of ${row} recognised`];
-    this.#status(`Ready. ${count(row, this.thing)} drawn.`);
+    this.#status(`Ready. ${count(row, this.thing)} in a row: ${found.filter(Boolean).join(", ")}.`);
     byId("row-note").textContent = `${how.filter(Boolean).join(", ")}: ${found.filter(Boolean).join(", ")}`;
   }
 
@@ -165,7 +165,12 @@ class Page {
     byId("picture").setAttribute("aria-label", sentence(`${what} ${this.thing}, ${moment}`));
     if (!state.odds) return;
     this.odds.show(state.odds, this.label);
-    byId("verdict").textContent = ofOdds(state.odds, this.about.names, values.guidance > 0 ? this.label : undefined);
+    byId("verdict").textContent = this.#judged(state.odds);
+  }
+
+  #judged(odds) {
+    const isAsked = this.address.values.guidance > 0; // else the class is not looked at
+    return ofOdds(odds, this.about.names, isAsked ? this.label : undefined);
   }
 
   // What was measured, and what follows from it.
