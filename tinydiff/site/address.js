@@ -41,7 +41,7 @@ export class Address {
   // Take new values; ``replace`` for what is no step that "back" should undo, as a slider that moves.
   set(changes, { replace = false } = {}) {
     this.values = { ...this.values, ...changes };
-    this.#wrong = [];
+    this.#wrong = []; // the address is no longer the one that held it
     const query = new URLSearchParams();
     for (const [name, { initial }] of Object.entries(this.#fields))
       if (this.values[name] !== initial) query.set(name, this.values[name]);

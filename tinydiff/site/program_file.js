@@ -50,7 +50,12 @@ function readSafetensors(bytes, url) {
   if (bytes.length < 8) throw truncated;
   const data = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
   if (data > bytes.length) throw truncated;
-  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, data)));
+  let header;
+  try {
+    header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, data)));
+  } catch {
+    throw truncated;
+  }
   delete header.__metadata__;
   const tensors = Object.entries(header).map(
     ([
