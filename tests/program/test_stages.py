@@ -87,11 +87,9 @@ def test_a_dropped_number_is_seen(model, drawing):
     way = ways["ddim"][3]
     want = draw(programs, way, [1, 0], 1, 0, 0).copy()
     stage, step, numbers = way[1]
-    unseen = 0
     for place in range(len(numbers)):
         other = [*numbers[:place], 0.3, *numbers[place + 1 :]]
-        unseen += same_bits(draw(programs, [way[0], (stage, step, other), way[2]], [1, 0], 1, 0, 0), want)
-    assert unseen == 2 < len(numbers)  # of the noise in v, which DDIM finds out in its own way
+        assert not same_bits(draw(programs, [way[0], (stage, step, other), way[2]], [1, 0], 1, 0, 0), want)
 
 
 def test_options_of_a_sampler_go_to_it():
