@@ -6,7 +6,7 @@
 // An axis is {title, from, to, log, ticks}; without from and to it holds what is shown, without a title it is not drawn.
 // Colours are those of style.css, so charts follow the scheme. The words given to ``show`` are what a screen reader has.
 
-const MARGIN = { left: 52, right: 12, top: 10, bottom: 42 },
+const MARGIN = { left: 58, right: 18, top: 10, bottom: 42 },
   BARE = 4; // pixels around what has no axis
 const NO_TICKS = 5;
 
