@@ -195,7 +195,7 @@ class Lab {
   #drawing() {
     const { label, guidance, noise } = this.values,
       { count, classes } = this.model.about;
-    const asked = { each: this.#fresh()[1], any: new Array(count).fill(classes) }[label];
+    const asked = { each: this.data.labels.subarray(0, count), any: new Array(count).fill(classes) }[label];
     return { labels: Array.from(asked ?? new Array(count).fill(Number(label))), guidance, seed: noise };
   }
 
@@ -245,17 +245,16 @@ class Lab {
   async #measure() {
     this.#measuring = new AbortController();
     const { signal } = this.#measuring,
-      { trained, count } = this.model.about;
+      { trained, count, classes } = this.model.about;
     this.#buttons();
-    const fresh = this.data.points.subarray(2 * trained);
-    const labels = Array.from(this.#fresh()[1]);
-    const all = get("measured").max;
+    const fresh = this.data.points.subarray(2 * trained),
+      labels = new Array(count).fill(classes), // any
+      all = get("measured").max;
     get("measured").hidden = false;
     say("Measuring");
     try {
       await this.model.alone(async () => {
-        const { guidance, noise } = this.values;
-        for await (const found of measure(this.model, fresh, { labels, guidance, seed: noise, signal })) {
+        for await (const found of measure(this.model, fresh, { labels, seed: this.values.noise, signal })) {
           const done = found.rows.length;
           get("measured").value = done;
           get("measuring").textContent = `${done} of ${all}, after ${this.model.steps} steps of training`;

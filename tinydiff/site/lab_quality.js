@@ -68,6 +68,7 @@ export class QualityChart {
   }
 
   show({ band: [low, high], floor, rows }) {
+    this.#chart.axes.y.to = 2 * Math.max(high, ...rows.map(({ value }) => value));
     const seen = ({ value }) => Math.max(LOWEST, value),
       layers = [
         band(
