@@ -98,10 +98,10 @@ export const cells = (rows, { colour = "c1", name } = {}) => ({
       high = (y.to - y.from) / rows.length;
     rows.forEach((row, j) =>
       row.forEach((strength, i) => {
-        const [left, bottom] = place(x.from + i * wide, y.from + j * high),
-          [right, top] = place(x.from + (i + 1) * wide, y.from + (j + 1) * high);
+        const [left, bottom] = place(x.from + i * wide, y.from + j * high).map(Math.round),
+          [right, top] = place(x.from + (i + 1) * wide, y.from + (j + 1) * high).map(Math.round);
         context.globalAlpha = Math.min(1, Math.max(0, strength));
-        context.fillRect(left, top, right - left + 0.5, bottom - top + 0.5);
+        context.fillRect(left, top, right - left, bottom - top);
       }),
     );
     context.globalAlpha = 1;
@@ -117,7 +117,8 @@ export class Chart {
     this.ratio = square ? 1 : ratio;
     canvas.classList.add("chart");
     canvas.setAttribute("role", "img");
-    new ResizeObserver(() => this.draw()).observe(canvas);
+    // in a frame of its own: a chart that changes its height while sizes are told of is an error to browsers
+    new ResizeObserver(() => requestAnimationFrame(() => this.draw())).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
