@@ -4,7 +4,7 @@ import { Address, choice, connect, number } from "./address.js";
 import { short } from "./charts.js";
 import { LabModel } from "./lab_model.js";
 import { Pad } from "./lab_pad.js";
-import { Curve, FieldPanels, LATTICE, LIMIT, Player, PointsPanel, reveal } from "./lab_panels.js";
+import { breath, Curve, FieldPanels, LATTICE, LIMIT, Player, PointsPanel, reveal } from "./lab_panels.js";
 import { decode, encode, pointsOf } from "./lab_points.js";
 import { measure, QualityChart } from "./lab_quality.js";
 import { Mixture } from "./lab_score.js";
@@ -58,8 +58,8 @@ class Lab {
     this.mixture = new Mixture(model.about.mixture);
     this.player = new Player((step) => levelWords(model.rates(step)));
     this.training = new Training(model, { onRun: () => this.#hear(), onEnd: () => this.#ended() });
-    this.drawSoon = latest(() => this.#draw());
-    this.fieldSoon = latest(() => this.#showField());
+    this.drawSoon = latest((how) => this.#draw(how));
+    this.fieldSoon = latest((level) => this.#showField(level));
     this.begin = latest(() => this.#begin());
     get("train").onclick = () => attempt(() => (this.training.isRunning ? this.training.pause() : this.#train()));
     get("reset").onclick = () => attempt(() => this.begin());
@@ -72,8 +72,9 @@ class Lab {
   }
 
   async start() {
+    get("measured").max = Object.values(this.model.about.ways).flatMap((ways) => Object.keys(ways)).length;
     this.normal = (await this.model.counters(NOISE_BLOCK)).normal;
-    this.values = address.values;
+    [this.values, this.nonsense] = [address.values, address.nonsense];
     address.onChange((values) => attempt(() => this.#changed(values)));
     await this.begin();
   }
@@ -83,10 +84,14 @@ class Lab {
     const before = this.values,
       differ = (names) => names.some((name) => before[name] !== values[name]);
     this.values = values;
-    tell(address.nonsense || undefined);
+    tell(address.nonsense === this.nonsense ? undefined : address.nonsense); // once
+    this.nonsense = address.nonsense;
     if (differ(BEGINS)) return this.begin();
     this.#fitLabel();
-    await Promise.all([differ(DRAWS) && this.drawSoon(), differ(LOOKS) && this.fieldSoon()]);
+    await Promise.all([
+      differ(DRAWS) && this.drawSoon({ isPlayed: !this.training.isRunning }),
+      differ(LOOKS) && this.fieldSoon(),
+    ]);
   }
 
   // Other points, another network, or another seed.
@@ -135,9 +140,9 @@ class Lab {
     for (let i = 0; i < classes; i++) select.add(new Option(`class ${i + 1}`, i));
     const { label } = this.values;
     if (this.data && label !== "each" && label !== "any" && Number(label) >= classes) {
-      tell(`These points have ${classes} classes: there is no class ${Number(label) + 1}; taken is each.`);
       this.values = { ...this.values, label: "each" };
       address.set({ label: "each" }, { replace: true });
+      tell(`These points have ${classes} classes: there is no class ${Number(label) + 1}; taken are all of them.`);
     }
     select.value = this.values.label;
   }
@@ -155,7 +160,8 @@ class Lab {
     this.#readings();
     this.#curve.show(this.training.losses);
     if (performance.now() - this.#looked < LOOK) return;
-    await Promise.all([this.drawSoon(), this.fieldSoon()]);
+    await this.drawSoon();
+    await this.fieldSoon();
     this.#looked = performance.now();
   }
 
@@ -165,7 +171,7 @@ class Lab {
     this.#readings();
     if (!steps) return;
     say(`${steps} steps trained; the loss of the last is ${short(this.training.losses.at(-1))}`);
-    attempt(() => Promise.all([this.drawSoon(), this.fieldSoon()]));
+    attempt(() => Promise.all([this.drawSoon({ isPlayed: true }), this.fieldSoon()]));
   }
 
   #readings() {
@@ -199,7 +205,8 @@ class Lab {
     return { labels: Array.from(asked ?? new Array(count).fill(Number(label))), guidance, seed: noise };
   }
 
-  async #draw() {
+  // Played where it is new, unless someone wants less motion.
+  async #draw({ isPlayed = false } = {}) {
     if (!this.data || !this.model.steps) return;
     const { sampler, steps } = this.values,
       states = [],
@@ -208,12 +215,15 @@ class Lab {
       if (!this.model.steps) return;
       for await (const { x, step } of this.model.draw({ ...drawing, sampler, steps })) states.push({ x, asked: step });
     });
-    // the step of a state is the one that the network is asked about next
-    if (states.length)
-      this.player.take(
-        states.map(({ x }, i) => ({ x, step: states[Math.min(i + 1, states.length - 1)].asked })),
-        this.values.label === "any" ? undefined : drawing.labels,
-      );
+    if (!states.length) return;
+    // a state is told with the step that its noise is of: that which the network is asked about next
+    const asked = (i) => states[Math.min(i + 1, states.length - 1)].asked;
+    this.player.take(
+      states.map(({ x }, i) => ({ x, step: asked(i) })),
+      this.values.label === "any" ? undefined : drawing.labels,
+    );
+    await breath();
+    if (isPlayed && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.player.play();
   }
 
   async #showField(level = this.values.level) {
@@ -234,7 +244,7 @@ class Lab {
       });
     const exact = set === "mixture" ? mixture.guided(LATTICE, a, s, isOne ? Number(label) : null, guidance) : null;
     const seen = data && this.#fresh()[0].map((each, i) => a * each + s * this.normal[i]);
-    this.#field.show({ network, exact, seen, words });
+    await this.#field.show({ network, exact, seen, words });
   }
 
   // The label and the guidance of the field: without a class there is nothing to be guided to.

@@ -128,7 +128,7 @@ export class Pad {
     Object.assign(button, { type: "button", textContent: label + 1, onclick: () => this.choose(label) });
     button.setAttribute("role", "radio");
     button.setAttribute("aria-label", `Class ${label + 1}`);
-    button.style.borderColor = `var(--c${label})`;
+    button.style.setProperty("--own", `var(--c${label})`);
     button.onkeydown = (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (!step) return;

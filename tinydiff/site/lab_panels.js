@@ -11,6 +11,9 @@ const LONGEST = 0.9; // arrow, in cells, but for the few that are longer still
 const PLANE = { square: true, x: { from: -LIMIT, to: LIMIT }, y: { from: -LIMIT, to: LIMIT } };
 const A_PLAY = 2500; // milliseconds
 
+// Ends when the page has answered to what has come meanwhile: no task of its own shall be long.
+export const breath = () => new Promise((resolve) => setTimeout(resolve));
+
 const get = (id) => document.getElementById(id);
 
 // Show the canvas of a panel, or what is there instead.
@@ -62,6 +65,7 @@ export class Player {
   }
 
   play() {
+    this.#stop();
     if (!this.#states.length) return;
     const slider = get("time");
     let begun;
@@ -107,18 +111,20 @@ export class FieldPanels {
   #error = new Chart(get("error"), PLANE);
 
   // ``network`` and ``exact`` are scores on LATTICE or null; ``seen`` noised points, flat, or null; words name the level
-  show({ network, exact, seen, words }) {
+  async show({ network, exact, seen, words }) {
     const behind = seen ? [points(seen, { colour: "faint", size: 0.75 })] : [],
       scale = scaleOf(exact ?? network);
     reveal("field", network !== null);
     reveal("exact", exact !== null);
     reveal("error", network !== null && exact !== null);
     if (network) this.#field.show([...behind, drawn(network, scale)], `Score of the network at ${words}`);
+    await breath();
     if (exact) this.#exact.show([...behind, drawn(exact, scale)], `Exact score at ${words}`);
     get("field-words").textContent =
       `Behind: fresh points, noised to this level. ` +
       (scale ? `An arrow of one cell is a score of ${short(scale)}.` : "");
     if (!network || !exact) return;
+    await breath();
     const apart = errors(network, exact),
       rows = Array.from({ length: SIDE }, (_, j) => apart.slice(j * SIDE, (j + 1) * SIDE));
     const mean = apart.reduce((a, b) => a + b) / apart.length,

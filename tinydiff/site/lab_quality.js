@@ -85,7 +85,7 @@ export class QualityChart {
     const best = rows.reduce((a, b) => (b.value < a.value ? b : a));
     this.#chart.show(
       layers,
-      `MMD² against network evaluations for ${rows.length} of 24 ways; smallest ${short(best.value)}, by ` +
+      `MMD² against network evaluations for ${rows.length} ways; smallest ${short(best.value)}, by ` +
         `${NAMES[best.sampler]} in ${best.evaluations} evaluations. Real points have ${short(low)} to ${short(high)}.`,
     );
     legend(this.key, layers);
@@ -94,20 +94,26 @@ export class QualityChart {
 }
 
 function tableOf(rows, { low, high, floor }) {
-  const table = document.createElement("table"),
-    add = (cells, kind) => {
-      const row = table.insertRow();
-      for (const text of cells) row.append(Object.assign(document.createElement(kind(text)), { textContent: text }));
-    };
+  const table = document.createElement("table");
+  const add = (cells) => {
+    const row = table.insertRow();
+    for (const { tag = "th", text, value = "" } of cells) {
+      const cell = Object.assign(document.createElement(tag), { textContent: text });
+      if (tag === "td") cell.dataset.value = value;
+      row.append(cell);
+    }
+  };
   table.createCaption().textContent =
-    `MMD² by steps and, in brackets, network evaluations; two sets of real points: ${short(floor)} on average, ` +
-    `95 % of them from ${short(low)} to ${short(high)}`;
-  const steps = [...new Set(rows.map((row) => row.steps))];
-  add(["sampler", ...steps.map((each) => `${each} steps`)], () => "th");
+    `MMD² and, in brackets, network evaluations. Two sets of real points: ${short(floor)} on average, ` +
+    `95 % of them from ${short(low)} to ${short(high)}.`;
+  add([
+    { text: "sampler" },
+    ...[...new Set(rows.map(({ steps }) => steps))].map((each) => ({ text: `${each} steps` })),
+  ]);
   for (const [sampler, name] of Object.entries(NAMES)) {
     const own = rows.filter((row) => row.sampler === sampler);
-    const texts = own.map(({ value, evaluations }) => `${value.toExponential(1)} (${evaluations})`);
-    if (own.length) add([name, ...texts], (text) => (text === name ? "th" : "td"));
+    const text = ({ value, evaluations }) => `${value.toExponential(1)} (${evaluations})`;
+    if (own.length) add([{ text: name }, ...own.map((row) => ({ tag: "td", text: text(row), value: row.value }))]);
   }
   return table;
 }
