@@ -1,6 +1,5 @@
 """The page lab.html in a browser."""
 
-import json
 import re
 
 import numpy as np
@@ -104,7 +103,8 @@ def test_every_set(pages, name):
     if name != "mixture":
         page.select_option("#set", name)
         page.wait_for_function(f"!document.getElementById('exact-empty').hidden && location.search.includes('{name}')")
-        page.wait_for_function(f"document.getElementById('label').options.length === {2 + points2d.SHAPES[name].classes}")
+        options = 2 + points2d.SHAPES[name].classes
+        page.wait_for_function(f"document.getElementById('label').options.length === {options}")
         page.wait_for_timeout(200)
         assert picture(page, "target") != before and page.is_hidden("#exact")
     assert words(page, "target") == "300 fresh points"
@@ -211,9 +211,7 @@ def test_quality_is_pythons(pages, baseline):
     train(page)
     page.click("#measure")
     page.wait_for_function("document.getElementById('status').textContent === 'Measured'")
-    found = json.loads(
-        page.evaluate("JSON.stringify([...document.querySelectorAll('#quality-table td')].map((td) => td.dataset.value))")
-    )
+    found = page.evaluate("[...document.querySelectorAll('#quality-table td')].map((td) => td.dataset.value)")
     points, labels = lab.points("spiral")
     trained_here = Lab(baseline, points, labels, width=32, prediction="v", seed=0)
     trained_here.train(60, RATE)
@@ -264,7 +262,7 @@ def test_drawing_by_pointer(pages):
     page.click("#undo")
     page.wait_for_function(f"document.getElementById('dabs').textContent === '{len(dabs) - 1} dabs'")
     page.click("#clear")
-    page.wait_for_function("!document.getElementById('target-empty').hidden && document.getElementById('train').disabled")
+    page.wait_for_function("document.getElementById('target').hidden && document.getElementById('train').disabled")
 
 
 def test_drawing_by_keys(pages):

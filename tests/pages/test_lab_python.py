@@ -66,7 +66,8 @@ class Lab:
         return losses
 
     def draw(self, labels, seed, **options):
-        return Trajectory(self.averaged, SCHEDULE, self.kind, lab.COUNT, clip=lab.CLIP, **options).draw(labels, seed=seed)
+        options = dict(clip=lab.CLIP, **options)
+        return Trajectory(self.averaged, SCHEDULE, self.kind, lab.COUNT, **options).draw(labels, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -266,4 +267,4 @@ def test_its_files_are_small():
     assert sum(len(gzip.compress(content, build.HARDEST)) for content in files.values()) < 100_000
     weights = next(content for name, content in files.items() if name.endswith(WEIGHTS))
     header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
-    assert not any("parameters" in name or "average" in name for name in header)  # what is learned is learned in the tab
+    assert not any("parameters" in name or "average" in name for name in header)  # all is learned in the tab

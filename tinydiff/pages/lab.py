@@ -6,14 +6,15 @@
                                predict.W         one evaluation of the averaged parameters; gives ``network``
                                predict_guided.W  the same with ``guidance``
                              for each kind of prediction K
-                               split.K           both parts of ``network`` at x, given ``rates``, signal and noise: ``eps`` and,
-                                                 kept within ``CLIP``, ``prediction``, the clean points, from which
-                                                 samplers go on
+                               split.K           both parts of ``network`` at x, given ``rates``, signal and noise:
+                                                 ``eps`` and, kept within ``CLIP``, ``prediction``, the clean points,
+                                                 from which samplers go on
                              "start" and the samplers' stages of ``program.web``; and "counters", random numbers
-    lab/weights.safetensors  the points of each set, SET.points and SET.labels: ``TRAINED`` to train on, the rest are fresh
+    lab/weights.safetensors  of each set SET.points and SET.labels: ``TRAINED`` to train on, the rest are fresh; and
+                             the tables noise.K
 
-A set may have fewer classes than the network; those it has not are never met. So one program fits all sets. And what a kind
-of prediction is to training is data: ``noise``, the table that corrupts, becomes ``noise.K``.
+A set may have fewer classes than the network; those it has not are never met. So one program fits all sets. And what a
+kind of prediction is to training is data: ``noise``, the table that corrupts, becomes ``noise.K``.
 
 The seed draws the initial parameters, the batches, and their noise. Points are rounded, in the tab and in Python alike.
 """
@@ -91,8 +92,8 @@ class Data(NamedTuple):
     @classmethod
     def empty(cls, backend, kind):
         corrupt = Corruptor(schedules.get("cosine", NOISE_STEPS), kind, "simple", backend)
-        zeros = backend.zeros
-        return cls(zeros((TRAINED, 2)), zeros(TRAINED, np.int64), zeros(1, np.uint64), corrupt, step_quantiles(NOISE_STEPS))
+        images, labels = backend.zeros((TRAINED, 2)), backend.zeros(TRAINED, np.int64)
+        return cls(images, labels, backend.zeros(1, np.uint64), corrupt, step_quantiles(NOISE_STEPS))
 
     def step(self, model, optimizer):
         """One training step; its loss, ()."""
@@ -186,7 +187,10 @@ def _split(kind, stages, rates):
 
 
 def _counters(backend):
-    """The ``Recording`` of random numbers for what the page makes itself, as ``points2d`` has them for each of its points."""
+    """The ``Recording`` of random numbers for what the page makes itself, as ``points2d`` has them for its points.
+
+    It names all that the file holds beside programs, too.
+    """
     index = backend.zeros(TRAINED + FRESH, np.int64)
     seed = backend.zeros(1, np.uint64)
 

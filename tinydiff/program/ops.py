@@ -260,8 +260,10 @@ class philox(RecordingOp):
             raise ValueError(f"philox: a program draws float32, got {kind} of {np.dtype(dtype)}")
         y = self.new((len(sample), *shape))
         arrays, numbers = _known_when_it_runs(seed=seed, draw=draw)
-        numbers = {name: ops.philox.integer(name, value, {"seed": 64, "draw": 32}[name]) for name, value in numbers.items()}
-        self.call("forward", {**self.integers(sample=sample), **arrays}, dict(y=y), kind=kind, purpose=purpose, **numbers)
+        bits = {"seed": 64, "draw": 32}
+        numbers = {name: ops.philox.integer(name, value, bits[name]) for name, value in numbers.items()}
+        reads = {**self.integers(sample=sample), **arrays}
+        self.call("forward", reads, dict(y=y), kind=kind, purpose=purpose, **numbers)
         return y
 
 
