@@ -59,6 +59,7 @@ class Stages:
         run, spacing = SAMPLERS[sampler]
         grid = self.schedule.grid(steps, spacing)
         asked = []  # (calls before the network is asked, step)
+        is_x0_hat = self.kind == "x0" and self.clip is None  # which a sampler may want when the next has been asked for
 
         def walk():
             recorder = self.backend.recorder
@@ -66,7 +67,8 @@ class Stages:
             def predict(x, step):
                 self.keep("x", x)
                 asked.append((len(recorder.calls), step))
-                return recorder.as_recorded(self.arrays["prediction"])
+                prediction = recorder.as_recorded(self.arrays["prediction"])
+                return prediction.copy() if is_x0_hat else prediction
 
             denoise = denoiser(predict, self.schedule, self.kind, clip=self.clip)
             noise = lambda i: self._normal("sampler", self.arrays["draw"])

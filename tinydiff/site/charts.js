@@ -6,7 +6,7 @@
 // An axis is {title, from, to, log, ticks}; without from and to it holds what is shown, without a title it is not drawn.
 // Colours are those of style.css, so charts follow the scheme. The words given to ``show`` are what a screen reader has.
 
-const MARGIN = { left: 52, right: 12, top: 10, bottom: 42 },
+const MARGIN = { left: 58, right: 18, top: 10, bottom: 42 },
   BARE = 4; // pixels around what has no axis
 const NO_TICKS = 5;
 
@@ -69,21 +69,21 @@ export const arrows = (from, along, { colour = "ink", name } = {}) => ({
   extent: pairs(from),
   draw(context, place) {
     context.lineWidth = 1.25;
+    context.beginPath(); // one for all: hundreds would take as many times as long
     for (let i = 0; i < from.length; i += 2) {
       const [x, y] = place(from[i], from[i + 1]),
         [u, v] = place(from[i] + along[i], from[i + 1] + along[i + 1]);
       const length = Math.hypot(u - x, v - y),
         head = Math.min(4, length / 2),
         turn = Math.atan2(v - y, u - x);
-      context.beginPath();
       context.moveTo(x, y);
       context.lineTo(u, v);
       for (const side of [2.6, -2.6]) {
         context.moveTo(u, v);
         context.lineTo(u + head * Math.cos(turn + side), v + head * Math.sin(turn + side));
       }
-      context.stroke();
     }
+    context.stroke();
   },
 });
 
@@ -98,10 +98,10 @@ export const cells = (rows, { colour = "c1", name } = {}) => ({
       high = (y.to - y.from) / rows.length;
     rows.forEach((row, j) =>
       row.forEach((strength, i) => {
-        const [left, bottom] = place(x.from + i * wide, y.from + j * high),
-          [right, top] = place(x.from + (i + 1) * wide, y.from + (j + 1) * high);
+        const [left, bottom] = place(x.from + i * wide, y.from + j * high).map(Math.round),
+          [right, top] = place(x.from + (i + 1) * wide, y.from + (j + 1) * high).map(Math.round);
         context.globalAlpha = Math.min(1, Math.max(0, strength));
-        context.fillRect(left, top, right - left + 0.5, bottom - top + 0.5);
+        context.fillRect(left, top, right - left, bottom - top);
       }),
     );
     context.globalAlpha = 1;
@@ -117,7 +117,8 @@ export class Chart {
     this.ratio = square ? 1 : ratio;
     canvas.classList.add("chart");
     canvas.setAttribute("role", "img");
-    new ResizeObserver(() => this.draw()).observe(canvas);
+    // in a frame of its own: a chart that changes its height while sizes are told of is an error to browsers
+    new ResizeObserver(() => requestAnimationFrame(() => this.draw())).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
