@@ -29,7 +29,7 @@ from tinydiff.files import write_atomically
 from tinydiff.model.unet import UNet
 from tinydiff.noise import predictions, schedules
 from tinydiff.noise.schedules import CLEAN, Schedule
-from tinydiff.pages import digits, shipped
+from tinydiff.pages import digits, lesson_questions, shipped
 from tinydiff.program import file, web
 from tinydiff.program.record import record
 
@@ -53,7 +53,9 @@ def make(checkpoint):
         place, files = PROGRAM, {PROGRAM: made[file.PROGRAM]}
     else:
         place, files = f"{OWN}/{file.PROGRAM}", {f"{OWN}/{name}": content for name, content in made.items()}
-    return facts(model) | {"program": place}, {DATA: json.dumps(data(model)).encode(), **files}
+    stated = facts(model)
+    stated |= {"program": place, "questions": lesson_questions.as_html(stated)}
+    return stated, {DATA: json.dumps(data(model)).encode(), **files}
 
 
 def programs(checkpoint):
@@ -61,7 +63,8 @@ def programs(checkpoint):
     backend, config = backends.get("numpy"), checkpoint.config
     ways = {"ddpm": (TRIP, config.noise_steps), "ddim": (TRIP,)}
     also = {"classify": digits.classify(backend, 1), **studies(backend, config.prediction, config.model.shape)}
-    return web.of_checkpoint(checkpoint, backend, ways=ways, part=shipped.PART, also=also)
+    stored = web.of_checkpoint(checkpoint, backend, ways=ways, part=shipped.PART, also=also)
+    return stored._replace(about={**stored.about, "digits": True})
 
 
 def studies(backend, kind, shape):
@@ -176,14 +179,11 @@ def facts(checkpoint):
         "parameters": f"{model.parameters.count:,}",
         "trained_on": _rounded(checkpoint.step * config.batch),
         "T": str(schedule.T),
-        "last": str(schedule.T - 1),
-        "T_share_1": str(schedule.T // 4),
         "schedule_name": schedule.name,
         "prediction": config.prediction,
         "trip": str(TRIP),
         "whole_trip": str(2 * TRIP),
         "model_end_db": _db(schedule.snr_db[-1]),
-        "model_end_signal": _power(schedule.signal_rate[-1]),
         "linear_end": _power(linear.alpha_bar[-1]),
         "linear_end_signal": f"{linear.signal_rate[-1]:.5f}",
         "linear_end_db": _db(linear.snr_db[-1]),

@@ -48,7 +48,8 @@ def with_formulas(text):
 
 def mathml(latex, *, display="inline"):
     """A formula in LaTeX as MathML."""
-    return latex2mathml.converter.convert(latex, display=display)
+    made = latex2mathml.converter.convert(latex, display=display)
+    return made.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "").replace(' display="inline"', "")  # so it is in HTML
 
 
 def _fill(where, text, facts):

@@ -1,0 +1,91 @@
+// Section 3: schedules side by side, and what comes of one that ends too early.
+
+import { Chart, legend, line } from "./charts.js";
+import { decibels, find, latest, picture, whileMoving } from "./lesson_view.js";
+import { attempt } from "./shell.js";
+
+const SHOWN = ["linear", "cosine", "unscaled"];
+const LOOKS = { linear: ["c1", []], cosine: ["c0", []], unscaled: ["c3", [6, 4]] };
+
+export async function showSchedules({ model, address, tried, shown }) {
+  const slider = find("share"),
+    known = model.data.schedules;
+  const part = { title: "part of the steps, %", from: 0, to: 100 };
+  const power = new Chart(find("chart-signal"), { x: part, y: { title: "ᾱ", from: 0, to: 1 } }),
+    snr = new Chart(find("chart-snr"), { x: part, y: { title: "SNR, dB", from: -90, to: 45 } });
+  const curves = (values) =>
+    SHOWN.map((name) => {
+      const { T, ...tables } = known[name],
+        [colour, dash] = LOOKS[name];
+      const points = tables.snr_db.map((_, i) => [i + 1, values(tables, i)]);
+      return line(points, { colour, dash, name: `${tables.name}, T = ${T}` });
+    });
+  const powers = curves(({ signal_rate }, i) => signal_rate[i] ** 2),
+    ratios = curves(({ snr_db }, i) => snr_db[i]);
+  legend(find("chart-legend"), powers);
+
+  const show = latest(({ digit, share, seed }) =>
+    attempt(async () => {
+      for (const name of SHOWN) {
+        const { signal_rate, noise_rate, snr_db } = known[name];
+        const rates = share ? [signal_rate[share - 1], noise_rate[share - 1]] : [1, 0],
+          words = share ? decibels(snr_db[share - 1]) : "no noise";
+        const { noisy } = await model.noise(model.digits[digit], rates, { seed });
+        Object.assign((shown.schedules ??= {}), { [name]: noisy, share });
+        picture(find(`share-${name}`), noisy, `The ${digit} under the schedule ${known[name].name}, ${words}`);
+        find(`snr-${name}`).textContent = words;
+      }
+      find("share-where").textContent = `${share} %`;
+      slider.setAttribute("aria-valuetext", `${share} % of the steps`);
+      const mark = (low, high) => line([[share, low], [share, high]], { colour: "faint", width: 1, dash: [3, 3] }); // prettier-ignore
+      const at = (name, table) => known[name][table][Math.max(0, share - 1)];
+      power.show(
+        [...powers, mark(0, 1)],
+        inWords("Signal power that is left", (name) => at(name, "signal_rate") ** 2),
+      );
+      snr.show(
+        [...ratios, mark(-90, 45)],
+        inWords("Decibels", (name) => at(name, "snr_db")),
+      );
+    }),
+  );
+  const inWords = (what, value) =>
+    `${what} after ${address.values.share} % of the steps: ` +
+    SHOWN.map((name) => `${known[name].name}, T = ${known[name].T}: ${value(name).toPrecision(3)}`).join("; ");
+  whileMoving(slider, address);
+  slider.addEventListener("input", () => tried("schedules"));
+  address.onChange(show);
+  await show(address.values);
+}
+
+// The model's way back from pure noise, from its end and from where too much signal should be left.
+export function showEarly({ model, address, say, tried, shown }) {
+  const { early, schedule, chain } = model.data,
+    [step] = chain[chain.length - 1 - early];
+  const mean = (image) => image.reduce((a, b) => a + b) / image.length;
+  find("early-db").textContent = decibels(schedule.snr_db[step]);
+  find("early-draw").addEventListener("click", ({ target }) =>
+    attempt(async () => {
+      target.disabled = true;
+      tried("schedules");
+      const { digit, seed } = address.values,
+        x = await model.start(seed);
+      const found = [];
+      for (const [name, from] of Object.entries({ right: 0, wrong: early })) {
+        for await (const { x: image } of model.walk({ x, label: digit, seed, from })) {
+          picture(find(`early-${name}`), image, `A ${digit} from entry ${from} of the way`);
+          found[name] = mean(image);
+        }
+        find(`early-${name}-mean`).textContent = `· mean brightness ${found[name].toFixed(2)}`;
+      }
+      const real = mean(model.digits[digit]);
+      find("early-note").textContent =
+        `The same noise, the same digit. The mean brightness of the real ${digit} of section 2 is ${real.toFixed(2)}; −1 is black.`.replace(
+          "-",
+          "−",
+        );
+      shown.early = found;
+      say("drawn from both");
+    }).finally(() => (target.disabled = false)),
+  );
+}
