@@ -63,7 +63,7 @@ def programs(checkpoint):
     backend, config = backends.get("numpy"), checkpoint.config
     ways = {"ddpm": (TRIP, config.noise_steps), "ddim": (TRIP,)}
     also = {"classify": digits.classify(backend, 1), **studies(backend, config.prediction, config.model.shape)}
-    stored = web.of_checkpoint(checkpoint, backend, ways=ways, part=shipped.PART, also=also)
+    stored = web.of_checkpoint(checkpoint, backend, ways=ways, apart=True, part=shipped.PART, also=also)
     return stored._replace(about={**stored.about, "digits": True})
 
 

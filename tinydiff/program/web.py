@@ -29,10 +29,11 @@ from tinydiff.program.stages import MOST_NUMBERS, Stages
 A_GUIDANCE = 2.0  # neither 0 nor 1, which need no extrapolation
 
 
-def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE):
+def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE, apart=False):
     """Programs that draw so many images: ({name: Recording}, {sampler: {steps: [Step, ...]}}).
 
-    ways  {sampler: numbers of steps}
+    ways   {sampler: numbers of steps}
+    apart  whether one may begin anywhere on a way, see ``Stages.way``
     """
     backend, classes = model.backend, model.config.classes
     stages = Stages(backend, schedule, prediction, (count, *model.config.shape), clip=clip)
@@ -61,11 +62,11 @@ def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE):
         programs["predict_guided"] = record(
             lambda: stages.keep("prediction", predict_guided()), backend, inputs=inputs, state=state
         )
-    made = {sampler: {steps: stages.way(sampler, steps) for steps in counts} for sampler, counts in ways.items()}
+    made = {sampler: {steps: stages.way(sampler, steps, apart=apart) for steps in counts} for sampler, counts in ways.items()}
     return {**stages.recordings, **programs}, made
 
 
-def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=0, also=None):
+def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=0, also=None, apart=False):
     """The ``Stored`` of a checkpoint.
 
     count   of images at a time
@@ -74,6 +75,7 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
     images  on how many there shall be a step of training, "train", too: it goes on from the checkpoint, on ``images`` and
             ``train.labels`` that the page gives. 0: there is none
     also    {name: Recording} of further programs on arrays of that backend
+    apart   whether one may begin anywhere on a way, see ``Stages.way``
     """
     config = checkpoint.config
     schedule = schedules.get(config.schedule, config.noise_steps)
@@ -86,7 +88,7 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
     else:
         model = UNet(config.model, backend)
         model.parameters.load(model.parameters.values, checkpoint.parts[part])
-    recordings, made = drawing(model, schedule, config.prediction, count, ways)
+    recordings, made = drawing(model, schedule, config.prediction, count, ways, apart=apart)
     about = {"config": config.to_dict(), "step": checkpoint.step, "count": count, "classes": config.model.classes}
     about["numbers"] = MOST_NUMBERS
     about["ways"] = {

@@ -4,7 +4,7 @@
 // the last x being finished: what the network was asked about next, and what it took the clean images for.
 //     labels        as many as the programs draw at a time; about.classes itself asks for "any class"
 //     seed, first   image i depends on (seed, first + i) alone
-//     x, from       begin with this x, at that entry of the way, as ddpm and ddim can: they remember no earlier ones
+//     x, from       begin with this x, at that entry of the way, where programs have its entries apart (program/stages.py)
 //     signal        of an AbortController
 export async function* draw(
   engine,
