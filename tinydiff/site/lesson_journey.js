@@ -43,7 +43,7 @@ export async function showJourney({ model, address, say, tried, shown }) {
         odds = await model.judge(x);
       return [
         x,
-        `Arrived: a ${digit} that is in no data set. A classifier, trained apart, takes it for ${verdict(odds)}. The real one of step 1 was never shown to the network on this way.`,
+        `Arrived: a ${digit} that nobody wrote. A classifier, trained apart, takes it for ${verdict(odds)}. The real one of step 1 was never shown to the network on this way.`,
       ];
     },
   ];

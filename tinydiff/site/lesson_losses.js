@@ -12,7 +12,7 @@ export function showLosses({ model, address, say, tried, shown }) {
   const chart = new Chart(find("chart-losses"), {
     x: { title: "noise step t", from: 0, to: T },
     y: { title: "mean squared error", log: true },
-    ratio: 0.5,
+    ratio: matchMedia("(max-width: 40rem)").matches ? 0.8 : 0.5,
   });
   chart.show([], "Nothing measured yet.");
   find("losses-measure").addEventListener("click", ({ target }) =>

@@ -47,7 +47,8 @@ export const decibels = (value) => `${value.toFixed(1).replace("-", "−")} dB`;
 // A number in three digits, as one writes it.
 export function digits(value) {
   if (value === 0) return "0";
-  if (Math.abs(value) >= 0.001 && Math.abs(value) < 10000) return value.toPrecision(value < 1000 ? 3 : 4);
+  if (Math.abs(value) >= 0.001 && Math.abs(value) < 10000)
+    return value.toPrecision(value < 1000 ? 3 : 4).replace("-", "−");
   const [figures, exponent] = value.toExponential(2).split("e");
   const raised = [...String(Number(exponent))].map((each) => (each === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[each])).join("");
   return `${figures} × 10${raised}`;
@@ -74,5 +75,5 @@ export const isCalm = () => matchMedia("(prefers-reduced-motion: reduce)").match
 // The digit a classifier takes an image for, in words.
 export function verdict(odds) {
   const most = odds.indexOf(Math.max(...odds));
-  return `a ${most}, with ${(100 * odds[most]).toFixed(odds[most] > 0.995 ? 1 : 0)} %`;
+  return `a ${most}, ${odds[most] > 0.999 ? "and is more than 99.9 % sure" : `${(100 * odds[most]).toFixed(1)} % sure`}`;
 }
