@@ -48,18 +48,25 @@ def stored(checkpoint):
     return lesson.programs(checkpoint)
 
 
-@pytest.fixture(scope="module")
-def denoise(checkpoint, schedule, baseline, stored):
-    """x, step -> x0_hat of the shipped model, for ``LABEL``; ``denoise.predict`` says what it predicts."""
-    model = UNet(checkpoint.config.model, baseline)
+def denoiser(backend, label):
+    """x, step -> x0_hat of the shipped model; its ``predict`` says what that predicts."""
+    checkpoint = shipped.load()
+    config, model = checkpoint.config, UNet(checkpoint.config.model, backend)
     model.parameters.load(model.parameters.values, checkpoint.parts[shipped.PART])
 
     def predict(x, step):
-        return model.predict(x, np.full(1, step, np.float32), np.array([LABEL]))
+        return model.predict(x, np.full(1, step, np.float32), np.array([label]))
 
-    made = predictions.denoiser(predict, schedule, checkpoint.config.prediction, clip=(-1, 1))
+    schedule = schedules.get(config.schedule, config.noise_steps)
+    made = predictions.denoiser(predict, schedule, config.prediction, clip=(-1, 1))
     made.predict = predict
     return made
+
+
+@pytest.fixture(scope="module")
+def denoise(baseline):
+    """For ``LABEL``."""
+    return denoiser(baseline, LABEL)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +83,8 @@ def do(folder, data):
     return lambda *steps: host.do(["load", host.address(folder / file.PROGRAM), data], *steps)[1:]
 
 
-def normal(purpose, draw):
-    return philox.forward(SEED, purpose, np.zeros(1, np.int64), draw, SHAPE, kind="normal")
+def normal(purpose, draw, seed=SEED):
+    return philox.forward(seed, purpose, np.zeros(1, np.int64), draw, SHAPE, kind="normal")
 
 
 def real(digit):

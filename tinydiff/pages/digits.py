@@ -46,7 +46,9 @@ def programs(checkpoint):
     ways = {sampler: range(1, min(MOST_STEPS, config.noise_steps) + 1) for sampler in SAMPLERS}
     one = _stored(checkpoint, 1, ways, is_digits)
     row = _stored(checkpoint, min(MOST_IN_A_ROW, max(1, config.model.classes)), ways, is_digits)
-    types = {name: "F16" if name.startswith("classifier.") else "BF16" for name in one.values}
+    # what is neither, such as the waves that tell the network where it is, is no parameter and stays as it is
+    types = dict.fromkeys(checkpoint.parts[shipped.PART], "BF16")
+    types |= {name: "F16" for name in one.values if name.startswith("classifier.")}
     one_files = file.contents(one._replace(about=one.about | about), types=types)
     row_about = {name: value for name, value in row.about.items() if name != "ways"}
     row_files = file.contents(row._replace(about=row_about | about), types=types)

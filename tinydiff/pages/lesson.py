@@ -47,7 +47,8 @@ def make(checkpoint):
     """(facts, files) of the page, see ``build.contents``."""
     model = shipped.load()
     stored = programs(model)
-    types = {name: "F16" if name.startswith("classifier.") else "BF16" for name in stored.values}
+    types = dict.fromkeys(model.parts[shipped.PART], "BF16")
+    types |= {name: "F16" for name in stored.values if name.startswith("classifier.")}
     made = file.contents(stored, types=types)
     if checkpoint is model:
         place, files = PROGRAM, {PROGRAM: made[file.PROGRAM]}

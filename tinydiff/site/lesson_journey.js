@@ -84,8 +84,8 @@ export async function showJourney({ model, address, say, tried, shown }) {
     tried("journey");
     address.set({ part });
     await last;
+    if (document.activeElement?.disabled) (by > 0 ? back : next).focus(); // it went dead under the finger
     say(`step ${part} of 6: ${known.pictures[part - 1]?.[1]}`);
-    if (document.activeElement === document.body) (by > 0 ? back : next).focus(); // the button went dead under the finger
   };
   back.addEventListener("click", () => go(-1));
   next.addEventListener("click", () => go(1));

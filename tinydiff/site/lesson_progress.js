@@ -92,10 +92,9 @@ export function showProgress(progress) {
   const show = () => {
     const tried = progress.triedSections,
       right = progress.rightAnswers;
-    find("progress").textContent =
-      tried.length + right === 0
-        ? "Nothing tried yet."
-        : `${tried.length} of ${SECTIONS.length} sections tried, ${right} of ${QUESTIONS} questions right.`;
+    find("progress").textContent = progress.isEmpty
+      ? "Nothing tried yet."
+      : `${tried.length} of ${SECTIONS.length} sections tried, ${right} of ${QUESTIONS} questions right.`;
     find("progress-bar").value = tried.length + right;
     find("kept").textContent = progress.isKept ? "Kept in this browser." : "This browser keeps nothing.";
     for (const name of SECTIONS) {
