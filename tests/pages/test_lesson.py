@@ -131,12 +131,15 @@ def test_schedules_side_by_side(pages):
     page = begin(pages, f"?seed={SEED}")
     move(page, "share", 100)
     wait(page, "share-where", "100 %")
-    assert [text(page, f"snr-{name}") for name in ("linear", "cosine", "unscaled")] == ["−43.9 dB", "−86.1 dB", "−8.2 dB"]
+    told = {name: text(page, f"snr-{name}").split(", correlation ") for name in ("linear", "cosine", "unscaled")}
+    assert [snr for snr, _ in told.values()] == ["−43.9 dB", "−86.1 dB", "−8.2 dB"]
     known = {"linear": schedules.linear(), "cosine": schedules.cosine(), "unscaled": Schedule("", np.linspace(1e-4, 0.02, 200))}
     found = shown(page, "schedules")
     for name, each in known.items():
         a, s = np.float32(each.signal_rate[-1]), np.float32(each.noise_rate[-1])
         assert same_bits(found[name], (a * real(3) + s * normal("noise", 0)).ravel()), name
+        correlation = np.corrcoef(found[name], real(3).ravel())[0, 1]
+        assert float(told[name][1].replace("−", "-")) == pytest.approx(correlation, abs=0.006)
     assert "−43.9 dB" in page.locator("#schedules table").inner_text()
     move(page, "share", 0)
     wait(page, "snr-linear", "no noise")
@@ -424,7 +427,7 @@ def test_a_browser_that_keeps_nothing(pages):
 
 def test_the_certificate(pages):
     page = begin(pages)
-    page.evaluate("globalThis.printed = 0; globalThis.print = () => printed++")
+    page.evaluate("() => { globalThis.printed = 0; globalThis.print = () => printed++; }")
     assert page.locator("#certificate-form").is_hidden() and "7 are left" in text(page, "certificate-missing")
     answer_all(page)
     assert page.locator("#certificate-missing").is_hidden() and page.locator("#certificate-page").is_hidden()

@@ -40,7 +40,7 @@ OWN = "lesson"  # the folder of its programs where it has one
 TRIP = 40  # steps from noise to an image, and as many from an image to noise
 STOPS = 100  # at which other schedules are shown
 UNSCALED = "linear, not rescaled"
-LARGEST_SHARE = 0.01  # of the signal's power that a schedule may leave at its end and still be said to end in noise
+LARGEST_SHARE = 1e-4  # of signal power that passes for none
 
 
 def make(checkpoint):
@@ -213,7 +213,7 @@ def _ends(known):
     """Rows of a table: how each schedule ends."""
     rows = []
     for each in known:
-        words = "noise" if each.alpha_bar[-1] < LARGEST_SHARE else "the picture still shows"
+        words = "yes" if each.alpha_bar[-1] < LARGEST_SHARE else "no"
         cells = (each.T, _power(each.alpha_bar[-1]), _power(each.signal_rate[-1]), _db(each.snr_db[-1]), words)
         rows.append(f'<tr><th scope="row">{each.name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "\n".join(rows)

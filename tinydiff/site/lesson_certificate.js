@@ -14,7 +14,7 @@ export function showCertificate(progress, say) {
     find("certificate-form").hidden = !progress.isComplete;
     if (!progress.isComplete) find("certificate-page").hidden = true;
     find("certificate-tried").textContent =
-      `Of the things to touch, ${progress.triedSections.length} of ${SECTIONS.length} sections’ were tried.`;
+      `In ${progress.triedSections.length} of its ${SECTIONS.length} sections the pictures were not only looked at.`;
   };
   progress.onChange(show);
   show();

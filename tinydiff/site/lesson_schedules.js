@@ -33,7 +33,7 @@ export async function showSchedules({ model, address, tried, shown }) {
         const { noisy } = await model.noise(model.digits[digit], rates, { seed });
         Object.assign((shown.schedules ??= {}), { [name]: noisy, share });
         picture(find(`share-${name}`), noisy, `The ${digit} under the schedule ${known[name].name}, ${words}`);
-        find(`snr-${name}`).textContent = words;
+        find(`snr-${name}`).textContent = `${words}, correlation ${correlation(noisy, model.digits[digit])}`;
       }
       find("share-where").textContent = `${share} %`;
       slider.setAttribute("aria-valuetext", `${share} % of the steps`);
@@ -56,6 +56,15 @@ export async function showSchedules({ model, address, tried, shown }) {
   slider.addEventListener("input", () => tried("schedules"));
   address.onChange(show);
   await show(address.values);
+}
+
+// How much two images vary together, from -1 to 1. Of a digit and pure noise it is 0 give or take 0.04, 1 / sqrt(784).
+function correlation(a, b) {
+  const mean = (values) => values.reduce((sum, each) => sum + each, 0) / values.length,
+    [middleA, middleB] = [mean(a), mean(b)];
+  const together = (f) => mean(Array.from(a, (each, i) => f(each - middleA, b[i] - middleB)));
+  const value = together((u, v) => u * v) / Math.sqrt(together((u) => u * u) * together((_, v) => v * v));
+  return value.toFixed(2).replace("-", "−");
 }
 
 // The model's way back from pure noise, from its end and from where too much signal should be left: each digit by both.
