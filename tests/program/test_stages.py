@@ -12,7 +12,7 @@ from tinydiff.generate import IMAGE_RANGE, Trajectory
 from tinydiff.model.unet import UNet, UNetConfig
 from tinydiff.noise import predictions, schedules
 from tinydiff.program import file, web
-from tinydiff.program.stages import MOST_NUMBERS, Stages
+from tinydiff.program.stages import MEMORYLESS, MOST_NUMBERS, Stages
 from tinydiff.samplers import SAMPLERS
 
 STEPS = range(1, 9)
@@ -89,6 +89,35 @@ def test_stages_are_few(model, drawing):
     for programs, ways in drawing.values():
         assert len(programs.stored.programs) < 35
         assert all(len(ways[sampler][steps]) in (steps, 2 * steps - 1) for sampler in SAMPLERS for steps in STEPS)
+
+
+@pytest.mark.parametrize("sampler", MEMORYLESS)
+def test_steps_apart_are_the_sampler_and_begin_anywhere(sampler, model, tmp_path):
+    from tinydiff.backends.stored import StoredPrograms
+
+    recordings, ways = web.drawing(model, SCHEDULE, "v", 2, {sampler: (6,)}, apart=True)
+    file.write(tmp_path / "programs", file.gather(recordings))
+    programs, way = StoredPrograms(tmp_path / "programs"), ways[sampler][6]
+    states = list(Trajectory(model, SCHEDULE, "v", 2, sampler=sampler, steps=6).states([1, 0], seed=4))
+    for first in (0, 3, 5):
+        programs.set("labels", [1, 0])
+        programs.set("seed", np.array([4], np.uint64))
+        programs.set("sample", [0, 1])
+        programs.set("x", states[first].x)  # as the one before has left something else
+        for number in range(first, 6):
+            stage, step, numbers = way[number]
+            programs.set("step", [step] * 2)
+            programs.run("predict")
+            programs.set("numbers", [*numbers, *[0] * (MOST_NUMBERS - len(numbers))])
+            programs.set("draw", [number])
+            programs.run(stage)
+        assert same_bits(programs.get("x"), states[-1].x), first
+
+
+def test_samplers_that_remember_have_no_steps_apart():
+    stages = Stages(backends.get("numpy"), SCHEDULE, "eps", (1, 2), clip=None)
+    with pytest.raises(ValueError, match=r"apart are the steps of ddpm and ddim alone, not those of dpm\+\+"):
+        stages.way("dpm++", 4, apart=True)
 
 
 def test_a_dropped_number_is_seen(model, drawing):

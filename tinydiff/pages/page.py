@@ -22,7 +22,9 @@ LAYOUT = "layout.html"
 NAMES = {"index": "Digits", "lab": "Lab", "lesson": "Lesson", "gradients": "Gradients"}  # pages, as the navigation has them
 HEAD = re.compile(r"\s*<!-- (\w+): (.*?) -->", re.DOTALL)
 FORMULA = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'  # which within HTML goes without saying
+NEEDLESS = ' xmlns="http://www.w3.org/1998/Math/MathML"', ' display="inline"'  # of MathML within HTML
+ENTITY = re.compile(r"&#x([0-9A-F]+);")
+INDENT = re.compile(r"^[ \t]+", re.MULTILINE)
 PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -33,6 +35,8 @@ def page(name, facts):
         given[found[1]] = found[2]
         content = content[found.end() :]
     filled = _fill(f"{name}.html", with_formulas(content), facts)
+    if "<pre" not in filled:
+        filled = INDENT.sub("", filled)  # which is for who writes it, and a tenth of a page
     around = {"content": filled.strip("\n"), "navigation": _navigation(name), "engine_size": _engine_size(), **given}
     return _fill(LAYOUT, (SITE / LAYOUT).read_text(encoding="utf-8"), around).encode()
 
@@ -49,7 +53,10 @@ def with_formulas(text):
 
 def mathml(latex, *, display="inline"):
     """A formula in LaTeX as MathML."""
-    return latex2mathml.converter.convert(latex, display=display).replace(NAMESPACE, "")
+    made = latex2mathml.converter.convert(latex, display=display)
+    for needless in NEEDLESS:
+        made = made.replace(needless, "")
+    return ENTITY.sub(lambda found: found[0] if chr(int(found[1], 16)) in "<>&" else chr(int(found[1], 16)), made)
 
 
 def _fill(where, text, facts):

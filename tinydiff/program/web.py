@@ -45,21 +45,23 @@ class Asked(NamedTuple):
         return cls(backend.zeros(count), backend.zeros(count, np.int64), guidance)
 
 
-def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE):
+def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE, apart=False):
     """Programs that draw so many images: ({name: Recording}, {sampler: {steps: [Step, ...]}}).
 
-    ways  {sampler: numbers of steps}
+    ways   {sampler: numbers of steps}
+    apart  whether one may begin anywhere on a way, see ``Stages.way``
     """
     stages = Stages(model.backend, schedule, prediction, (count, *model.config.shape), clip=clip)
     state = {**stages.arrays, **runs.parameters_of(model.parameters)}
     programs = evaluations(model, stages, Asked.of(model.backend, count), state=state)
-    made = ways_of(stages, ways)
+    made = ways_of(stages, ways, apart=apart)
     return {**stages.recordings, **programs}, made
 
 
-def ways_of(stages, ways):
-    """{sampler: {steps: [Step, ...]}} of {sampler: numbers of steps}."""
-    return {sampler: {steps: stages.way(sampler, steps) for steps in counts} for sampler, counts in ways.items()}
+def ways_of(stages, ways, *, apart=False):
+    """{sampler: {steps: [Step, ...]}} of {sampler: numbers of steps}; ``apart`` as for ``Stages.way``."""
+    made = lambda sampler, counts: {steps: stages.way(sampler, steps, apart=apart) for steps in counts}
+    return {sampler: made(sampler, counts) for sampler, counts in ways.items()}
 
 
 def evaluations(model, stages, asked, *, state, into="prediction"):
@@ -95,7 +97,7 @@ def evaluations(model, stages, asked, *, state, into="prediction"):
     return programs
 
 
-def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=0, also=None):
+def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=0, also=None, apart=False):
     """The ``Stored`` of a checkpoint.
 
     count   of images at a time
@@ -104,6 +106,7 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
     images  on how many there shall be a step of training, "train", too: it goes on from the checkpoint, on ``images`` and
             ``train.labels`` that the page gives. 0: there is none
     also    {name: Recording} of further programs on arrays of that backend
+    apart   whether one may begin anywhere on a way, see ``Stages.way``
     """
     config = checkpoint.config
     schedule = schedules.get(config.schedule, config.noise_steps)
@@ -116,7 +119,7 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
     else:
         model = UNet(config.model, backend)
         model.parameters.load(model.parameters.values, checkpoint.parts[part])
-    recordings, made = drawing(model, schedule, config.prediction, count, ways)
+    recordings, made = drawing(model, schedule, config.prediction, count, ways, apart=apart)
     about = {"config": config.to_dict(), "step": checkpoint.step, "count": count, "classes": config.model.classes}
     about["numbers"] = MOST_NUMBERS
     about["ways"] = described(made)

@@ -5,10 +5,11 @@
 // clean images for.
 //     labels        as many as the programs draw at a time; about.classes itself asks for "any class"
 //     seed, first   image i depends on (seed, first + i) alone
+//     x, from       begin with this x, at that entry of the way, where programs have its entries apart (program/stages.py)
 //     signal        of an AbortController
 export async function* draw(
   engine,
-  { labels, seed = 0, first = 0, sampler = "ddim", steps = 25, guidance = 1, signal },
+  { labels, seed = 0, first = 0, sampler = "ddim", steps = 25, guidance = 1, x: begun, from = 0, signal },
 ) {
   const { ways, classes, count, numbers } = engine.about;
   const way = ways[sampler]?.[steps];
@@ -20,7 +21,9 @@ export async function* draw(
   if (isGuided) await engine.set("guidance", [guidance]);
   const sample = Array.from({ length: count }, (_, i) => first + i);
   let [{ x: asked }] = await engine.run([{ program: "start", set: { seed: [seed], sample }, get: ["x"] }], { signal });
-  for (const [i, [stage, step, row]] of way.entries()) {
+  if (begun) await engine.set("x", (asked = begun));
+  for (let i = from; i < way.length; i++) {
+    const [stage, step, row] = way[i];
     const ask = { program: isGuided ? "predict_guided" : "predict", set: { step: new Array(count).fill(step) } };
     const move = { program: stage, set: { numbers: padded(row), draw: [i] }, get: ["x", "x0_hat"] };
     const [, { x, x0_hat }] = await engine.run([ask, move], { signal });
