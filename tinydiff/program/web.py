@@ -62,7 +62,9 @@ def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE, apart
         programs["predict_guided"] = record(
             lambda: stages.keep("prediction", predict_guided()), backend, inputs=inputs, state=state
         )
-    made = {sampler: {steps: stages.way(sampler, steps, apart=apart) for steps in counts} for sampler, counts in ways.items()}
+    made = {
+        sampler: {steps: stages.way(sampler, steps, apart=apart) for steps in counts} for sampler, counts in ways.items()
+    }
     return {**stages.recordings, **programs}, made
 
 
