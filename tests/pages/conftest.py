@@ -3,7 +3,6 @@ import threading
 import pytest
 
 from tests.pages.browser import Pages
-from tests.site.conftest import baseline  # noqa: F401
 from tests.site.hosts import QUIET, find
 from tinydiff.pages import build, serve
 

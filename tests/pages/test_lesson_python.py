@@ -96,7 +96,8 @@ def test_the_facts_that_lessons_get_wrong(checkpoint):
     assert facts["linear_end"] == "4.04 × 10<sup>−5</sup>" and facts["linear_end_db"] == "−43.9 dB"
     assert facts["unscaled_end"] == "0.13" and facts["hundred_end"] == "0.36" and facts["one_in_e"] == "0.37"
     beta = np.linspace(1e-4, 0.02, 1000)
-    assert float(facts["linear_total"]) == round(beta.sum(), 2) and np.prod(1 - beta) == pytest.approx(4.036e-5, rel=1e-3)
+    assert float(facts["linear_total"]) == round(beta.sum(), 2)
+    assert np.prod(1 - beta) == pytest.approx(4.036e-5, rel=1e-3)
     assert math.exp(-beta.sum()) == pytest.approx(4.32e-5, rel=1e-3)
     assert facts["T"] == str(checkpoint.config.noise_steps) and facts["ends"].count("<tr>") == 5
     assert facts["ends"].count("<td>no</td>") == 2
@@ -118,7 +119,8 @@ def test_the_compared_schedules(data):
         for stop in (1, 50, 100):
             step = known.T * stop // 100 - 1
             for table in ("signal_rate", "noise_rate", "snr_db"):
-                assert stops[name][table][stop - 1] == pytest.approx(getattr(known, table)[step], rel=1e-6), (name, stop)
+                want = getattr(known, table)[step]
+                assert stops[name][table][stop - 1] == pytest.approx(want, rel=1e-6), (name, stop)
 
 
 def test_small_steps_amount_to_the_jump(data, schedule):
@@ -190,13 +192,15 @@ def test_one_step_back(do, schedule, denoise, checkpoint):
     want = x0_coefficient * x0_hat + x_coefficient * x + math.sqrt(variance) * normal("sampler", entry)
     assert np.abs(found["x"] - want.ravel()).max() < 2e-6
     assert same_bits(last["x"], denoise(x, 0).ravel())  # without noise
-    said = dict(prediction=prediction.ravel(), noisy=x.ravel(), clean=clean.ravel(), eps=eps.ravel(), rates=[a.item(), s.item()])
+    said = dict(prediction=prediction.ravel(), noisy=x.ravel(), clean=clean.ravel(), eps=eps.ravel())
+    said["rates"] = [a.item(), s.item()]
     [compared] = do(["compare", said])
     kind = checkpoint.config.prediction
     guessed = predictions.split(kind, prediction, x, a, s)
     assert same_bits(compared["x0_guess"], guessed[0].ravel()) and same_bits(compared["eps_guess"], guessed[1].ravel())
     for each in predictions.KINDS:
-        want, _ = mse_loss.forward(predictions.convert(kind, each, prediction, x, a, s), predictions.join(each, clean, eps, a, s))
+        as_said = predictions.convert(kind, each, prediction, x, a, s)
+        want, _ = mse_loss.forward(as_said, predictions.join(each, clean, eps, a, s))
         assert compared[f"error_{each}"].item() == pytest.approx(want, rel=1e-5), each
     snr = (a / s) ** 2
     error = {each: compared[f"error_{each}"].item() for each in predictions.KINDS}
@@ -241,7 +245,8 @@ def test_images_patterns_and_strokes():
     )
     assert same_bits(found, bytes_to_signed(bytes_))
     board, stripes, ring, gradient = (each.reshape(28, 28) for each in patterns)
-    assert set(board.ravel()) == {0, 255} and board[0, 0] == 0 == board[7, 7] and board[0, 7] == 255 and board.mean() == 127.5
+    assert set(board.ravel()) == {0, 255} and board[0, 0] == 0 == board[7, 7] and board[0, 7] == 255
+    assert board.mean() == 127.5
     assert (stripes == stripes[0]).all() and stripes[0, 3] == 0 and stripes[0, 4] == 255
     assert ring[14, 14] == 0 == ring[0, 0] and ring[14, 22] == 255 and np.array_equal(ring, ring.T)
     assert gradient[5, 0] == 0 and gradient[5, 27] == 255 and (np.diff(gradient[5].astype(int)) > 0).all()
@@ -253,7 +258,8 @@ def test_images_patterns_and_strokes():
 
 
 def test_progress_is_kept_and_mends_what_is_not_its_own():
-    done = json.dumps({"tried": ["what", "nonsense"], "answers": {"q1": {"choice": 1, "right": True}, "q9": {}, "q2": 5}})
+    answers = {"q1": {"choice": 1, "right": True}, "q9": {}, "q2": 5}
+    done = json.dumps({"tried": ["what", "nonsense"], "answers": answers})
     right = [["answered", f"q{number}", 0, True] for number in range(1, 8)]
     new, restored, damaged, forbidden, complete, forgotten = Node(driver=DRIVER).do(
         ["progress", None, ["tried", "what"], ["tried", "what"], ["answered", "q3", 2, False]],

@@ -115,7 +115,8 @@ QUESTIONS = (
         (
             Answer(
                 "Yes: only noise can be subtracted.",
-                r"With \(\hat x_0\) or \(\hat v\), \(\hat\varepsilon\) follows from \(x_t\) and the two rates. See the formulas of section 4.",
+                r"With \(\hat x_0\) or \(\hat v\), \(\hat\varepsilon\) follows from \(x_t\) and the two rates. "
+                "See the formulas of section 4.",
             ),
             Answer(
                 "No, and it makes no difference whatever.",
@@ -163,7 +164,8 @@ def _question(number, question, facts):
     )
     return (
         f'<form class="card question" id="{name}"><fieldset><legend>{number}. {_text(question.ask, facts)}</legend>\n'
-        f'<ul>\n{choices}\n</ul>\n<button type="submit">Check <span class="visually-hidden">question {number}</span></button> '
+        f'<ul>\n{choices}\n</ul>\n'
+        f'<button type="submit">Check <span class="visually-hidden">question {number}</span></button> '
         f'<strong class="verdict"></strong></fieldset></form>'
     )
 
