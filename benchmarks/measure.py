@@ -198,7 +198,9 @@ def with_tables(text):
 
     def table(match):
         section = match[1]
-        if section == "headlines":
+        if section == "browser":
+            parts = [browser(content) for content in results if "web" in content]
+        elif section == "headlines":
             parts = [headlines(content) for content in results if "train_step" in content and "sampling" in content]
         else:
             parts = [markdown(content, section) for content in results if section in content]
@@ -235,6 +237,24 @@ def headlines(content):
                 }
             )
     return f"{content['device']}\n\n{_table(rows)}"
+
+
+def browser(content):
+    """What the first page shows of the engine in a browser, beside onnxruntime-web where that does the same."""
+    shown = {
+        ("one evaluation", 1): ("one evaluation of the site's network for digits, ms", "median ms"),
+        ("one evaluation", 16): ("the same of 16 images at once, ms", "median ms"),
+        ("DDIM, 25 steps, guidance 1", 1): ("a digit in 25 steps, ms", "median ms"),
+        ("training step", 256): ("training steps a second: MLP of the lab, batch 256", "a second"),
+        ("training step", 8): ("training steps a second: U-Net of the laptop preset, batch 8", "a second"),
+        ("loading", 1): ("to load for that, kB gzipped", "kB gzipped"),
+    }
+    rows = {words: {"in Chromium, one thread": words} for words, _ in shown.values()}
+    for row in content["web"]["rows"]:
+        words, column = shown.get((row["work"], row["batch"]), (None, None))
+        if words and (row["network"] == "the site's digits" or row["work"] == "training step"):
+            rows[words][row["with"]] = row[column]
+    return f"{content['device']}, {content['web']['date']}\n\n{_table(list(rows.values()))}"
 
 
 def _rivals(rows):
