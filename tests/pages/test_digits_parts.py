@@ -61,14 +61,24 @@ def test_the_fewest_steps_within_the_standard_error_are_advised(node):
     assert found["best"] == given["rows"][3], "of two as good the one nearer to real images"
     assert found["enough"] == given["rows"][2]
     assert found["nearest"] == given["rows"][3]
-    assert "98.9 % of 1000" in words and "guidance 2 and 10 steps are enough" in words and "real ones have 1.5" in words
+    assert found["likest"] == given["rows"][3]
+    assert "98.9 % of 1000" in words and "guidance 2 and 10 steps are enough" in words
+    assert "their FID is 3.0, that of guidance 2 and 25 steps 2.5" in words
+    assert words.endswith("As many real images have an FID of 1.5.")
+
+
+def test_what_is_nearest_to_real_images_is_told_where_it_is_recognised_less(node):
+    given = table((1, 50, 0.90, 2.0), (2, 5, 0.99, 9.0), (2, 50, 0.99, 4.0))
+    [found, words] = node.do(["call", "advice", "advise", given], ["call", "advice", "sentence", given])
+    assert (found["likest"], found["nearest"]) == (given["rows"][2], given["rows"][0])
+    assert "Nearest to real images are guidance 1 and 50 steps: FID 2.0, 90.0 % recognised." in words
 
 
 def test_the_best_is_advised_where_nothing_comes_near(node):
     given = table((1, 5, 0.5, 9.0), (2, 10, 0.9, 3.0))
     [found, words] = node.do(["call", "advice", "advise", given], ["call", "advice", "sentence", given])
     assert found["enough"] == found["best"] == given["rows"][1]
-    assert "nothing with fewer steps" in words
+    assert "guidance 2 and 10 steps take the fewest steps and come nearest to real images: FID 3.0." in words
 
 
 def test_perfect_accuracy_has_a_standard_error_too(node):

@@ -30,14 +30,15 @@ export function standardError(share, images) {
   return Math.sqrt((likely * (1 - likely)) / images);
 }
 
-// {best, error, enough, nearest}: the row with the most recognised, its standard error, of those within it of the best
-// the one of the fewest steps, and the row with the least FID.
+// {best, error, enough, likest, nearest}: the row with the most recognised, its standard error; of those within it of the
+// best the one of the fewest steps, and the one with the least FID; and that with the least FID of all.
 export function advise({ rows, images }) {
   const best = rows.reduce((a, b) => (better(b, a) ? b : a)),
     error = standardError(best.accuracy, images);
-  const close = rows.filter(({ accuracy }) => accuracy >= best.accuracy - error);
+  const close = rows.filter(({ accuracy }) => accuracy >= best.accuracy - error),
+    nearest = (some) => some.reduce((a, b) => (b.fid < a.fid ? b : a));
   const enough = close.reduce((a, b) => (b.steps < a.steps || (b.steps === a.steps && better(b, a)) ? b : a));
-  return { best, error, enough, nearest: rows.reduce((a, b) => (b.fid < a.fid ? b : a)) };
+  return { best, error, enough, likest: nearest(close), nearest: nearest(rows) };
 }
 
 // More recognised or, of as many, nearer to real ones.
@@ -47,17 +48,20 @@ function better(a, b) {
 
 // That in words.
 export function sentence(table) {
-  const { best, error, enough, nearest } = advise(table);
-  const at = ({ guidance, steps }) => `guidance ${guidance} and ${steps} steps`;
-  const first = `Most digits are recognised at ${at(best)}: ${percent(best.accuracy)} of ${table.images}`;
-  const second =
-    enough === best
-      ? `, and nothing with fewer steps comes within its standard error of ${points(error)}.`
-      : `. No more than its standard error of ${points(error)} below that, ${at(enough)} are enough.`;
-  const third = ` Nearest to real images are those of ${at(nearest)}: FID ${nearest.fid.toFixed(1)}, where as many real ones have ${table.real.fid.toFixed(1)}.`;
-  return first + second + third;
-}
-
-function points(share) {
-  return `${(100 * share).toFixed(1)} points`;
+  const { best, error, enough, likest, nearest } = advise(table);
+  const at = ({ guidance, steps }) => `guidance ${guidance} and ${steps} steps`,
+    fid = (row) => row.fid.toFixed(1);
+  const words = [`At best ${percent(best.accuracy)} of ${table.images} digits are recognised.`];
+  const within = `Within the standard error of that, ${(100 * error).toFixed(1)} points,`;
+  words.push(
+    likest === enough
+      ? `${within} ${at(enough)} take the fewest steps and come nearest to real images: FID ${fid(enough)}.`
+      : `${within} ${at(enough)} are enough, but to be recognised is not all: their FID is ${fid(enough)}, ` +
+          `that of ${at(likest)} ${fid(likest)}.`,
+  );
+  if (nearest !== likest)
+    words.push(
+      `Nearest to real images are ${at(nearest)}: FID ${fid(nearest)}, ${percent(nearest.accuracy)} recognised.`,
+    );
+  return `${words.join(" ")} As many real images have an FID of ${fid(table.real)}.`;
 }
