@@ -57,7 +57,7 @@ class Lab {
     this.model = model;
     this.mixture = new Mixture(model.about.mixture);
     this.player = new Player((step) => levelWords(model.rates(step)));
-    this.training = new Training(model, { onRun: () => this.#hear(), onEnd: () => this.#ended() });
+    this.training = new Training(model, { onRun: () => this.#hear(), onEnd: () => attempt(() => this.#ended()) });
     this.drawSoon = latest((how) => this.#draw(how));
     this.fieldSoon = latest((level) => this.#showField(level));
     this.begin = latest(() => this.#begin());
@@ -165,13 +165,16 @@ class Lab {
     this.#looked = performance.now();
   }
 
-  #ended() {
+  // What was trained is told once the panels show it.
+  async #ended() {
     const { steps } = this.model;
     this.#buttons();
     this.#readings();
     if (!steps) return;
-    say(`${steps} steps trained; the loss of the last is ${short(this.training.losses.at(-1))}`);
-    attempt(() => Promise.all([this.drawSoon({ isPlayed: true }), this.fieldSoon()]));
+    const last = this.training.losses.at(-1);
+    await Promise.all([this.drawSoon({ isPlayed: true }), this.fieldSoon()]);
+    if (this.training.isRunning || this.model.steps !== steps) return;
+    say(`${steps} steps trained; the loss of the last is ${short(last)}`);
   }
 
   #readings() {
