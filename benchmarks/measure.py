@@ -243,7 +243,6 @@ def browser(content):
     """What the first page shows of the engine in a browser, beside onnxruntime-web where that does the same."""
     shown = {
         ("one evaluation", 1): ("one evaluation of the site's network for digits, ms", "median ms"),
-        ("one evaluation", 16): ("the same of 16 images at once, ms", "median ms"),
         ("DDIM, 25 steps, guidance 1", 1): ("a digit in 25 steps, ms", "median ms"),
         ("training step", 256): ("training steps a second: MLP of the lab, batch 256", "a second"),
         ("training step", 8): ("training steps a second: U-Net of the laptop preset, batch 8", "a second"),

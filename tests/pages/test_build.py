@@ -15,7 +15,7 @@ from tinydiff.pages import build, page, serve
 def test_formulas_become_mathml():
     text = page.with_formulas(r"<p>with \(x_t &lt; 1\) and</p> \[ \sqrt{\bar\alpha_t} \]")
     inline, display = re.findall("<math.*?</math>", text)
-    assert 'display="inline"' in inline and "<msub>" in inline and "&#x0003C;" in inline
+    assert "display" not in inline and "<msub>" in inline and "&#x0003C;" in inline
     assert 'display="block"' in display and "<msqrt>" in display
     assert text.startswith("<p>with ") and r"\(" not in text
 
@@ -133,6 +133,6 @@ def test_large_files_are_gzipped_and_the_rest_is_not(site):
     for name, content in site.items():
         packed = name.endswith(build.GZIPPED)
         assert content.startswith(b"\x1f\x8b") == packed, name
-        assert not packed or len(gzip.decompress(content)) > len(content)
+        assert not packed or len(content) < max(100, len(gzip.decompress(content))), name
     kept = re.search(r'FILES = "([^"]*)"', site["offline.js"].decode())[1].split()
     assert {*kept, "offline.js"} == site.keys()

@@ -2,8 +2,9 @@
 
 The network of the laptop preset at a quarter of its size, 719,361 parameters, rounded to bfloat16
 (``digits.safetensors``, 1.4 MB: a checkpoint that holds nothing but the averaged parameters). ``digits.json`` says how
-many of its digits are recognised, and how far they are from real ones, by guidance and number of steps: all of it
-measured with the parameters as they are stored. To make both again:
+many of its digits are recognised, and how far they are from real ones, by guidance and number of steps, measured with
+the parameters as they are stored. In 25 DDIM steps 97.6 % of 500 at guidance 1 and 99.8 % at 1.5, at FIDs of 5.0 and 9.2,
+where 500 test images have 6.0. To make both again (half an hour and ten minutes on two CPU cores):
 
     tinydiff train --preset laptop --data mnist --channels 16,32,64 --batch 64 --steps 10000 --out runs/site
     python -m tinydiff.pages.shipped runs/site
