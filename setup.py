@@ -1,6 +1,7 @@
 """Builds csrc/cpu: the kernels once for each instruction set, the rest once; and csrc/emulator with csrc/cuda in it.
 
-csrc/cuda also goes into the package as text, to be compiled for the GPU where there is one. Without a working C++
+csrc/cuda also goes into the package as text, to be compiled for the GPU where there is one; csrc/cpu too, to be read on
+a page of the site. Without a working C++
 compiler the package installs all the same, without the cpu and emulator backends; ``tinydiff info`` then says how to
 get them. CC, CXX, CXXFLAGS and LDFLAGS are obeyed as usual; CXXFLAGS come last, so that they win.
 """
@@ -79,16 +80,17 @@ class BuildKernels(build_ext):
         return [("emulator", EMULATOR_FLAGS, str(source)) for source in sources]
 
 
-class CopyCuda(build_py):
-    """The package's Python and, in tinydiff/csrc_cuda, the CUDA sources."""
+class CopySources(build_py):
+    """The package's Python and, in tinydiff/csrc_cuda and tinydiff/csrc_cpu, the sources of the kernels."""
 
     def run(self):
         super().run()
         if not self.editable_mode:  # there they are found in the checkout
-            folder = Path(self.build_lib) / "tinydiff" / "csrc_cuda"
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in CUDA.iterdir():
-                self.copy_file(str(path), str(folder / path.name))
+            for sources in (CUDA, SOURCES):
+                folder = Path(self.build_lib) / "tinydiff" / f"csrc_{sources.name}"
+                folder.mkdir(parents=True, exist_ok=True)
+                for path in sources.iterdir():
+                    self.copy_file(str(path), str(folder / path.name))
 
 
 def listed(*paths):
@@ -108,4 +110,4 @@ emulator = Pybind11Extension(
     depends=listed(*EMULATOR.glob("*.h"), *EMULATOR.glob("*.py"), *CUDA.iterdir(), KERNEL_NAMES),
     optional=True,
 )
-setup(ext_modules=[cpu, emulator], cmdclass={"build_ext": BuildKernels, "build_py": CopyCuda})
+setup(ext_modules=[cpu, emulator], cmdclass={"build_ext": BuildKernels, "build_py": CopySources})

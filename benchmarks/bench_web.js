@@ -5,14 +5,15 @@ const WARM = 3000; // and at first, until the browser has compiled it as well as
 
 export async function perform(site, [{ ort: address, repeats, cases }]) {
   const { load } = await import(`${site}/engine.js`),
-    { draw } = await import(`${site}/drawing.js`);
+    { draw } = await import(`${site}/drawing.js`),
+    { fetchBytes } = await import(`${site}/program_file.js`);
   const ort = await import(address);
   ort.env.wasm.numThreads = 1;
   const results = [];
   for (const asked of cases) {
     const engine = await load(asked.programs, { threads: 1 });
     const functions = { tinydiff: () => works[asked.work](engine, asked, draw) };
-    if (asked.onnx) functions["onnxruntime-web"] = await evaluation(ort, asked);
+    if (asked.onnx) functions["onnxruntime-web"] = await evaluation(ort, await fetchBytes(asked.onnx), asked);
     results.push({ seconds: await interleaved(functions, repeats), difference: await difference(functions) });
     engine.close();
   }
@@ -29,9 +30,9 @@ const works = {
     const [{ prediction }] = await engine.run([{ program: "predict", set, get: ["prediction"] }]);
     return prediction;
   },
-  async draw(engine, { batch }, draw) {
+  async draw(engine, { batch, guidance }, draw) {
     let last;
-    for await (last of draw(engine, { labels: new Array(batch).fill(3), guidance: 2 }));
+    for await (last of draw(engine, { labels: new Array(batch).fill(3), guidance }));
     return last.x;
   },
   async train(engine) {
@@ -42,7 +43,7 @@ const works = {
 };
 
 // One evaluation by onnxruntime-web of the same input, images there being (N, C, H, W): of one channel the same order.
-async function evaluation(ort, { onnx, batch, shape }) {
+async function evaluation(ort, onnx, { batch, shape }) {
   const session = await ort.InferenceSession.create(onnx, { executionProviders: ["wasm"] });
   const step = new ort.Tensor("float32", new Float32Array(batch), [batch]);
   const labels = new ort.Tensor("int64", new BigInt64Array(batch), [batch]);

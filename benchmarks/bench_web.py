@@ -9,6 +9,7 @@ writes it (extra ``onnx``). That both compute the same evaluation is checked.
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import measure
+import tinydiff
 from bench_train_step import CASES
 from tinydiff import backends
 from tinydiff.interop.onnx import export_file
@@ -24,6 +26,7 @@ from tinydiff.model.mlp import MLP, MLPConfig
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
 from tinydiff.noise.density import step_quantiles
+from tinydiff.pages import shipped
 from tinydiff.program import file, runs, web
 from tinydiff.program.record import record
 from tinydiff.train import TrainConfig
@@ -34,8 +37,9 @@ sys.path.append(str(measure.HERE.parent))
 from tests.site.hosts import HOSTS  # noqa: E402
 
 RIVAL = "1.30.0"  # of onnxruntime-web
-NETWORKS = ("laptop", "reference")
-BATCHES, TRAINED = (1, 16), 8
+NETWORKS = ("laptop", "reference", "shipped")
+SHIPPED = "the site's digits"
+BATCHES, TRAINED, GUIDANCES = (1, 16), 8, (1, 2)
 IMAGES = 64  # of noise, to train on
 SAME = 1e-3
 
@@ -47,19 +51,23 @@ def install(folder):
     return Path(folder) / "node_modules/onnxruntime-web/dist"
 
 
-def checkpoint_of(config):
-    """One of random parameters, none of them zero."""
+def checkpoint_of(case):
+    """(name, checkpoint): the shipped one, or of random parameters, none of them zero."""
+    if case == "shipped":
+        return SHIPPED, shipped.load()
+    name, model, _ = CASES[case]
+    config = TrainConfig(model=model, batch=TRAINED)
     trainer = runs.without_data(config, backends.get("numpy"))
     values = np.random.default_rng(1).standard_normal(trainer.parameters.count, dtype=np.float32)
     trainer.parameters.values[...] = trainer.average[...] = 0.05 * values
-    return trainer.checkpoint()
+    return name, trainer.checkpoint()
 
 
 def network_cases(folder, host, cases):
     """(columns, what the page is asked for) of every evaluation, of drawing and of a training step of U-Nets."""
     for case in cases:
-        name, model, _ = CASES[case]
-        checkpoint = checkpoint_of(TrainConfig(model=model, batch=TRAINED))
+        name, checkpoint = checkpoint_of(case)
+        model = checkpoint.config.model
         onnx = folder / f"{case}.onnx"
         export_file(checkpoint, onnx, what="predict", part="average")
         for batch in BATCHES:
@@ -75,9 +83,27 @@ def network_cases(folder, host, cases):
             asked = dict(programs=host.address(programs / file.PROGRAM), batch=batch, shape=(batch, *model.shape))
             columns = {"network": name, "batch": batch}
             yield {"work": "one evaluation", **columns}, asked | dict(work="evaluate", onnx=host.address(onnx))
+            if batch == 1 and case != "reference":
+                for guidance in GUIDANCES:
+                    drawn = {"work": f"DDIM, 25 steps, guidance {guidance}", **columns}
+                    yield drawn, asked | dict(work="draw", guidance=guidance)
             if trained:
-                yield {"work": "DDIM, 25 steps, guidance 2", **columns}, asked | dict(work="draw")
                 yield {"work": "training step", "network": name, "batch": TRAINED}, asked | dict(work="train")
+
+
+def loading(folder, dist):
+    """The rows of what must be loaded before the site's network computes."""
+    site = Path(tinydiff.__file__).parent / "site"
+    modules = ("engine", "engine_worker", "machine", "filters", "program_file")
+    programs = folder / "shipped-1"
+    ours = [site / "engine.wasm", *(site / f"{name}.js" for name in modules), programs / file.PROGRAM, programs / file.WEIGHTS]
+    theirs = [dist / "ort.wasm.min.mjs", dist / "ort-wasm-simd-threaded.mjs", dist / "ort-wasm-simd-threaded.wasm"]
+    theirs.append(folder / "shipped.onnx")
+    columns = {"work": "loading", "network": SHIPPED, "batch": 1}
+    for name, files in (("tinydiff", ours), ("onnxruntime-web", theirs)):
+        contents = [path.read_bytes() for path in files]
+        packed = sum(len(gzip.compress(content)) for content in contents)
+        yield {**columns, "with": name, "kB": round(sum(map(len, contents)) / 1e3), "kB gzipped": round(packed / 1e3)}
 
 
 def points_case(folder, host, *, width=128, batch=256):
@@ -114,6 +140,7 @@ def main():
         ort = host.address(dist / ("ort.node.min.mjs" if args.host == "node" else "ort.wasm.min.mjs"))
         asked = {"ort": ort, "repeats": args.repeats, "cases": [each for _, each in cases]}
         results = host.do(asked)
+        sizes = list(loading(folder, dist)) if "shipped" in args.case else []
     if "error" in results[0]:
         raise SystemExit(results[0]["error"])
     for (columns, _), result in zip(cases, results, strict=True):
@@ -127,6 +154,7 @@ def main():
                 row["time / onnxruntime-web"] = measure.ratio(seconds, result["seconds"]["onnxruntime-web"])
             rows.append(row)
             print(row)
+    rows += sizes
     measure.save("web", rows, dry_run=args.dry_run, **{args.host: version(host), "onnxruntime-web": RIVAL})
 
 

@@ -4,6 +4,7 @@ All tests of a file are run by one process, as what a file builds it builds once
 """
 
 import os
+import platform
 from pathlib import Path
 
 # Before NumPy is imported: the matrices of the tests are so small that a second BLAS thread only waits.
@@ -11,6 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TINYDIFF_THREADS", "1")  # the other cores have processes of their own
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -58,3 +60,18 @@ def _place(item):
 def _are_named(config):
     """Whether files or single tests were asked for, not folders."""
     return any(".py" in argument for argument in config.args)
+
+
+@pytest.fixture(scope="module")
+def baseline():
+    """The cpu backend with the instruction set whose bits the engine has."""
+    cpu = pytest.importorskip("tinydiff.backends.cpu")
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        pytest.skip("elsewhere the baseline rounds a multiply-add once")
+    from tinydiff import backends
+
+    before = cpu.instruction_set()
+    backend = backends.get("cpu")
+    cpu.use_instruction_set("baseline")
+    yield backend
+    cpu.use_instruction_set(before)

@@ -82,6 +82,12 @@ def test_the_cuda_sources_are_installed(without_a_compiler):
     assert folder == f"{without_a_compiler}/tinydiff/csrc_cuda" and int(count) > 40
 
 
+def test_the_sources_that_the_site_shows_are_installed(without_a_compiler):
+    program = "from tinydiff.pages import sources; print(*sources.texts(), sep='\\n')"
+    shown = python("-c", program, cwd=without_a_compiler).split()
+    assert {"tinydiff/ops/conv2d.py", "csrc/cpu/winograd.cpp", "csrc/cuda/conv2d.cu"} <= set(shown)
+
+
 def test_the_classifier_is_installed(without_a_compiler):
     program = "from tinydiff.metrics import classifier; print(classifier.load('numpy').parameters.count)"
     assert int(python("-c", program, cwd=without_a_compiler)) > 100_000

@@ -20,9 +20,11 @@ A map, in an order to read it in; lower folders never import higher ones, and te
     tinydiff/metrics/    MMD, FID, a classifier of digits, memorisation: what quality is, and why a number needs a floor
     tinydiff/gradcheck/  every gradient against central differences; derivations worked by hand
     tinydiff/interop/    weights and settings of diffusers, both ways
+    tinydiff/program/    a function of arrays written down: one program for the CPU, browsers and ONNX
+    tinydiff/pages/      the site, made; its HTML and modules are in tinydiff/site/, where engine.js runs programs
     tinydiff/plot.py     plots with Pillow alone
-    tinydiff/cli.py      tinydiff train | sample | evaluate | gradcheck | export | import | info; the first three are in
-                         tinydiff/commands/
+    tinydiff/cli.py      tinydiff train | sample | evaluate | gradcheck | program | site | export | import | info
+    tinydiff/commands/   those of them that are nobody else's
     examples/            the numbered warm-ups, and training on MNIST
     benchmarks/          what is measured, and how
 """

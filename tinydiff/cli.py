@@ -1,4 +1,4 @@
-"""The command line: ``tinydiff train | sample | evaluate | gradcheck | program | export | import | info``."""
+"""The command line: ``tinydiff train | sample | evaluate | gradcheck | program | site | export | import | info``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 from tinydiff import __version__, backends, terminal
-from tinydiff.commands import evaluate, sample, train
+from tinydiff.commands import evaluate, sample, site, train
 from tinydiff.data import mnist
 from tinydiff.gradcheck import command as gradcheck
 from tinydiff.interop import command as interop
@@ -28,7 +28,7 @@ def main(argv=None):
         prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
     )
     parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
-    names = "train | sample | evaluate | gradcheck | program | export | import | info"
+    names = "train | sample | evaluate | gradcheck | program | site | export | import | info"
     commands = parser.add_subparsers(required=True, metavar=names)
 
     command = commands.add_parser("train", help="train a model")
@@ -50,6 +50,10 @@ def main(argv=None):
     command = commands.add_parser("program", help="print what a run computes, call by call, and what memory it needs")
     program.add_arguments(command)
     command.set_defaults(function=program.run)
+
+    command = commands.add_parser("site", help="open the site: digits, a lab, a lesson and gradients in the browser")
+    site.add_arguments(command)
+    command.set_defaults(function=site.site)
 
     command = commands.add_parser("export", help="write a trained model for diffusers, as ONNX or for a web page")
     interop.add_export_arguments(command)

@@ -69,7 +69,7 @@ def expect_writable(name, path):
 
 
 def write_folder_atomically(folder, files):
-    """Write {name: bytes} so that ``folder`` holds all of them or is as it was, whatever happens.
+    """Write {name: bytes} so that ``folder`` holds all of them or is as it was, whatever happens; a name may be a path.
 
     All is written and synced under another name, and then the folder renamed. One that is there stays the same (with
     its owner, and for whoever is in it): its files are renamed one by one, as they are where the file system cannot
@@ -87,6 +87,7 @@ def write_folder_atomically(folder, files):
         try:
             partial.mkdir(parents=True)
             for name, content in files.items():
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(partial / name, content)
             _replace_folder(partial, target, files)
         except BaseException:
@@ -129,7 +130,7 @@ def _replace(partial, path):
 def _replace_folder(partial, target, names):
     """Put a folder of files in the place of another: at once, or file by file where that is there or cannot be.
 
-    On an error none of the files stays.
+    On an error none of the files stays, and no folder that was not there.
     """
     is_new = not target.exists()
     if is_new:
@@ -140,17 +141,20 @@ def _replace_folder(partial, target, names):
             if error.errno not in CANNOT_REPLACE:
                 raise
         target.mkdir()
-    moved = []
+    moved, made = [], [target] if is_new else []
     try:
+        for folder in sorted({folder for name in names for folder in Path(name).parents if folder.parts}):
+            (target / folder).mkdir()
+            made.append(target / folder)
         for name in names:
             moved.append(target / name)
             _replace(partial / name, moved[-1])
-        partial.rmdir()
+        shutil.rmtree(partial)
     except BaseException:
         for path in moved:
             path.unlink(missing_ok=True)
-        if is_new:
-            target.rmdir()
+        for folder in reversed(made):
+            folder.rmdir()
         raise
 
 

@@ -1,7 +1,9 @@
-"""Files of named tensors (safetensors), read as float32: bfloat16 too, which NumPy lacks, without another package."""
+"""Files of named tensors (safetensors), read as float32: bfloat16 too, which NumPy lacks, without another package; and
+written in any type."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +43,7 @@ def read(path):
         if kind not in KINDS:
             raise ValueError(f"{path}: tensor {name} is {kind}; F64, F32, F16 and BF16 are read")
         numbers = np.frombuffer(entry["data"], KINDS[kind]).reshape(entry["shape"])
-        named[name] = _float32(numbers, kind)
+        named[name] = as_float32(numbers, kind)
         if not np.isfinite(named[name]).all():
             raise Damaged(f"{path}: tensor {name} holds a value that is not finite")
     return Tensors(named, metadata, {entry["dtype"] for _, entry in entries})
@@ -58,11 +60,44 @@ def read_metadata(path):
         raise Damaged(f"{path} is truncated or not a safetensors file: {error}") from None
 
 
-def _float32(numbers, kind):
-    """A copy, to be written to."""
+def as_float32(numbers, kind):
+    """Numbers as a file holds them, of one of ``KINDS``, as float32: a copy, to be written to."""
     if kind == "BF16":
         bits = numbers.astype(np.uint32)
         bits <<= 16  # in place: << would make a scalar of an array without axes
         return bits.view(np.float32)
     with np.errstate(over="ignore"):  # becomes infinite
         return numbers.astype(np.float32)
+
+
+def encode(named, *, types=None, metadata=None):
+    """The bytes of a file of {name: array}.
+
+    types     {name: "BF16" or "F16"} of float32 arrays to be rounded; the others are written as they are
+    metadata  {name: text}
+
+    Of NumPy's arrays the library of the format writes any, but bfloat16 only with a package more.
+    """
+    header, parts, end = {"__metadata__": metadata} if metadata else {}, [], 0
+    for name, value in named.items():
+        kind, data = _written(value, (types or {}).get(name))
+        header[name] = {"dtype": kind, "shape": value.shape, "data_offsets": [end, end := end + len(data)]}
+        parts.append(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+
+
+def round_to_bf16(values):
+    """float32 values rounded to the nearest that bfloat16 has, the even one of two; still float32."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32).reshape(values.shape)
+
+
+def _written(value, kind):
+    """(type, bytes) of an array in a file; ``kind`` None is its own type."""
+    if kind == "BF16":
+        return kind, (round_to_bf16(value).view(np.uint32) >> 16).astype("<u2").tobytes()
+    if kind == "F16":
+        return kind, value.astype("<f2").tobytes()
+    return f"{value.dtype.kind.upper()}{8 * value.dtype.itemsize}", value.tobytes()

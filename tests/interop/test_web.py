@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks import same_bits
 from tests.train import tiny
-from tinydiff import cli
+from tinydiff import cli, tensors
 from tinydiff.interop.web import cost_of_rounding, export_folder
 from tinydiff.program import file
 from tinydiff.train import checkpoint as checkpoints
@@ -53,7 +53,7 @@ def test_rounded_to_sixteen_bits(saved, capsys):
     assert "rounded to bfloat16: the pixels of 200 images (ddim, 2 steps) differ by " in printed
     found = file.read("digits").values
     for name, value in saved.checkpoint().parts["average"].items():
-        assert same_bits(found.get(name, np.zeros_like(value)), file.round_to_bf16(value))
+        assert same_bits(found.get(name, np.zeros_like(value)), tensors.round_to_bf16(value))
 
 
 def test_digits_are_judged_before_and_after_rounding():

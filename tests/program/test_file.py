@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.checks import same_bits
 from tests.program.functions import of_sequence, sequences
 from tests.train import tiny
-from tinydiff import backends
+from tinydiff import backends, tensors
 from tinydiff.program import file, runs, web
 from tinydiff.program.record import record
 
@@ -88,17 +88,20 @@ def test_rounding_to_bfloat16(bits):
     values = values[np.isfinite(values)]
     with np.errstate(over="ignore"):
         want = values.astype(ml_dtypes.bfloat16).astype(np.float32)
-    assert same_bits(file.round_to_bf16(values), want)
+    assert same_bits(tensors.round_to_bf16(values), want)
 
 
 def test_rounded_values_take_half_the_room(folder, tmp_path):
     made = file.read(folder)
     floats = {name for name, value in made.values.items() if value.dtype == np.float32}
-    file.write(tmp_path / "rounded", made, rounded=floats)
+    file.write(tmp_path / "rounded", made, types=dict.fromkeys(floats, "BF16"))
     sizes = [(each / file.WEIGHTS).stat().st_size for each in (folder, tmp_path / "rounded")]
     assert sizes[1] < 0.6 * sizes[0]
     found = file.read(tmp_path / "rounded").values
-    assert all(same_bits(found[name], file.round_to_bf16(made.values[name])) for name in floats)
+    assert all(same_bits(found[name], tensors.round_to_bf16(made.values[name])) for name in floats)
+    file.write(tmp_path / "halves", made, types=dict.fromkeys(floats, "F16"))
+    found = file.read(tmp_path / "halves").values
+    assert all(same_bits(found[name], np.float32(np.float16(made.values[name]))) for name in floats)
 
 
 def changed(folder, **fields):

@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 from tests.checks import same_bits
 from tests.train import tiny
 from tinydiff import backends
-from tinydiff.generate import Trajectory
+from tinydiff.generate import IMAGE_RANGE, Trajectory
 from tinydiff.model.unet import UNet, UNetConfig
 from tinydiff.noise import predictions, schedules
 from tinydiff.program import file, web
-from tinydiff.program.stages import MOST_NUMBERS, Stages
+from tinydiff.program.stages import MEMORYLESS, MOST_NUMBERS, Stages
 from tinydiff.samplers import SAMPLERS
 
 STEPS = range(1, 9)
+UNCLIPPED = "x0", None
 SCHEDULE = schedules.get("cosine", 50)
 
 
@@ -34,12 +35,20 @@ def drawing(model, tmp_path_factory):
     from tinydiff.backends.stored import StoredPrograms
 
     made = {}
-    for kind in predictions.KINDS:
-        recordings, ways = web.drawing(model, SCHEDULE, kind, 2, dict.fromkeys(SAMPLERS, STEPS))
+    for kind, clip in [*((kind, IMAGE_RANGE) for kind in predictions.KINDS), UNCLIPPED]:
+        recordings, ways = web.drawing(model, SCHEDULE, kind, 2, dict.fromkeys(SAMPLERS, STEPS), clip=clip)
         folder = tmp_path_factory.mktemp(kind) / "programs"
         file.write(folder, file.gather(recordings))
-        made[kind] = StoredPrograms(folder), ways
+        made[kind if clip else UNCLIPPED] = StoredPrograms(folder), ways
     return made
+
+
+def test_what_a_sampler_goes_back_to_is_no_later_prediction(model, drawing):
+    """Where the prediction is x0_hat itself, the array of the one is overwritten by the next."""
+    programs, ways = drawing[UNCLIPPED]
+    for sampler in SAMPLERS:
+        want = Trajectory(model, SCHEDULE, "x0", 2, sampler=sampler, steps=4, clip=None).draw([1, 0], seed=5)
+        assert same_bits(draw(programs, ways[sampler][4], [1, 0], 1, 5, 0), want), sampler
 
 
 def draw(programs, way, labels, guidance, seed, first):
@@ -82,16 +91,43 @@ def test_stages_are_few(model, drawing):
         assert all(len(ways[sampler][steps]) in (steps, 2 * steps - 1) for sampler in SAMPLERS for steps in STEPS)
 
 
+@pytest.mark.parametrize("sampler", MEMORYLESS)
+def test_steps_apart_are_the_sampler_and_begin_anywhere(sampler, model, tmp_path):
+    from tinydiff.backends.stored import StoredPrograms
+
+    recordings, ways = web.drawing(model, SCHEDULE, "v", 2, {sampler: (6,)}, apart=True)
+    file.write(tmp_path / "programs", file.gather(recordings))
+    programs, way = StoredPrograms(tmp_path / "programs"), ways[sampler][6]
+    states = list(Trajectory(model, SCHEDULE, "v", 2, sampler=sampler, steps=6).states([1, 0], seed=4))
+    for first in (0, 3, 5):
+        programs.set("labels", [1, 0])
+        programs.set("seed", np.array([4], np.uint64))
+        programs.set("sample", [0, 1])
+        programs.set("x", states[first].x)  # as the one before has left something else
+        for number in range(first, 6):
+            stage, step, numbers = way[number]
+            programs.set("step", [step] * 2)
+            programs.run("predict")
+            programs.set("numbers", [*numbers, *[0] * (MOST_NUMBERS - len(numbers))])
+            programs.set("draw", [number])
+            programs.run(stage)
+        assert same_bits(programs.get("x"), states[-1].x), first
+
+
+def test_samplers_that_remember_have_no_steps_apart():
+    stages = Stages(backends.get("numpy"), SCHEDULE, "eps", (1, 2), clip=None)
+    with pytest.raises(ValueError, match=r"apart are the steps of ddpm and ddim alone, not those of dpm\+\+"):
+        stages.way("dpm++", 4, apart=True)
+
+
 def test_a_dropped_number_is_seen(model, drawing):
     programs, ways = drawing["v"]
     way = ways["ddim"][3]
     want = draw(programs, way, [1, 0], 1, 0, 0).copy()
     stage, step, numbers = way[1]
-    unseen = 0
     for place in range(len(numbers)):
         other = [*numbers[:place], 0.3, *numbers[place + 1 :]]
-        unseen += same_bits(draw(programs, [way[0], (stage, step, other), way[2]], [1, 0], 1, 0, 0), want)
-    assert unseen == 2 < len(numbers)  # of the noise in v, which DDIM finds out in its own way
+        assert not same_bits(draw(programs, [way[0], (stage, step, other), way[2]], [1, 0], 1, 0, 0), want)
 
 
 def test_options_of_a_sampler_go_to_it():

@@ -60,14 +60,14 @@ async function all(iterator) {
   return found;
 }
 
-function unpack(value) {
+export function unpack(value) {
   if (Array.isArray(value)) return value.map(unpack);
   if (value === null || typeof value !== "object") return value;
   if (!("base64" in value)) return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, unpack(each)]));
   return new KINDS[value.kind](Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)).buffer);
 }
 
-function pack(value) {
+export function pack(value) {
   if (Array.isArray(value)) return value.map(pack);
   if (ArrayBuffer.isView(value)) {
     const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);

@@ -19,11 +19,11 @@ from tinydiff.backends.kernel_names import kernels
 OLDEST = 80  # compute capability times ten: sm_80 brought bfloat16 on tensor cores and asynchronous copies
 
 
-def sources():
-    """The folder of the CUDA sources: in the package, or in the checkout where it is run from one."""
+def sources(kind="cuda"):
+    """The folder of the CUDA sources, or those for "cpu": in the package, or in the checkout where it is run from one."""
     package = Path(__file__).parents[1]
-    installed = package / "csrc_cuda"
-    return installed if installed.is_dir() else package.parent / "csrc" / "cuda"
+    installed = package / f"csrc_{kind}"
+    return installed if installed.is_dir() else package.parent / "csrc" / kind
 
 
 def kernel_files(precision="fp32"):

@@ -53,7 +53,7 @@ def check_adjoint(forward, backward, inputs, *, seed=0, tolerance=TOLERANCE, dir
     return errors
 
 
-def compare(forward, backward, inputs, *, seed=0, directions=None):
+def compare(forward, backward, inputs, *, seed=0, directions=None, dy=None):
     """Yield (input, ``Comparison``) of every gradient of a thing with central differences.
 
     forward     () -> (y, cache), reading the arrays in ``inputs`` as they are at the time
@@ -61,13 +61,14 @@ def compare(forward, backward, inputs, *, seed=0, directions=None):
     inputs      {name: float64 array}, changed in place and restored; other values (None, integers) are skipped
     directions  None: every element of every input. A number: that many random directions per input, for
                 things with too many elements
+    dy          the upstream gradient; None: a random one
 
     An error is relative to the root mean square of that input's gradient. Raises ``GradientMismatch`` for a gradient
     that is missing or has another shape than its input, ``ValueError`` for an input that is float but not float64.
     """
     rng = np.random.default_rng(seed)
     y, cache = forward()
-    dy = rng.standard_normal(np.shape(y))
+    dy = rng.standard_normal(np.shape(y)) if dy is None else dy
     gradients = as_tuple(backward(dy, cache))
 
     differentiable = {}

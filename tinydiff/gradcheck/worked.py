@@ -1,14 +1,18 @@
 """Every op with a gradient, worked by hand at a size where every product can be written down.
 
-An example returns the lines to print and the results they arrive at, computed here by the sums as written, not by the
-op; the tests hold both to each other.
+An example is given numbers, and returns the lines to print and the results they arrive at, computed here by the sums as
+written, not by the op; the tests hold both to each other. Given numbers of a ``trace.Tape`` it returns lines with marks
+in their places, which a page of the site fills with others.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from tinydiff.gradcheck.trace import Traced
 
 
 class Worked(NamedTuple):
@@ -22,13 +26,23 @@ class Worked(NamedTuple):
     results: dict  # {"y": array, "d<input>": array, ...} as the lines have them
 
 
-def linear():
-    x = np.array([[1.0, 2.0], [3.0, -1.0]])
-    w = np.array([[1.0, 0.0, 2.0], [-1.0, 1.0, 3.0]])
-    b = np.array([0.5, 0.0, -1.0])
-    dy = np.array([[1.0, -1.0, 2.0], [0.0, 2.0, 1.0]])
-    M, C, O = 2, 2, 3
-    y, dx, dw, db = np.zeros((M, O)), np.zeros((M, C)), np.zeros((C, O)), np.zeros(O)
+class Example(NamedTuple):
+    """An op at given numbers, of the op's shapes; float32 holds them exactly."""
+
+    inputs: dict[str, Any]
+    dy: np.ndarray
+    work: Callable  # (*inputs, dy) -> forward, backward, results; the options are its own
+    options: dict = {}
+
+    def __call__(self, inputs=None, dy=None):
+        """The example as ``Worked``, at its own numbers or others of the same shapes."""
+        inputs, dy = self.inputs if inputs is None else inputs, self.dy if dy is None else dy
+        return Worked(inputs, self.options, dy, *self.work(*inputs.values(), dy, **self.options))
+
+
+def linear(x, w, b, dy):
+    (M, C), O = x.shape, len(b)
+    y, dx, dw, db = _zeros(x, M, O), _zeros(x, M, C), _zeros(x, C, O), _zeros(x, O)
     forward = ["every y[m,o] takes a row of x and a column of w, and b[o]:"]
     for m, o in np.ndindex(M, O):
         y[m, o], text = _sum([(x[m, c], w[c, o]) for c in range(C)], [b[o]])
@@ -45,18 +59,15 @@ def linear():
     for o in range(O):
         db[o], text = _sum([], dy[:, o])
         backward.append(f"  db[{o}]   = {text}")
-    return Worked({"x": x, "w": w, "b": b}, {}, dy, forward, backward, {"y": y, "dx": dx, "dw": dw, "db": db})
+    return forward, backward, {"y": y, "dx": dx, "dw": dw, "db": db}
 
 
-def conv2d():
-    x = np.array([[1.0, 2.0, 0.0], [3.0, 1.0, -1.0], [0.0, 2.0, 1.0]])
-    w = np.array([[1.0, -1.0], [2.0, 3.0]])
-    b = np.array([0.5])
-    dy = np.array([[1.0, 2.0], [-1.0, 3.0]])
-    y, dx, dw = np.zeros((2, 2)), np.zeros((3, 3)), np.zeros((2, 2))
-    forward = ["a filter of 2 x 2 fits on an image of 3 x 3 at four places:"]
+def conv2d(x, w, b, add, dy):
+    x, w, add, dy = x[0, :, :, 0], w[:, :, 0, 0], add[0, 0, 0, 0], dy[0, :, :, 0]
+    y, dx, dw = _zeros(x, 2, 2), _zeros(x, 3, 3), _zeros(x, 2, 2)
+    forward = ["a filter of 2 x 2 fits on an image of 3 x 3 at four places; then come b and add:"]
     for h, v in np.ndindex(2, 2):
-        y[h, v], text = _sum([(x[h + r, v + s], w[r, s]) for r, s in np.ndindex(2, 2)], b)
+        y[h, v], text = _sum([(x[h + r, v + s], w[r, s]) for r, s in np.ndindex(2, 2)], [b[0], add])
         forward.append(f"  y[{h},{v}]  = {text}")
     backward = ["a weight met the image at four places, dw[r,s] = sum of x[h+r, w+s] dy[h,w] over them:"]
     for r, s in np.ndindex(2, 2):
@@ -68,44 +79,50 @@ def conv2d():
         dx[i, j], text = _sum([(dy[i - r, j - s], w[r, s]) for r, s in reached])
         backward.append(f"  dx[{i},{j}] = {text}")
     db, text = _sum([], dy.ravel())
-    backward += ["b was added at all four places:", f"  db      = {text}"]
-    results = {"y": y[None, :, :, None], "dx": dx[None, :, :, None], "dw": dw[:, :, None, None], "db": np.array([db])}
-    inputs = {"x": x[None, :, :, None], "w": w[:, :, None, None], "b": b}
-    return Worked(inputs, {}, dy[None, :, :, None], forward, backward, results)
+    backward += ["b was added at all four places, and so was add:", f"  db = dadd = {text}"]
+    results = {"y": y[None, :, :, None], "dx": dx[None, :, :, None], "dw": dw[:, :, None, None]}
+    return forward, backward, results | {"db": np.array([db]), "dadd": np.array(db).reshape(1, 1, 1, 1)}
 
 
-def group_norm():
-    x, gamma, beta, eps = np.array([1.0, 3.0, 5.0, 11.0]), 2.0, 1.0, 1.0
-    dy = np.array([1.0, 0.0, -1.0, 2.0])
-    mean, mean_text = _sum([], x)
-    mean /= 4
+def group_norm(x, gamma, beta, scale, shift, dy, *, groups, eps):
+    x, dy, gamma, beta, scale, shift = x.ravel(), dy.ravel(), gamma[0], beta[0], scale[0, 0], shift[0, 0]
+    total, mean_text = _sum([], x)
+    mean = total / 4
     deviation = x - mean
-    var, var_text = _sum(list(zip(deviation, deviation)))
-    var /= 4
+    squares, var_text = _sum(list(zip(deviation, deviation)))
+    var = squares / 4
     rstd = 1 / np.sqrt(var + eps)
     xhat = deviation * rstd
-    y = gamma * xhat + beta
+    h = gamma * xhat + beta
+    y = h * (1 + scale) + shift
     forward = [
-        "one group of M = 4 pixels of one channel; eps = 1 to see it, gamma = 2, beta = 1",
+        f"one group of M = 4 pixels of one channel, with scale and shift; eps = {_n(eps)} to see it",
         f"  mean = ({mean_text}) / 4 = {_n(mean)}",
         f"  x - mean = {_row(deviation)}",
         f"  var  = ({var_text}) / 4 = {_n(var)}",
-        f"  rstd = 1 / sqrt({_n(var)} + 1) = {_n(rstd)}",
+        f"  rstd = 1 / sqrt({_n(var)} + {_n(eps)}) = {_n(rstd)}",
         f"  xhat = {_row(xhat)}",
-        f"  y    = 2 xhat + 1 = {_row(y)}",
+        f"  h    = gamma xhat + beta = {_p(gamma)} xhat + {_p(beta)} = {_row(h)}",
+        f"  y    = h (1 + scale) + shift = {_p(1 + scale)} h + {_p(shift)} = {_row(y)}",
     ]
-    dgamma, dgamma_text = _sum(list(zip(dy, xhat)))
-    dbeta, dbeta_text = _sum([], dy)
-    dxhat = dy * gamma
-    through_mean, mean_text = _sum([], dxhat)
-    through_mean /= 4
-    through_var, var_text = _sum(list(zip(dxhat, xhat)))
-    through_var /= 4
+    dscale, dscale_text = _sum(list(zip(dy, h)))
+    dshift, dshift_text = _sum([], dy)
+    dh = dy * (1 + scale)
+    dgamma, dgamma_text = _sum(list(zip(dh, xhat)))
+    dbeta, dbeta_text = _sum([], dh)
+    dxhat = dh * gamma
+    mean_total, mean_text = _sum([], dxhat)
+    var_total, var_text = _sum(list(zip(dxhat, xhat)))
+    through_mean, through_var = mean_total / 4, var_total / 4
     dx = rstd * (dxhat - through_mean - xhat * through_var)
     backward = [
+        "u = y here, so du = dy; the scale and the shift are the channel's, and gather over its pixels:",
+        f"  dscale = {dscale_text}",
+        f"  dshift = {dshift_text}",
+        f"  dh     = {_p(1 + scale)} dy = {_row(dh)}",
         f"  dgamma = {dgamma_text}",
         f"  dbeta  = {dbeta_text}",
-        f"  dxhat  = 2 dy = {_row(dxhat)}",
+        f"  dxhat  = {_p(gamma)} dh = {_row(dxhat)}",
         f"  through_mean = ({mean_text}) / 4 = {_n(through_mean)}",
         f"  through_var  = ({var_text}) / 4 = {_n(through_var)}",
         "dx = rstd (dxhat - through_mean - xhat through_var):",
@@ -113,16 +130,13 @@ def group_norm():
     for i in range(4):
         direct, by_mean, by_var = _p(dxhat[i]), _p(through_mean), f"{_p(xhat[i])}·{_p(through_var)}"
         backward.append(f"  dx[{i}] = {_n(rstd)} ({direct} - {by_mean} - {by_var}) = {_n(dx[i])}")
-    backward.append(f"they sum to {_n(abs(dx.sum()).round(12))}: moving all pixels together changes nothing")
-    inputs = {"x": x.reshape(1, 2, 2, 1), "gamma": np.array([gamma]), "beta": np.array([beta])}
-    inputs |= {"scale": None, "shift": None}
+    backward.append(f"they sum to {_nought(sum(dx))}: moving all pixels together changes nothing")
     results = {"y": y.reshape(1, 2, 2, 1), "dx": dx.reshape(1, 2, 2, 1)}
     results |= {"dgamma": np.array([dgamma]), "dbeta": np.array([dbeta])}
-    return Worked(inputs, {"groups": 1, "eps": eps}, dy.reshape(1, 2, 2, 1), forward, backward, results)
+    return forward, backward, results | {"dscale": np.array([[dscale]]), "dshift": np.array([[dshift]])}
 
 
-def silu():
-    x, dy = np.array([-2.0, 0.0, 1.0]), np.array([1.0, 2.0, -1.0])
+def silu(x, dy):
     s = 1 / (1 + np.exp(-x))
     y, dx = x * s, dy * (s + x * s * (1 - s))
     forward, backward = [], ["the product rule: x moves y = x s by itself, times s, and through s, times x s (1 - s):"]
@@ -132,12 +146,11 @@ def silu():
         )
         through = f"{_p(x[i])}·{_p(s[i])}·{_p(1 - s[i])}"
         backward.append(f"  dx[{i}] = {_p(dy[i])}·({_n(s[i])} + {through}) = {_n(dx[i])}")
-    return Worked({"x": x}, {}, dy, forward, backward, {"y": y, "dx": dx})
+    return forward, backward, {"y": y, "dx": dx}
 
 
-def attention():
-    q, k, v = np.array([1.0, -1.0]), np.array([1.0, 2.0]), np.array([3.0, -1.0])
-    dy = np.array([1.0, 2.0])
+def attention(q, k, v, dy):
+    q, k, v, dy = (each.ravel() for each in (q, k, v, dy))
     s = np.outer(q, k)
     p = np.exp(s) / np.exp(s).sum(axis=1, keepdims=True)
     y = p @ v
@@ -168,17 +181,12 @@ def attention():
     for m in range(2):
         _, text = _sum([(ds[row, m], q[row]) for row in range(2)])
         backward.append(f"  dk[{m}] = {text}")
-    shaped = {"q": q, "k": k, "v": v, "y": y, "dq": dq, "dk": dk, "dv": dv, "dy": dy}
-    shaped = {name: array.reshape(1, 2, 1, 1) for name, array in shaped.items()}
-    inputs = {name: shaped[name] for name in "qkv"}
-    results = {name: shaped[name] for name in ("y", "dq", "dk", "dv")}
-    return Worked(inputs, {}, shaped["dy"], forward, backward, results)
+    return forward, backward, {n: a.reshape(1, 2, 1, 1) for n, a in dict(y=y, dq=dq, dk=dk, dv=dv).items()}
 
 
-def upsample2x():
-    x = np.array([[5.0, -2.0]])
-    dy = np.array([[1.0, 2.0, 0.0, -1.0], [3.0, 4.0, 1.0, 2.0]])
-    y, dx = np.zeros((2, 4)), np.zeros((1, 2))
+def upsample2x(x, dy):
+    x, dy = x[0, :, :, 0], dy[0, :, :, 0]
+    y, dx = _zeros(x, 2, 4), _zeros(x, 1, 2)
     for h, v in np.ndindex(2, 4):
         y[h, v] = x[h // 2, v // 2]
     forward = ["one row of two pixels becomes two rows of four:", f"  {_row(y[0])}", f"  {_row(y[1])}"]
@@ -186,24 +194,19 @@ def upsample2x():
     for j in range(2):
         dx[0, j], text = _sum([], dy[:, 2 * j : 2 * j + 2].ravel())
         backward.append(f"  dx[0,{j}] = {text}")
-    results = {"y": y[None, :, :, None], "dx": dx[None, :, :, None]}
-    return Worked({"x": x[None, :, :, None]}, {}, dy[None, :, :, None], forward, backward, results)
+    return forward, backward, {"y": y[None, :, :, None], "dx": dx[None, :, :, None]}
 
 
-def concat():
-    a, b, dy = np.array([1.0, 2.0]), np.array([7.0]), np.array([0.5, -1.0, 3.0])
+def concat(a, b, dy):
+    a, b, dy = a.ravel(), b.ravel(), dy.ravel()
     forward = [f"one pixel, two channels of a and one of b:  y = {_row([*a, *b])}"]
     backward = [f"each takes its own part of dy = {_row(dy)} back:  da = {_row(dy[:2])},  db = {_row(dy[2:])}"]
     pixel = lambda *channels: np.array(channels).reshape(1, 1, 1, -1)
-    results = {"y": pixel(*a, *b), "da": pixel(*dy[:2]), "db": pixel(*dy[2:])}
-    return Worked({"a": pixel(*a), "b": pixel(*b)}, {}, pixel(*dy), forward, backward, results)
+    return forward, backward, {"y": pixel(*a, *b), "da": pixel(*dy[:2]), "db": pixel(*dy[2:])}
 
 
-def class_embedding():
-    table = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
-    labels = np.array([2, 0, 2])
-    dy = np.array([[1.0, -1.0], [0.5, 2.0], [3.0, 0.0]])
-    y, dtable = np.zeros((3, 2)), np.zeros((3, 2))
+def class_embedding(table, labels, dy):
+    y, dtable = _zeros(table, 3, 2), _zeros(table, 3, 2)
     forward = ["three samples look up the rows 2, 0 and 2 of a table of three:"]
     for n, label in enumerate(labels):
         y[n] = table[label]
@@ -215,43 +218,96 @@ def class_embedding():
             dtable[k] += dy[n]
         text = " + ".join(f"dy[{n}]" for n in looked_up) or "nothing"
         backward.append(f"  dtable[{k}] = {text} = {_row(dtable[k])}")
-    return Worked({"table": table, "labels": labels}, {}, dy, forward, backward, {"y": y, "dtable": dtable})
+    return forward, backward, {"y": y, "dtable": dtable}
 
 
-def mse_loss():
-    p, y, weight = np.array([[1.0, 2.0], [0.0, 3.0]]), np.array([[0.0, 4.0], [1.0, 3.0]]), np.array([1.0, 0.5])
-    error = p - y
+def mse_loss(p, y, weight, dloss):
+    error, dloss = p - y, dloss[()]
     squares = [_sum(list(zip(error[n], error[n]))) for n in range(2)]
     loss = (weight[0] * squares[0][0] + weight[1] * squares[1][0]) / 4
-    forward = ["two samples of two values, the second at half weight; N M = 4"]
+    forward = ["two samples of two values, each sample with its weight; N M = 4"]
     forward += [f"  sample {n}: p - y = {_row(error[n])},   squares: {squares[n][1]}" for n in range(2)]
     forward.append(
         f"  loss = ({_p(weight[0])}·{_n(squares[0][0])} + {_p(weight[1])}·{_n(squares[1][0])}) / 4 = {_n(loss)}"
     )
-    dprediction, dweight = np.zeros((2, 2)), np.zeros(2)
-    backward = ["dp = 2 weight (p - y) / 4, and dy is its negative:"]
+    dprediction, dweight = _zeros(p, 2, 2), _zeros(p, 2)
+    backward = ["dp = dloss 2 weight (p - y) / 4, and dy is its negative:"]
     for n, m in np.ndindex(2, 2):
-        dprediction[n, m] = 2 * weight[n] * error[n, m] / 4
-        backward.append(f"  dp[{n},{m}] = 2·{_p(weight[n])}·{_p(error[n, m])} / 4 = {_n(dprediction[n, m])}")
+        dprediction[n, m] = dloss * 2 * weight[n] * error[n, m] / 4
+        product = f"{_p(dloss)}·2·{_p(weight[n])}·{_p(error[n, m])}"
+        backward.append(f"  dp[{n},{m}] = {product} / 4 = {_n(dprediction[n, m])}")
     for n in range(2):
-        dweight[n] = squares[n][0] / 4
-        backward.append(f"  dweight[{n}] = {_n(squares[n][0])} / 4 = {_n(dweight[n])}")
+        dweight[n] = dloss * squares[n][0] / 4
+        backward.append(f"  dweight[{n}] = {_p(dloss)}·{_n(squares[n][0])} / 4 = {_n(dweight[n])}")
     results = {"y": np.array(loss), "dprediction": dprediction, "dtarget": -dprediction, "dweight": dweight}
-    inputs = {"prediction": p, "target": y, "weight": weight}
-    return Worked(inputs, {}, np.array(1.0), forward, backward, results)
+    return forward, backward, results
+
+
+def _array(*values, shape=None):
+    return np.array(values, np.float64).reshape(shape or np.shape(values))
 
 
 EXAMPLES = {
-    "linear": linear,
-    "conv2d": conv2d,
-    "group_norm": group_norm,
-    "silu": silu,
-    "attention": attention,
-    "upsample2x": upsample2x,
-    "concat": concat,
-    "class_embedding": class_embedding,
-    "mse_loss": mse_loss,
+    "linear": Example(
+        {"x": _array([1, 2], [3, -1]), "w": _array([1, 0, 2], [-1, 1, 3]), "b": _array(0.5, 0, -1)},
+        _array([1, -1, 2], [0, 2, 1]),
+        linear,
+    ),
+    "conv2d": Example(
+        {
+            "x": _array(1, 2, 0, 3, 1, -1, 0, 2, 1, shape=(1, 3, 3, 1)),
+            "w": _array(1, -1, 2, 3, shape=(2, 2, 1, 1)),
+            "b": _array(0.5),
+            "add": _array(2, shape=(1, 1, 1, 1)),
+        },
+        _array(1, 2, -1, 3, shape=(1, 2, 2, 1)),
+        conv2d,
+    ),
+    "group_norm": Example(
+        {
+            "x": _array(1, 3, 5, 11, shape=(1, 2, 2, 1)),
+            "gamma": _array(2),
+            "beta": _array(1),
+            "scale": _array([0.5]),
+            "shift": _array([-1]),
+        },
+        _array(1, 0, -1, 2, shape=(1, 2, 2, 1)),
+        group_norm,
+        {"groups": 1, "eps": 1.0},
+    ),
+    "silu": Example({"x": _array(-2, 0, 1)}, _array(1, 2, -1), silu),
+    "attention": Example(
+        {
+            "q": _array(1, -1, shape=(1, 2, 1, 1)),
+            "k": _array(1, 2, shape=(1, 2, 1, 1)),
+            "v": _array(3, -1, shape=(1, 2, 1, 1)),
+        },
+        _array(1, 2, shape=(1, 2, 1, 1)),
+        attention,
+    ),
+    "upsample2x": Example(
+        {"x": _array(5, -2, shape=(1, 1, 2, 1))}, _array(1, 2, 0, -1, 3, 4, 1, 2, shape=(1, 2, 4, 1)), upsample2x
+    ),
+    "concat": Example(
+        {"a": _array(1, 2, shape=(1, 1, 1, 2)), "b": _array(7, shape=(1, 1, 1, 1))},
+        _array(0.5, -1, 3, shape=(1, 1, 1, 3)),
+        concat,
+    ),
+    "class_embedding": Example(
+        {"table": _array([1, 2], [3, 4], [5, 6]), "labels": np.array([2, 0, 2])},
+        _array([1, -1], [0.5, 2], [3, 0]),
+        class_embedding,
+    ),
+    "mse_loss": Example(
+        {"prediction": _array([1, 2], [0, 3]), "target": _array([0, 4], [1, 3]), "weight": _array(1, 0.5)},
+        np.array(1.0),
+        mse_loss,
+    ),
 }
+
+
+def _zeros(like, *shape):
+    return np.zeros(shape, like.dtype)
 
 
 def _sum(products, terms=()):
@@ -259,18 +315,25 @@ def _sum(products, terms=()):
     shown = [f"{_p(a)}·{_p(b)}" for a, b in products] + [_p(term) for term in terms]
     total = sum(a * b for a, b in products) + sum(terms)
     if len(shown) == 1 and not products:
-        return float(total), shown[0]
-    return float(total), f"{' + '.join(shown)} = {_n(total)}"
+        return total, shown[0]
+    return total, f"{' + '.join(shown)} = {_n(total)}"
 
 
 def _n(value):
     """A number in at most four digits."""
-    return f"{float(value) + 0.0:.4g}"
+    return f"{value + 0.0:.4g}"
 
 
 def _p(value):
     """A number as it stands in a product: a negative one in parentheses."""
+    if isinstance(value, Traced):
+        return format(value, "(.4g)")
     return f"({_n(value)})" if value < 0 else _n(value)
+
+
+def _nought(value):
+    """A number that is 0 but for rounding."""
+    return format(value, "0") if isinstance(value, Traced) else _n(abs(round(value, 12)))
 
 
 def _row(values):

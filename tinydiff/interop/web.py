@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from tinydiff import backends
+from tinydiff import backends, tensors
 from tinydiff.generate import Trajectory, draw
 from tinydiff.metrics import classifier
 from tinydiff.model.unet import UNet
@@ -27,8 +27,8 @@ def export_folder(checkpoint, folder, *, part="average", precision="fp32", **opt
     the noise schedule does not allow; ``OSError`` if it cannot be written.
     """
     stored = web.of_checkpoint(checkpoint, backends.get("numpy"), part=part, **options)
-    parameters = checkpoint.parts[part] if precision == "bf16" else ()
-    file.write(folder, stored, rounded=parameters)
+    types = dict.fromkeys(checkpoint.parts[part], "BF16") if precision == "bf16" else None
+    file.write(folder, stored, types=types)
     said = [f"{len(stored.programs)} programs; they need {stored.memory / 2**20:.1f} MB of memory"]
     if precision == "bf16":
         sampler, [steps, *_] = next(iter(options["ways"].items()))
@@ -45,7 +45,7 @@ def cost_of_rounding(checkpoint, part, **sampling):
     model, schedule = UNet(config.model, backend), schedules.get(config.schedule, config.noise_steps)
     labels = np.arange(JUDGED) % max(1, config.model.classes)
     trajectory_of = functools.cache(lambda count: Trajectory(model, schedule, config.prediction, count, **sampling))
-    rounded = {name: file.round_to_bf16(value) for name, value in checkpoint.parts[part].items()}
+    rounded = {name: tensors.round_to_bf16(value) for name, value in checkpoint.parts[part].items()}
     drawn = []
     for parameters in (checkpoint.parts[part], rounded):
         model.parameters.load(model.parameters.values, parameters)

@@ -104,8 +104,13 @@ class Classifier:
 
 @functools.cache
 def load(backend_name="auto"):
-    """The trained classifier on that backend. Raises ``ValueError`` if its weights are missing or damaged."""
-    model = Classifier(backends.get(backend_name))
+    """The trained classifier on the backend of that name. Raises as ``trained``."""
+    return trained(backends.get(backend_name))
+
+
+def trained(backend):
+    """A trained classifier of one's own. Raises ``ValueError`` if its weights are missing or damaged."""
+    model = Classifier(backend)
     try:
         named = safetensors.numpy.load(_weights())
         model.parameters.load(model.parameters.values, named)

@@ -114,23 +114,27 @@ class Parameters:
         if self.values is not None:
             self._bind()
 
-    def initialise(self, seed):
-        """Draw every initial value from ``seed``; the same on every backend."""
+    def initialise(self, seed, into=None):
+        """Draw every initial value from ``seed``; the same on every backend.
+
+        into  a flat array of this layout that gets them, by default ``values``
+        """
+        flat = self.values if into is None else into
         for index, parameter in enumerate(self):
             kind, scale = type(parameter.init), parameter.init[0]
             if kind is Constant:
-                parameter.value[...] = scale
+                flat[parameter.span] = scale
                 continue
             numbers = self.backend.philox.forward(
                 seed,
                 "init",
-                self.backend.asarray([index], np.int64),
+                self.backend.zeros(1, np.int64) + index,  # which a program can write down
                 0,
                 parameter.shape,
                 kind="normal" if kind is Normal else "uniform",
                 dtype=self.dtype,
             )[0]
-            parameter.value[...] = scale * (numbers if kind is Normal else 2 * numbers - 1)
+            flat[parameter.span] = (scale * (numbers if kind is Normal else 2 * numbers - 1)).reshape(-1)
         self.refresh()
 
     def refresh(self):

@@ -39,12 +39,23 @@ def split(kind, prediction, x, a, s):
 
     An eps prediction needs a > 0, an x0 prediction s > 0.
     """
+    return x0_of(kind, prediction, x, a, s), eps_of(kind, prediction, x, a, s)
+
+
+def x0_of(kind, prediction, x, a, s):
+    """The first part alone."""
+    _check(kind)
+    if kind == "x0":
+        return prediction
+    return (x - s * prediction) / a if kind == "eps" else a * x - s * prediction
+
+
+def eps_of(kind, prediction, x, a, s):
+    """The second part alone."""
     _check(kind)
     if kind == "eps":
-        return (x - s * prediction) / a, prediction
-    if kind == "x0":
-        return prediction, (x - a * prediction) / s
-    return a * x - s * prediction, s * x + a * prediction
+        return prediction
+    return (x - a * prediction) / s if kind == "x0" else s * x + a * prediction
 
 
 def convert(kind, other, prediction, x, a, s):
@@ -77,7 +88,7 @@ def denoiser(predict, schedule, kind, *, clip=None):
     _check(kind)
 
     def denoise(x, step):
-        x0_hat, _ = split(kind, predict(x, step), x, *schedule.rates(step))
+        x0_hat = x0_of(kind, predict(x, step), x, *schedule.rates(step))
         return x0_hat if clip is None else x0_hat.clip(*clip)
 
     return denoise

@@ -1,13 +1,13 @@
 """adamw: clip, one optimizer step over flat buffers in place, and what follows from it, in the same pass.
 
-With g the gradient, n the step number from 1, and norm the length of all gradients (``global_norm``):
+Forward. With `g` the gradient, `n` the step number from 1, and `norm` the length of all gradients (``global_norm``):
     g    = g limit / max(norm, limit)                    clipping by the global norm
     m    = beta1 m + (1 - beta1) g                       the gradient's running mean
     v    = beta2 v + (1 - beta2) g^2                     the running mean of its square
-    mhat = m / (1 - beta1^n),   vhat = v / (1 - beta2^n)  both start at 0; this takes the bias out
+    mhat = m / (1 - beta1^n),   vhat = v / (1 - beta2^n)   both start at 0; this takes the bias out
     p    = p - learning_rate (mhat / (sqrt(vhat) + eps) + weight_decay p)
     a    = a + (1 - average_decay) (p - a)               the average, if there is one
-    c    = p rounded to bfloat16                         the copy, if there is one
+    c    = round(p)                                      to bfloat16: the copy, if there is one
 
 The decay acts on the parameter itself, not through the moments ("decoupled"), and only on the first
 ``decayed`` values of the buffer: weights come first, then biases and norms. The copy is of the same values: they

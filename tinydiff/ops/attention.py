@@ -1,4 +1,4 @@
-"""attention: y = softmax(q k^T / sqrt(D)) v, for self- and cross-attention.
+"""attention: `y = softmax(q k^T / sqrt(D)) v`, for self- and cross-attention.
 
 Letters: N batch, L query tokens, M key tokens, A heads, D head width. Every line below is for one sample
 and one head.
@@ -6,21 +6,22 @@ and one head.
 Forward
     s[l, m] = sum_d q[l, d] k[m, d] / sqrt(D)
     lse[l]  = log sum_m exp(s[l, m])
-    p[l, m] = exp(s[l, m] - lse[l])                      each row of p sums to 1
+    p[l, m] = exp(s[l, m] - lse[l])                      each row of `p` sums to 1
     y[l, d] = sum_m p[l, m] v[m, d]
 
 Backward, the lines in reverse.
     y = p v          ->  dv = p^T dy,   dp = dy v^T
-    p = softmax(s)   ->  dp[l, m]/ds[l, j] = p[l, m] (delta_mj - p[l, j]), so
-                         ds[l, j] = p[l, j] (dp[l, j] - sum_m p[l, m] dp[l, m]).
-                         The sum is sum_d dy[l, d] sum_m p[l, m] v[m, d] = sum_d dy[l, d] y[l, d]: it needs
-                         y, not the L x M matrix.  row_dot[l] = sum_d dy[l, d] y[l, d]
-    s = q k^T scale  ->  dq = ds k scale,   dk = ds^T q scale
+    p = softmax(s)   ->  `p[l, m]` moves by `p[l, m] (delta_mj - p[l, j])` as `s[l, j]` moves, so
+        ds[l, j]   = p[l, j] (dp[l, j] - row_dot[l])
+        row_dot[l] = sum_m p[l, m] dp[l, m] = sum_d dy[l, d] sum_m p[l, m] v[m, d] = sum_d dy[l, d] y[l, d]
+    s = q k^T / sqrt(D)  ->  dq = ds k / sqrt(D),   dk = ds^T q / sqrt(D)
 
-p is recomputed from q, k and lse: (N, L, A) numbers are kept instead of (N, A, L, M).
+The last form of `row_dot` needs `y`, not the `L M` numbers of the matrix.
 
-Cost: 4 N A L M D FLOPs forward, 10 N A L M D backward (of which 2 recompute s).
-Source: Vaswani et al., "Attention is all you need", 2017, eq. 1; the row_dot form is from
+`p` is recomputed from `q`, `k` and `lse`: `(N, L, A)` numbers are kept instead of `(N, A, L, M)`.
+
+Cost: `4 N A L M D` FLOPs forward, `10 N A L M D` backward (of which 2 recompute `s`).
+Source: Vaswani et al., "Attention is all you need", 2017, eq. 1; the `row_dot` form is from
 Dao et al., "FlashAttention", 2022, appendix B.2.
 """
 

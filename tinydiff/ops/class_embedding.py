@@ -8,10 +8,10 @@ Forward
 Backward. A row gathers from every sample that looked it up:
     dtable[k, e] = sum_{n: labels[n] = k} dy[n, e]
 
-which is onehot^T dy with onehot[n, k] = (labels[n] == k): a fixed order of summation, where adding row by
-row would depend on who comes first once threads do it.
+which is `onehot^T dy`, where `onehot[n, k]` is 1 if `labels[n] = k`, else 0: a fixed order of summation, where adding
+row by row would depend on who comes first once threads do it.
 
-Cost: memory-bound forward; 2 N K E FLOPs backward.
+Cost: memory-bound forward; `2 N K E` FLOPs backward.
 Source: Ho and Salimans, "Classifier-free diffusion guidance", 2022, section 3.1, for the null label.
 """
 

@@ -32,7 +32,7 @@ def bind(op: str, **arguments) -> dict[str, int]:
         expect_array(op, name, array)
         if first is None:
             first = name, array.dtype
-            if np.dtype(array.dtype).kind != "f" and str(array.dtype) != "bfloat16":
+            if not _is_floating(array):
                 raise ValueError(f"{op}: {name} must be a floating-point array, got {array.dtype}")
         elif array.dtype != first[1] and not _mixed(first[1], array.dtype):
             raise ValueError(f"{op}: {name} must be {first[1]} like {first[0]}, got {array.dtype}")
@@ -90,6 +90,12 @@ def expect_array(op: str, name: str, array) -> None:
     """Raise ``ValueError`` unless it has a shape and a dtype."""
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         raise ValueError(f"{op}: {name} must be an array, got {type(array).__name__}")
+
+
+def _is_floating(array):
+    """Whether it holds floats, or numbers that stand for them (``gradcheck.trace``)."""
+    kind, name = np.dtype(array.dtype).kind, str(array.dtype)
+    return kind == "f" or name == "bfloat16" or getattr(array, "stands_for_floats", False)
 
 
 def _mixed(*dtypes):

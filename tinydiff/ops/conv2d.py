@@ -1,31 +1,31 @@
 """conv2d: two-dimensional cross-correlation, channels last.
 
 Letters: N batch, H W input, H' W' output, C channels in, O channels out, R S filter rows and columns,
-p padding before, stride 1 or 2 (any positive integer here).
+p padding before, ``stride`` 1 or 2 (any positive integer here).
 
 Forward
     y[n,h',w',o] = b[o] + add[n,h',w',o] + sum_{r,s,c} x[n, h' stride + r - p, w' stride + s - p, c] w[r,s,c,o]
 
-    with x = 0 outside the image. ``add`` rides along: a time shift (N,1,1,O) or a residual (N,H',W',O).
+with `x = 0` outside the image. ``add`` rides along: a time shift `(N,1,1,O)` or a residual `(N,H',W',O)`.
 
-As one matrix product. The textbook im2col copies every input value R S times to the left operand. Here the
-two filter axes are split between the operands, so nothing is copied more than max(R, S) times: the filter
-columns s go into the left matrix, the filter rows r into the right one,
+As one matrix product. The textbook im2col copies every input value `R S` times to the left operand. Here the
+two filter axes are split between the operands, so nothing is copied more than `max(R, S)` times: the filter
+columns `s` go into the left matrix, the filter rows `r` into the right one,
 
-    columns[n,h,w', (s,c)] = x[n, h, w' stride + s - p, c]                      gather over s
-    z[n,h,w', (r,o)]       = columns @ w as a ((s,c), (r,o)) matrix             the product
-    y[n,h',w',o]           = b + add + sum_r z[n, h' stride + r - p, w', r, o]  gather over r
+    columns[n,h,w', (s,c)] = x[n, h, w' stride + s - p, c]                      gather over `s`
+    z[n,h,w', (r,o)]       = columns @ w    the product, with `w` as a `((s,c), (r,o))` matrix
+    y[n,h',w',o]           = b + add + sum_r z[n, h' stride + r - p, w', r, o]  gather over `r`
 
 Backward. Each line reversed is the adjoint of the line above it, from the bottom up:
-    y sums z over r          ->  dz[n, h' stride + r - p, w', r, o] = dy[n,h',w',o], 0 where no h' fits
-    z = columns @ w          ->  dw = columns^T dz,   dcolumns = dz w^T
-    columns gathers x over s ->  dx[n, h, w' stride + s - p, c] += dcolumns[n,h,w', (s,c)]
-    b, add are plain sums    ->  db = sum_{n,h',w'} dy,   dadd = dy (summed over pixels for a time shift; for a
-                                 residual it is dy itself, not a copy, and so read-only)
+    `y` sums `z` over `r`          ->  dz[n, h' stride + r - p, w', r, o] = dy[n,h',w',o]   and 0 where no `h'` fits
+    z = columns @ w                ->  dw = columns^T dz,   dcolumns = dz w^T
+    `columns` gathers `x` over `s` ->  dx[n, h, w' stride + s - p, c] += dcolumns[n,h,w', (s,c)]
+    `b`, `add` are plain sums      ->  db = sum_{n,h',w'} dy,   dadd = dy   (summed over pixels for a time shift; for a
+                                       residual it is `dy` itself, not a copy, and so read-only)
 
-The columns are recomputed in the backward, not cached: they are S times the size of x.
+The columns are recomputed in the backward, not cached: they are `S` times the size of `x`.
 
-Cost: 2 N H' W' R S C O FLOPs forward (times stride for the rows no output uses), twice that backward.
+Cost: `2 N H' W' R S C O` FLOPs forward (times stride for the rows no output uses), twice that backward.
 Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016, for the index sets.
 """
 

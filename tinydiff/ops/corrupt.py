@@ -1,15 +1,16 @@
 """corrupt: the images of a batch lose signal and gain noise, and give what a network should predict of them.
 
-Letters: n images in the data set, N batch, T noise steps. For slot i of the batch, with x0 = images[index[i]], bytes
-brought to [-1, 1], eps standard normal noise of (seed, i, draw), and a, s, p, q, weight = table[step[i]]:
+Letters: n images in the data set, N batch, T noise steps.
 
-Forward
+Forward. For slot `i` of the batch, with `x0 = images[index[i]]`, bytes brought to `[-1, 1]`, `eps` standard normal
+noise of ``(seed, i, draw)``, and `a, s, p, q, weight = table[step[i]]`:
     x[i]      = a x0 + s eps             signal rate and noise rate
-    target[i] = p x0 + q eps             (0, 1) where noise is predicted, (1, 0) where the image is, (-s, a) for v
+    target[i] = p x0 + q eps             `p, q` are 0, 1 where noise is predicted, 1, 0 where the
+                                         image is, `-s, a` for v
     weight[i] = weight                   of the sample's loss
 
-Gather, conversion, noise and both sums are one pass: a kernel reads a byte an element and writes x and target, and the
-noise is never in memory. There is no gradient, so no backward and no cache.
+Gather, conversion, noise and both sums are one pass: a kernel reads a byte an element and writes `x` and `target`, and
+the noise is never in memory. There is no gradient, so no backward and no cache.
 
 Cost: memory-bound but for the noise, about 40 operations in double precision an element.
 Source: Ho et al., "Denoising diffusion probabilistic models", 2020, eq. 4.

@@ -1,25 +1,30 @@
 """draw_batch: which images a training step sees, at which noise steps, and which of them without their label.
 
-Letters: n images in the data set, N batch, T noise steps, K classes; number = 1, 2, ... is the training step, slot =
-0 .. N-1 the place in the batch.
+Letters: n images in the data set, N batch, T noise steps, K classes; `number = 1, 2, ...` is the training step, `slot =
+0 .. N-1` the place in the batch.
 
 Forward
     position = (number - 1) N + slot
     index    = order(position div n)[position mod n]         one epoch after another, each in an order of its own
-    step     = floor(T ((u + slot / N) mod 1))               u: one uniform number for the whole batch
-    label    = K where a uniform number of the slot is below ``dropout``, else labels[index]
+    step     = floor(T ((u + slot / N) mod 1))               `u`: one uniform number for the whole batch
+    label    = labels[index]                                 or `K`, where a uniform number of the slot is
+                                                             below ``dropout``
 
 The noise steps lie at equal strides from one random place, so that every batch spans them all and the loss varies less
-from batch to batch; each is still uniform. The label K stands for "no class".
+from batch to batch; each is still uniform. The label `K` stands for "no class".
 
 The order of an epoch is a permutation that can be asked for one place at a time: nothing is sorted, nothing is kept
-from step to step, and N threads draw a batch in no more than a moment. It is a Feistel network over numbers of 2 h
-bits, 4^h >= n, whose round function is ``philox``:
-    left, right = right, left ^ (philox(block right, draw epoch, sample round, purpose "order") mod 2^h)     6 rounds
-Each round can be undone, so no two places meet; a result of n or more goes through the network again ("cycle walking"),
-which ends, as a permutation leads back into [0, n) in the end.
+from step to step, and `N` threads draw a batch in no more than a moment. It is a Feistel network over numbers of `2 h`
+bits, `4^h >= n`, whose round function is ``philox``:
+    left, right = right, left xor (word mod 2^h)             6 rounds; ``word`` is the first that ``philox``
+                                                             gives for block `right`, draw `epoch`, sample
+                                                             `round`, purpose "order"
+Each round can be undone, so no two places meet; a result of `n` or more goes through the network again ("cycle
+walking"), which ends, as a permutation leads back below `n` in the end.
 
-There is no gradient, so no backward and no cache. Cost: a few thousand integer operations a sample.
+There is no gradient, so no backward and no cache.
+
+Cost: a few thousand integer operations a sample.
 Source: Kingma et al., "Variational diffusion models", 2021, I.1 (strides); Black and Rogaway, "Ciphers with arbitrary
 finite domains", 2002 (the permutation).
 """

@@ -1,36 +1,38 @@
 """group_norm: normalise each sample's groups of channels, then scale and shift; optionally FiLM, optionally SiLU.
 
-Letters: N batch, H W image, C channels, G groups of C/G neighbouring channels. A group holds
-M = H W C/G values; mean(.) and var(.) below run over one group of one sample.
+Letters: N batch, H W image, C channels, G groups of `C/G` neighbouring channels. A group holds
+`M = H W C/G` values; ``mean(.)`` below runs over one group of one sample.
 
 Forward
     mean = mean(x)
     rstd = 1 / sqrt(mean((x - mean)^2) + eps)
     xhat = (x - mean) rstd
     h    = gamma[c] xhat + beta[c]
-    u    = h, or h (1 + scale[n,c]) + shift[n,c] where they are given: adaptive group norm
-    y    = u, or silu(u) with silu=True
+    u    = h                                without scale and shift
+         = h (1 + scale[n,c]) + shift[n,c]  with them: adaptive group norm
+    y    = u or silu(u)                     with ``silu=True``
 
 Backward, the forward's lines in reverse.
-    y = silu(u)               ->  du = dy silu'(u), else du = dy
-    u = h (1 + scale) + shift ->  dscale = sum_{h,w} du h,  dshift = sum_{h,w} du,  dh = du (1 + scale), else dh = du
+    y = silu(u)               ->  du = dy silu'(u)   (else `du = dy`)
+    u = h (1 + scale) + shift ->  dscale = sum_{h,w} du h,  dshift = sum_{h,w} du,
+                                  dh = du (1 + scale)   (else `dh = du`)
     h = gamma xhat + beta     ->  dgamma = sum_{n,h,w} dh xhat,  dbeta = sum_{n,h,w} dh,  dxhat = dh gamma
-    xhat = (x - mean) rstd    ->  xhat depends on x directly and through mean and rstd, in which every x of
-                                  the group takes part. Directly: dxhat rstd. Through the mean, since
-                                  dmean/dx = 1/M:  -rstd mean(dxhat). Through rstd, since
-                                  drstd/dx = -rstd^3 (x - mean)/M = -rstd^2 xhat/M:
-                                  -rstd xhat mean(dxhat xhat). (The variance's own dependence on the mean
+    xhat = (x - mean) rstd    ->  `xhat` depends on `x` directly and through `mean` and `rstd`, in which every `x`
+                                  of the group takes part. Directly: `dxhat rstd`. Through the mean, since
+                                  `dmean/dx = 1/M`: `-rstd mean(dxhat)`. Through `rstd`, since
+                                  `drstd/dx = -rstd^3 (x - mean)/M = -rstd^2 xhat/M`:
+                                  `-rstd xhat mean(dxhat xhat)`. (The variance's own dependence on the mean
                                   drops out, because the deviations sum to zero.) Together
     dx = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat))
        = rstd (dxhat - through_mean - xhat through_var)
 
-All of gamma, beta, scale and shift together are one slope and one offset for each channel of each sample,
+All of `gamma`, `beta`, `scale` and `shift` together are one slope and one offset for each channel of each sample,
     u = slope xhat + offset,   slope = gamma (1 + scale),   offset = beta (1 + scale) + shift
-so FiLM costs nothing beyond them, and every sum over pixels above follows from two, sum du xhat and sum du:
-    sum_{h,w} du h = gamma sum du xhat + beta sum du,   dgamma = sum_n (1 + scale) sum du xhat,   ...
+so FiLM costs nothing beyond them, and every sum over pixels above follows from two, `sum du xhat` and `sum du`:
+    sum_{h,w} du h = gamma sum du xhat + beta sum du,   dgamma = sum_n (1 + scale) sum du xhat
 
-The variance is taken from deviations in a second pass, never as mean(x^2) - mean^2, which loses every
-digit when the mean is large. Only mean and rstd (N, G) are kept; xhat and u are recomputed from x.
+The variance is taken from deviations in a second pass, never as `mean(x^2) - mean^2`, which loses every
+digit when the mean is large. Only `mean` and `rstd`, `(N, G)`, are kept; `xhat` and `u` are recomputed from `x`.
 
 Cost: memory-bound; about 8 FLOPs per element forward, 16 backward.
 Source: Wu and He, "Group normalization", 2018, eq. 7; Dhariwal and Nichol, "Diffusion models beat GANs on image

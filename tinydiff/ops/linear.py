@@ -1,16 +1,16 @@
-"""linear: y = x w + b.
+"""linear: `y = x w + b`.
 
 Letters: C features in, O features out; x may have any leading axes, M is their product.
 
 Forward
     y[m, o] = sum_c x[m, c] w[c, o] + b[o]
 
-Backward. With dy = dL/dy, each input gathers over every y it touched:
+Backward. With `dy = dL/dy`, each input gathers over every `y` it touched:
     dx[m, c] = sum_o dy[m, o] w[c, o]          dx = dy w^T
     dw[c, o] = sum_m x[m, c] dy[m, o]          dw = x^T dy
     db[o]    = sum_m dy[m, o]
 
-Cost: 2 M C O FLOPs forward, twice that backward; reads x, w and writes y once.
+Cost: `2 M C O` FLOPs forward, twice that backward; reads `x`, `w` and writes `y` once.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Letters: N batch; M values per sample, over whatever axes they lie.
 Forward
     loss = 1 / (N M) sum_n weight[n] sum_m (p[n, m] - y[n, m])^2
 
-Backward, with dloss the gradient of whatever the loss feeds (1 in training):
+Backward. With `dloss` the gradient of whatever the loss feeds (1 in training):
     dp[n, m]   = dloss 2 weight[n] (p[n, m] - y[n, m]) / (N M)
     dy         = -dp
     dweight[n] = dloss sum_m (p[n, m] - y[n, m])^2 / (N M)

@@ -4,15 +4,16 @@ A counter-based generator encrypts a counter; the ciphertext is the random numbe
 the counter says which number is meant, so a sample's noise does not depend on the batch it is drawn in, on
 the number of threads, or on what was drawn before, and a resumed run needs no saved state.
 
-Philox4x32-10. Four 32-bit words c0..c3 and a 64-bit key k0, k1 go through ten rounds of
-    hi0, lo0 = 0xD2511F53 c0,   hi1, lo1 = 0xCD9E8D57 c2          32 x 32 -> 64-bit products
-    c0, c1, c2, c3 = hi1 ^ c1 ^ k0,  lo1,  hi0 ^ c3 ^ k1,  lo0
-    k0, k1 = k0 + 0x9E3779B9,  k1 + 0xBB67AE85                    after each round, modulo 2^32
+Philox4x32-10. Four 32-bit words `c0 .. c3` and a 64-bit key `k0, k1` go through ten rounds of
+    hi0, lo0 = 0xD2511F53 c0                                        the two halves of a 64-bit product
+    hi1, lo1 = 0xCD9E8D57 c2
+    c0, c1, c2, c3 = hi1 xor c1 xor k0, lo1, hi0 xor c3 xor k1, lo0
+    k0, k1 = k0 + 0x9E3779B9, k1 + 0xBB67AE85                       after each round, modulo `2^32`
 
-Here the counter is (element block, draw, sample, purpose): block b holds elements 4b .. 4b+3 of a sample.
+Here the counter is (element block, draw, sample, purpose): block `b` holds elements `4b .. 4b+3` of a sample.
 
-    uniform = (word >> 9 + 1/2) 2^-23      in (0, 1), never 0 or 1, exact in float32 on every machine
-    normal  : Box-Muller on the words in pairs,  sqrt(-2 log u0) (cos, sin)(2 pi u1)
+    uniform = (floor(word / 2^9) + 1/2) 2^-23         in `(0, 1)`, never 0 or 1, exact in float32 on every machine
+    normal  = sqrt(-2 log u0) cos(2 pi u1)            and with sin: Box-Muller on the words in pairs
 
 The data are random numbers, so there is no backward and no cache.
 Cost: about 80 integer operations per four numbers.

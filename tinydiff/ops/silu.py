@@ -1,13 +1,13 @@
-"""silu: y = x sigmoid(x).
+"""silu: `y = x sigmoid(x)`.
 
 Forward
     s = 1 / (1 + exp(-x)),   y = x s
 
-Backward. The sigmoid has ds/dx = s (1 - s), so by the product rule
+Backward. The sigmoid has `ds/dx = s (1 - s)`, so by the product rule
     dy/dx = s + x s (1 - s)
     dx    = dy s (1 + x (1 - s))
 
-Only x is kept: s costs one exponential to recompute and as much memory as x to keep.
+Only `x` is kept: `s` costs one exponential to recompute and as much memory as `x` to keep.
 
 Cost: about 4 FLOPs and one exponential per element; memory-bound.
 Source: Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units", 2017.

@@ -1,15 +1,15 @@
 """timestep_embedding: the noise step as sines and cosines of geometrically spaced frequencies.
 
-Letters: N batch, E width (even), half = E / 2.
+Letters: N batch, E width (even), `half = E/2`.
 
 Forward
-    frequency[k] = 10000^(-k / half)                       k = 0 .. half - 1
+    frequency[k] = 10000^(-k/half)                         for `k = 0 .. half - 1`
     y[n] = [sin(step[n] frequency), cos(step[n] frequency)]
 
 The steps are data, not parameters, so there is no backward and no cache. A step may lie between two
 integers, as when a sampler asks for a noise level between two of the schedule's.
 
-Cost: 2 N half transcendental functions; negligible.
+Cost: `2 N half` transcendental functions; negligible.
 Source: Vaswani et al., 2017, section 3.5; the order [sin, cos] is that of Ho et al., "Denoising diffusion
 probabilistic models", 2020 (published diffusers weights use [cos, sin]).
 """

@@ -1,9 +1,9 @@
 """upsample2x: nearest-neighbour upsampling; every pixel becomes a 2x2 block of itself.
 
 Forward
-    y[n, 2h + i, 2w + j, c] = x[n, h, w, c]      for i, j in {0, 1}
+    y[n, 2h + i, 2w + j, c] = x[n, h, w, c]      for `i, j in {0, 1}`
 
-Backward. x[n, h, w, c] was copied four times, so it gathers four gradients:
+Backward. `x[n, h, w, c]` was copied four times, so it gathers four gradients:
     dx[n, h, w, c] = sum_{i,j} dy[n, 2h + i, 2w + j, c]
 
 Cost: memory-bound, no arithmetic forward, 3 additions per input element backward.

@@ -11,7 +11,7 @@
                           runs them may prepare these (conv2d_prepare of csrc/cpu) once for many runs, until something
                           writes there
         about             whatever else the writer says; of a model see ``program.web``
-    weights.safetensors   those values: float32 or, rounded, bfloat16, and other types as they are
+    weights.safetensors   those values: float32 or, rounded, bfloat16 or float16, and other types as they are
 
 The programs share one memory: first what lives across runs, then an arena that each of them overwrites, outputs in it
 included. A call is the kernel's name and its arguments in the order of csrc/cpu/kernels.h, structures field by field:
@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 
+from tinydiff import tensors
 from tinydiff.files import write_folder_atomically
 from tinydiff.program import prepare
 from tinydiff.program.kernel_calls import CHECK, PREPARED, InMemory, KernelCall, check_of
@@ -43,7 +44,7 @@ from tinydiff.program.program import LINE, Operand
 
 FORMAT, VERSION = "tinydiff program", 1
 PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
-DTYPES = {"F32": "float32", "BF16": "float32", "I64": "int64", "U64": "uint64", "U8": "uint8"}  # of safetensors
+DTYPES = {"F32": "float32", "BF16": "float32", "F16": "float32", "I64": "int64", "U64": "uint64", "U8": "uint8"}  # of safetensors
 EXACT = 2**53  # integers beyond it are no numbers of JavaScript's
 UNNAMED = re.compile(r"(constant|state)\.\d+")  # names that ``record`` gives where nobody else does
 
@@ -123,12 +124,18 @@ def gather(recordings, *, about=None):
     return Stored(memory, arrays, programs, filters, values, about or {})
 
 
-def write(folder, stored, *, rounded=()):
-    """Write a folder, which appears whole or not at all.
-
-    rounded  names of float32 arrays to write in bfloat16
+def write(folder, stored, *, types=None):
+    """Write a folder, which appears whole or not at all; ``types`` as for ``contents``.
 
     Raises ``ValueError`` for a folder that is there and not empty, ``OSError`` if it cannot be written.
+    """
+    write_folder_atomically(folder, contents(stored, types=types))
+
+
+def contents(stored, *, types=None):
+    """The files of a folder, {name: bytes}.
+
+    types  {array: "BF16" or "F16"} of float32 arrays to write rounded
     """
     described = {
         "format": FORMAT,
@@ -144,9 +151,7 @@ def write(folder, stored, *, rounded=()):
     }
     head = json.dumps(described, allow_nan=False)[: -len("}}")]  # the calls follow, one a line
     programs = ",".join(f"\n{json.dumps(name)}: {_program_text(each)}" for name, each in stored.programs.items())
-    tensors = {name: _tensor(value, name in rounded) for name, value in stored.values.items()}
-    files = {PROGRAM: f"{head}{programs}}}}}\n".encode(), WEIGHTS: _safetensors(tensors)}
-    write_folder_atomically(folder, files)
+    return {PROGRAM: f"{head}{programs}}}}}\n".encode(), WEIGHTS: tensors.encode(stored.values, types=types)}
 
 
 def read(folder):
@@ -186,12 +191,6 @@ def _read(found, path):
     values = _read_weights(path.with_name(WEIGHTS), {name: arrays[name] for name in found["weights"]})
     filters = [Filters(each["at"], each["bytes"], tuple(each["geometry"])) for each in found["filters"]]
     return Stored(found["memory"], arrays, programs, filters, values, found["about"])
-
-
-def round_to_bf16(values):
-    """float32 values rounded to the nearest that bfloat16 has, the even one of two; still float32."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32).reshape(values.shape)
 
 
 def _address(array):
@@ -308,43 +307,24 @@ def _in_memory(offset, dtype):
     return InMemory(Operand(0, offset, (1,), dtype))
 
 
-def _tensor(value, is_rounded):
-    """(type, shape, bytes) as the file holds them."""
-    if is_rounded:
-        return "BF16", value.shape, (round_to_bf16(value).view(np.uint32) >> 16).astype("<u2").tobytes()
-    return next(code for code, dtype in DTYPES.items() if dtype == value.dtype), value.shape, value.tobytes()
-
-
-def _safetensors(tensors):
-    """The bytes of a safetensors file of {name: (type, shape, bytes)}: of NumPy's arrays its own library writes any, but
-    bfloat16 only with a package more."""
-    header, end = {}, 0
-    for name, (dtype, shape, data) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end := end + len(data)]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *(data for _, _, data in tensors.values())])
-
-
 def _read_weights(path, arrays):
     """{name: value} of the arrays of those names. Raises ``ValueError`` unless they are those of the file."""
     try:
-        tensors = dict(safetensors.deserialize(path.read_bytes()))
+        found = dict(safetensors.deserialize(path.read_bytes()))
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
-    if tensors.keys() != arrays.keys():
-        raise ValueError(f"{path} does not go with {PROGRAM}: {min(tensors.keys() ^ arrays.keys())} is in one alone")
+    if found.keys() != arrays.keys():
+        raise ValueError(f"{path} does not go with {PROGRAM}: {min(found.keys() ^ arrays.keys())} is in one alone")
     values = {}
-    for name, tensor in tensors.items():
-        wanted, shape, data = arrays[name], tuple(tensor["shape"]), tensor["data"]
-        dtype = DTYPES[tensor["dtype"]]
+    for name, tensor in found.items():
+        wanted, shape, kind = arrays[name], tuple(tensor["shape"]), tensor["dtype"]
+        dtype = DTYPES[kind]
         if (shape, dtype) != (wanted.shape, wanted.dtype):
             raise ValueError(
                 f"{path} does not go with {PROGRAM}: {name} must be {wanted.dtype} {wanted.shape}, got {dtype} {shape}"
             )
-        if tensor["dtype"] == "BF16":
-            data = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).tobytes()
-        values[name] = np.frombuffer(data, dtype).reshape(shape)
+        in_file = np.frombuffer(tensor["data"], tensors.KINDS.get(kind, dtype)).reshape(shape)
+        values[name] = tensors.as_float32(in_file, kind) if kind in tensors.KINDS else in_file
     return values

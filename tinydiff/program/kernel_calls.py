@@ -212,14 +212,14 @@ def _draw_batch(r, w, o):
     n = r["labels"].shape[0]
     purposes = (ops.philox.PURPOSES[name] for name in ("order", "step", "label_drop"))
     sizes = n, w["index"].size, o["noise_steps"], o["classes"], ops.draw_batch.half_bits(n)
-    options = *sizes, o["dropout"], o["seed"], *purposes
+    options = *sizes, o["dropout"], _number("seed", r, o), *purposes
     return KernelCall("draw_batch_forward", (r["labels"], InMemory(r["number"]), *options, *w.values()))
 
 
 def _corrupt(r, w, o):
     images, index, step, table = r["images"], r["index"], r["step"], r["table"]
     n, N = images.shape[0], index.size
-    noise = o["seed"], ops.philox.PURPOSES["noise"], InMemory(r["draw"])
+    noise = _number("seed", r, o), ops.philox.PURPOSES["noise"], InMemory(r["draw"])
     kind = "bytes" if images.dtype == "uint8" else "floats"
     arguments = images, index, step, table, *noise, *w.values(), N, images.size // n
     ranges = Range("corrupt: index", index, 0, n), Range("corrupt: step", step, 0, table.shape[0])

@@ -20,6 +20,12 @@ def recording_ops(recorder):
     return {op.__name__: op(recorder) for op in RECORDING}
 
 
+def _known_when_it_runs(**numbers):
+    """Numbers of which some lie in arrays of one element: those, and the others, both by name."""
+    arrays = {name: value for name, value in numbers.items() if hasattr(value, "dtype")}
+    return arrays, {name: value for name, value in numbers.items() if name not in arrays}
+
+
 class RecordingOp:
     """An op and the recorder that it writes into."""
 
@@ -253,34 +259,34 @@ class philox(RecordingOp):
         if kind == "bits" or dtype != np.float32:
             raise ValueError(f"philox: a program draws float32, got {kind} of {np.dtype(dtype)}")
         y = self.new((len(sample), *shape))
-        numbers, arrays = {}, self.integers(sample=sample)
-        for name, value, bits in (("seed", seed, 64), ("draw", draw, 32)):
-            if hasattr(value, "dtype"):  # of one element, known when the program runs
-                arrays[name] = value
-            else:
-                numbers[name] = ops.philox.integer(name, value, bits)
-        self.call("forward", arrays, dict(y=y), kind=kind, purpose=purpose, **numbers)
+        arrays, numbers = _known_when_it_runs(seed=seed, draw=draw)
+        bits = {"seed": 64, "draw": 32}
+        numbers = {name: ops.philox.integer(name, value, bits[name]) for name, value in numbers.items()}
+        reads = {**self.integers(sample=sample), **arrays}
+        self.call("forward", reads, dict(y=y), kind=kind, purpose=purpose, **numbers)
         return y
 
 
 class draw_batch(RecordingOp):
     def forward(self, labels, number, *, batch, noise_steps, classes, dropout, seed):
-        seed = ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, seed)
+        arrays, numbers = _known_when_it_runs(seed=seed)
+        ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, numbers.get("seed", 0))
         index, step = self.new((batch,), np.int64), self.new((batch,), np.int64)
         labels_N = self.new((batch,), np.int64) if classes else None
-        options = dict(noise_steps=noise_steps, classes=classes, dropout=float(dropout), seed=seed)
+        options = dict(noise_steps=noise_steps, classes=classes, dropout=float(dropout), **numbers)
         writes = dict(index=index, step=step, labels_N=labels_N)
-        self.call("forward", self.integers(labels=labels, number=number), writes, **options)
+        self.call("forward", {**self.integers(labels=labels, number=number), **arrays}, writes, **options)
         return index, step, labels_N
 
 
 class corrupt(RecordingOp):
     def forward(self, images, index, step, table, draw, *, seed):
-        seed = ops.corrupt.check(images, index, step, table, draw, seed)
+        arrays, numbers = _known_when_it_runs(seed=seed)
+        ops.corrupt.check(images, index, step, table, draw, numbers.get("seed", 0))
         shape = len(index), *images.shape[1:]
         x, target, weight = self.new(shape), self.new(shape), self.new((len(index),))
         reads = dict(images=images, **self.integers(index=index, step=step), table=table, **self.integers(draw=draw))
-        self.call("forward", reads, dict(x=x, target=target, weight=weight), seed=seed)
+        self.call("forward", reads | arrays, dict(x=x, target=target, weight=weight), **numbers)
         return x, target, weight
 
 

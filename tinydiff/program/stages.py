@@ -22,6 +22,7 @@ from tinydiff.program.record import Recording, record
 from tinydiff.samplers import SAMPLERS
 
 MOST_NUMBERS = 16  # of a stage
+MEMORYLESS = ("ddpm", "ddim")  # samplers whose every step depends on x alone
 
 
 class Step(NamedTuple):
@@ -54,11 +55,24 @@ class Stages:
         self.recordings = {"start": record(self._start, backend, state=self.arrays)}
         self._known = {}  # what a stage does -> its name
 
-    def way(self, sampler, steps, **options):
-        """The ``Step``s of a sampler; stages that are new join ``recordings``."""
+    def way(self, sampler, steps, *, apart=False, **options):
+        """The ``Step``s of a sampler; stages that are new join ``recordings``.
+
+        apart  whether nothing is carried from one to the next, so that whoever puts an x there may begin with any of
+               them. Raises ``ValueError`` for samplers that remember more than x: all but ``MEMORYLESS``
+        """
         run, spacing = SAMPLERS[sampler]
         grid = self.schedule.grid(steps, spacing)
+        if not apart:
+            return self._walked(sampler, run, grid, options)
+        if sampler not in MEMORYLESS:
+            raise ValueError(f"apart are the steps of {' and '.join(MEMORYLESS)} alone, not those of {sampler}")
+        return [self._walked(sampler, run, grid[i : i + 2], options)[0] for i in range(steps)]  # each as a first one
+
+    def _walked(self, sampler, run, grid, options):
+        """The ``Step``s of a sampler along a grid."""
         asked = []  # (calls before the network is asked, step)
+        is_x0_hat = self.kind == "x0" and self.clip is None  # which a sampler may want when the next has been asked for
 
         def walk():
             recorder = self.backend.recorder
@@ -66,7 +80,8 @@ class Stages:
             def predict(x, step):
                 self.keep("x", x)
                 asked.append((len(recorder.calls), step))
-                return recorder.as_recorded(self.arrays["prediction"])
+                prediction = recorder.as_recorded(self.arrays["prediction"])
+                return prediction.copy() if is_x0_hat else prediction
 
             denoise = denoiser(predict, self.schedule, self.kind, clip=self.clip)
             noise = lambda i: self._normal("sampler", self.arrays["draw"])

@@ -16,6 +16,8 @@ To draw, set ``labels``, ``seed`` and ``sample`` (the number of each image among
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from tinydiff.generate import IMAGE_RANGE
@@ -29,17 +31,48 @@ from tinydiff.program.stages import MOST_NUMBERS, Stages
 A_GUIDANCE = 2.0  # neither 0 nor 1, which need no extrapolation
 
 
-def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE):
+class Asked(NamedTuple):
+    """The arrays in which a network is asked about x: ``step`` (N,), ``labels`` (N,), ``guidance`` ()."""
+
+    step: np.ndarray
+    labels: np.ndarray
+    guidance: np.ndarray
+
+    @classmethod
+    def of(cls, backend, count):
+        guidance = backend.zeros(())
+        guidance[...] = A_GUIDANCE
+        return cls(backend.zeros(count), backend.zeros(count, np.int64), guidance)
+
+
+def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE, apart=False):
     """Programs that draw so many images: ({name: Recording}, {sampler: {steps: [Step, ...]}}).
 
-    ways  {sampler: numbers of steps}
+    ways   {sampler: numbers of steps}
+    apart  whether one may begin anywhere on a way, see ``Stages.way``
     """
-    backend, classes = model.backend, model.config.classes
-    stages = Stages(backend, schedule, prediction, (count, *model.config.shape), clip=clip)
-    x, step, labels = stages.arrays["x"], backend.zeros(count), backend.zeros(count, np.int64)
-    guidance = backend.zeros(())
-    guidance[...] = A_GUIDANCE
+    stages = Stages(model.backend, schedule, prediction, (count, *model.config.shape), clip=clip)
     state = {**stages.arrays, **runs.parameters_of(model.parameters)}
+    programs = evaluations(model, stages, Asked.of(model.backend, count), state=state)
+    made = ways_of(stages, ways, apart=apart)
+    return {**stages.recordings, **programs}, made
+
+
+def ways_of(stages, ways, *, apart=False):
+    """{sampler: {steps: [Step, ...]}} of {sampler: numbers of steps}; ``apart`` as for ``Stages.way``."""
+    made = lambda sampler, counts: {steps: stages.way(sampler, steps, apart=apart) for steps in counts}
+    return {sampler: made(sampler, counts) for sampler, counts in ways.items()}
+
+
+def evaluations(model, stages, asked, *, state, into="prediction"):
+    """The ``Recording``s "predict" and, with classes, "predict_guided".
+
+    state  {name: array} of what they find
+    into   which of the arrays of ``stages`` gets the prediction
+    """
+    backend, classes, x = model.backend, model.config.classes, stages.arrays["x"]
+    step, labels, guidance = asked
+    count = len(step)
 
     def predict(x, step, labels):
         return model.predict(x, step, labels if classes else None)
@@ -54,18 +87,17 @@ def drawing(model, schedule, prediction, count, ways, *, clip=IMAGE_RANGE):
 
     inputs, programs = {"step": step, "labels": labels}, {}
     programs["predict"] = record(
-        lambda: stages.keep("prediction", predict(x, step, labels)), backend, inputs=inputs, state=state
+        lambda: stages.keep(into, predict(x, step, labels)), backend, inputs=inputs, state=state
     )
     if classes:
         inputs = {**inputs, "guidance": guidance}
         programs["predict_guided"] = record(
-            lambda: stages.keep("prediction", predict_guided()), backend, inputs=inputs, state=state
+            lambda: stages.keep(into, predict_guided()), backend, inputs=inputs, state=state
         )
-    made = {sampler: {steps: stages.way(sampler, steps) for steps in counts} for sampler, counts in ways.items()}
-    return {**stages.recordings, **programs}, made
+    return programs
 
 
-def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=0):
+def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=0, also=None, apart=False):
     """The ``Stored`` of a checkpoint.
 
     count   of images at a time
@@ -73,6 +105,8 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
     part    which parameters draw: "average" or "model"
     images  on how many there shall be a step of training, "train", too: it goes on from the checkpoint, on ``images`` and
             ``train.labels`` that the page gives. 0: there is none
+    also    {name: Recording} of further programs on arrays of that backend
+    apart   whether one may begin anywhere on a way, see ``Stages.way``
     """
     config = checkpoint.config
     schedule = schedules.get(config.schedule, config.noise_steps)
@@ -85,19 +119,24 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
     else:
         model = UNet(config.model, backend)
         model.parameters.load(model.parameters.values, checkpoint.parts[part])
-    recordings, made = drawing(model, schedule, config.prediction, count, ways)
+    recordings, made = drawing(model, schedule, config.prediction, count, ways, apart=apart)
     about = {"config": config.to_dict(), "step": checkpoint.step, "count": count, "classes": config.model.classes}
     about["numbers"] = MOST_NUMBERS
-    about["ways"] = {
+    about["ways"] = described(made)
+    return file.gather({**recordings, **training, **(also or {})}, about=about)
+
+
+def described(ways):
+    """Ways as ``about`` has them."""
+    return {
         sampler: {
-            str(steps): [[each.stage, each.step, [_short(number) for number in each.numbers]] for each in way]
+            str(steps): [[each.stage, each.step, [short(number) for number in each.numbers]] for each in way]
             for steps, way in counts.items()
         }
-        for sampler, counts in made.items()
+        for sampler, counts in ways.items()
     }
-    return file.gather({**recordings, **training}, about=about)
 
 
-def _short(number):
+def short(number):
     """The float32 that it is in as few digits as tell it from others."""
     return float(str(np.float32(number)))

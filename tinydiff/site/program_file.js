@@ -3,8 +3,15 @@
 const FORMAT = "tinydiff program",
   VERSION = 1,
   CHECK = "expect_within";
-const NAMES = { F32: "float32", BF16: "float32", I64: "int64", U64: "uint64", U8: "uint8" };
-const ARRAYS = { F32: Float32Array, BF16: Uint16Array, I64: BigInt64Array, U64: BigUint64Array, U8: Uint8Array };
+const NAMES = { F32: "float32", BF16: "float32", F16: "float32", I64: "int64", U64: "uint64", U8: "uint8" };
+const ARRAYS = {
+  F32: Float32Array,
+  BF16: Uint16Array,
+  F16: Uint16Array,
+  I64: BigInt64Array,
+  U64: BigUint64Array,
+  U8: Uint8Array,
+};
 
 // What program.json holds.
 export async function readPrograms(url) {
@@ -43,7 +50,12 @@ function readSafetensors(bytes, url) {
   if (bytes.length < 8) throw truncated;
   const data = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
   if (data > bytes.length) throw truncated;
-  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, data)));
+  let header;
+  try {
+    header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, data)));
+  } catch {
+    throw truncated;
+  }
   delete header.__metadata__;
   const tensors = Object.entries(header).map(
     ([
@@ -56,15 +68,24 @@ function readSafetensors(bytes, url) {
     ]) => {
       if (data + end > bytes.length) throw truncated;
       const values = new ARRAYS[dtype](bytes.slice(data + start, data + end).buffer);
-      return [name, { dtype: NAMES[dtype], shape, values: dtype === "BF16" ? widen(values) : values }];
+      return [name, { dtype: NAMES[dtype], shape, values: WIDEN[dtype]?.(values) ?? values }];
     },
   );
   return Object.fromEntries(tensors);
 }
 
-// bfloat16 is the upper half of a float32.
-function widen(halves) {
-  return new Float32Array(Uint32Array.from(halves, (half) => half << 16).buffer);
+// Values of 16 bits as float32: bfloat16 is its upper half; float16 has 5 bits of exponent, which count from 15.
+const WIDEN = {
+  BF16: (halves) => new Float32Array(Uint32Array.from(halves, (half) => half << 16).buffer),
+  F16: (halves) => Float32Array.from(halves, fromHalf),
+};
+
+function fromHalf(half) {
+  const sign = half >> 15 ? -1 : 1,
+    exponent = (half >> 10) & 31,
+    fraction = half & 1023;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24);
 }
 
 // One call as the words that csrc/cpu/program.h describes.
@@ -83,7 +104,16 @@ export function encode([kernel, ...inputs], number) {
   return [BigInt.asIntN(64, BigInt(number) | (BigInt(words.length) << 8n) | (kinds << 16n)), ...words];
 }
 
+// What lies at an address, unpacked if it is gzipped: a site's large files are, whatever their names, so that they are
+// small on every host.
 export async function fetchBytes(url) {
+  const bytes = await fetchPacked(url);
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const unpacked = new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  return new Uint8Array(await unpacked.catch(() => Promise.reject(new Error(`${url} is truncated or damaged`))));
+}
+
+async function fetchPacked(url) {
   const unread = (why) => new Error(`${url} cannot be read: ${why}`);
   if (String(url).startsWith("file:")) {
     const { readFile } = await import("node:fs/promises"); // browsers do not come here
