@@ -96,7 +96,12 @@ def loading(folder, dist):
     site = Path(tinydiff.__file__).parent / "site"
     modules = ("engine", "engine_worker", "machine", "filters", "program_file")
     programs = folder / "shipped-1"
-    ours = [site / "engine.wasm", *(site / f"{name}.js" for name in modules), programs / file.PROGRAM, programs / file.WEIGHTS]
+    ours = [
+        site / "engine.wasm",
+        *(site / f"{name}.js" for name in modules),
+        programs / file.PROGRAM,
+        programs / file.WEIGHTS,
+    ]
     theirs = [dist / "ort.wasm.min.mjs", dist / "ort-wasm-simd-threaded.mjs", dist / "ort-wasm-simd-threaded.wasm"]
     theirs.append(folder / "shipped.onnx")
     columns = {"work": "loading", "network": SHIPPED, "batch": 1}

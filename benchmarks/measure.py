@@ -217,8 +217,8 @@ def markdown(content, section):
 
 
 def headlines(content):
-    """The cpu backend beside the fastest other in float32, wherever both were timed, but for large batches: what the first
-    page shows of a device."""
+    """The cpu backend beside the fastest other in float32, wherever both were timed, but for large batches: what the
+    first page shows of a device."""
     rows = []
     for section in ("train_step", "sampling"):
         for ours, theirs in _rivals(content[section]["rows"]):

@@ -52,7 +52,12 @@ def test_a_broken_term_is_caught(capsys, monkeypatch):
 def test_explain(capsys):
     assert cli.main(["gradcheck", "conv2d", "--explain"]) == 0
     out = capsys.readouterr().out
-    for part in ("cross-correlation", "y[0,0]  = 1·1 + 2·(-1) + 3·2 + 1·3 + 0.5 + 2 = 10.5", "dx by definition", "right"):
+    for part in (
+        "cross-correlation",
+        "y[0,0]  = 1·1 + 2·(-1) + 3·2 + 1·3 + 0.5 + 2 = 10.5",
+        "dx by definition",
+        "right",
+    ):
         assert part in out
 
 

@@ -123,7 +123,9 @@ def test_served_until_it_is_interrupted(capsys, monkeypatch):
     opened = []
     monkeypatch.setattr(build, "contents", lambda checkpoint=None, **_: {})
     monkeypatch.setattr("webbrowser.open", opened.append)
-    monkeypatch.setattr("http.server.ThreadingHTTPServer.serve_forever", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "http.server.ThreadingHTTPServer.serve_forever", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     assert cli.main(["site", "--port", "0"]) == 0
     assert opened and opened[0] in capsys.readouterr().out
 

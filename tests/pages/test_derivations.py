@@ -27,7 +27,10 @@ def text_of(mathml):
         ("w^T", "<msup><mi>w</mi><mo>⊤</mo></msup>"),
         ("h'", "<mrow><mi>h</mi><mo>′</mo></mrow>"),
         ("1 / sqrt(x + eps)", "<mfrac><mn>1</mn><msqrt><mi>x</mi><mo>+</mo><mi>ε</mi></msqrt></mfrac>"),
-        ("a b / (c + d)", "<mfrac><mrow><mi>a</mi><mi>b</mi></mrow><mrow><mi>c</mi><mo>+</mo><mi>d</mi></mrow></mfrac>"),
+        (
+            "a b / (c + d)",
+            "<mfrac><mrow><mi>a</mi><mi>b</mi></mrow><mrow><mi>c</mi><mo>+</mo><mi>d</mi></mrow></mfrac>",
+        ),
         ("sum_o y", "<munder><mo>∑</mo><mi>o</mi></munder><mi>y</mi>"),
         ("sum_{h,w} y", "<munder><mo>∑</mo><mrow><mi>h</mi><mo>,</mo><mi>w</mi></mrow></munder><mi>y</mi>"),
         ("rstd", "<mi>rstd</mi>"),
@@ -43,7 +46,9 @@ def test_within_a_line_quotients_are_flat():
     assert text_of(formula("dL/dy = a / b", set(), inline=True)) == "dL/dy=a/b"
 
 
-@pytest.mark.parametrize("given", ["gather over s", "x = (1", "x)", "y[", "", "rstd x", "x = %", "the sum", "sqrt x, ("])
+@pytest.mark.parametrize(
+    "given", ["gather over s", "x = (1", "x)", "y[", "", "rstd x", "x = %", "the sum", "sqrt x, ("]
+)
 def test_what_is_no_formula_is_refused(given):
     with pytest.raises(NoFormula):
         formula(given, set())

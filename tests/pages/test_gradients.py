@@ -95,8 +95,10 @@ def test_edited_numbers_are_taken(pages):
     page = opened(pages, "?op=linear")
     page.get_by_label("x[0,1]").fill("5")
     page.keyboard.press("Enter")
-    assert page.locator(".current .forward").text_content().startswith(
-        "every y[m,o] takes a row of x and a column of w, and b[o]:y[0,0]  = 1·1 + 5·(-1) + 0.5 = -3.5"
+    assert (
+        page.locator(".current .forward")
+        .text_content()
+        .startswith("every y[m,o] takes a row of x and a column of w, and b[o]:y[0,0]  = 1·1 + 5·(-1) + 0.5 = -3.5")
     )
     kernel_done(page, "linear")
     page.wait_for_function("document.querySelector('.current .ways').textContent.includes('-3.5')")

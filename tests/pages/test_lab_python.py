@@ -125,9 +125,7 @@ def test_the_field_of_the_network(node, baseline, kind, guidance):
     _, _, lattice = node(["begin", "mixture", how], ["train", 20, RATE], ["lattice", 16, 1.6])
     x = np.zeros((lab.COUNT, 2), np.float32)
     x[:256] = lattice.reshape(-1, 2)
-    _, _, found = node(
-        ["begin", "mixture", how], ["train", 20, RATE], ["noiseIn", x.ravel(), level, label, guidance]
-    )
+    _, _, found = node(["begin", "mixture", how], ["train", 20, RATE], ["noiseIn", x.ravel(), level, label, guidance])
     trained = Lab(baseline, *lab.points("mixture"), **how)
     trained.train(20)
 

@@ -41,7 +41,9 @@ def site(args):
     try:
         server = serve.server(files, port)
     except OSError as error:
-        raise ValueError(f"port {port} cannot be served on ({error.strerror}); --port 0 takes one that is free") from None
+        raise ValueError(
+            f"port {port} cannot be served on ({error.strerror}); --port 0 takes one that is free"
+        ) from None
     address = f"http://{serve.HOST}:{server.server_port}/"
     print(f"the site is at {address}; Ctrl-C ends it", flush=True)
     if not args.no_browser:

@@ -138,8 +138,10 @@ class _Parser:
 
     def _begins_a_factor(self):
         token = self.next()
-        return token is not None and (token[0].isalnum() or token in OPEN) and not (
-            token in WORDS or token in OPERATORS or token in RELATIONS
+        return (
+            token is not None
+            and (token[0].isalnum() or token in OPEN)
+            and not (token in WORDS or token in OPERATORS or token in RELATIONS)
         )
 
     def factor(self):

@@ -164,7 +164,7 @@ def _question(number, question, facts):
     )
     return (
         f'<form class="card question" id="{name}"><fieldset><legend>{number}. {_text(question.ask, facts)}</legend>\n'
-        f'<ul>\n{choices}\n</ul>\n'
+        f"<ul>\n{choices}\n</ul>\n"
         f'<button type="submit">Check <span class="visually-hidden">question {number}</span></button> '
         f'<strong class="verdict"></strong></fieldset></form>'
     )

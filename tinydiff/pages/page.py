@@ -19,7 +19,8 @@ import latex2mathml.converter
 
 SITE = resources.files("tinydiff") / "site"
 LAYOUT = "layout.html"
-NAMES = {"index": "Digits", "lab": "Lab", "lesson": "Lesson", "gradients": "Gradients"}  # pages, as the navigation has them
+# pages, as the navigation has them
+NAMES = {"index": "Digits", "lab": "Lab", "lesson": "Lesson", "gradients": "Gradients"}
 HEAD = re.compile(r"\s*<!-- (\w+): (.*?) -->", re.DOTALL)
 FORMULA = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 NEEDLESS = ' xmlns="http://www.w3.org/1998/Math/MathML"', ' display="inline"'  # of MathML within HTML
@@ -62,15 +63,15 @@ def mathml(latex, *, display="inline"):
 def _fill(where, text, facts):
     places = set(PLACE.findall(text))
     if wrong := places ^ facts.keys():
-        raise ValueError(f"{where}: {min(wrong)} is " + ("no fact" if min(wrong) in places else "a fact without a place"))
+        raise ValueError(
+            f"{where}: {min(wrong)} is " + ("no fact" if min(wrong) in places else "a fact without a place")
+        )
     return PLACE.sub(lambda found: facts[found[1]], text)
 
 
 def _navigation(name):
     current = ' aria-current="page"'
-    links = (
-        f'<a href="{each}.html"{current if each == name else ""}>{title}</a>' for each, title in NAMES.items()
-    )
+    links = (f'<a href="{each}.html"{current if each == name else ""}>{title}</a>' for each, title in NAMES.items())
     return "\n        ".join(links)
 
 

@@ -80,7 +80,10 @@ def measure(checkpoint, images=IMAGES, guidances=GUIDANCES, steps=STEPS, *, samp
         accuracy = float(np.mean(classifier.classify(drawn) == labels))
         rows.append({"guidance": guidance, "steps": count, "accuracy": accuracy, "fid": round(distance.value, 2)})
         print(rows[-1])
-    real = {"accuracy": float(np.mean(classifier.classify(test.images) == test.labels)), "fid": round(distance.floor, 2)}
+    real = {
+        "accuracy": float(np.mean(classifier.classify(test.images) == test.labels)),
+        "fid": round(distance.floor, 2),
+    }
     return {"sampler": sampler, "images": images, "rows": rows, "real": real}
 
 

@@ -44,7 +44,14 @@ from tinydiff.program.program import LINE, Operand
 
 FORMAT, VERSION = "tinydiff program", 1
 PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
-DTYPES = {"F32": "float32", "BF16": "float32", "F16": "float32", "I64": "int64", "U64": "uint64", "U8": "uint8"}  # of safetensors
+DTYPES = {
+    "F32": "float32",
+    "BF16": "float32",
+    "F16": "float32",
+    "I64": "int64",
+    "U64": "uint64",
+    "U8": "uint8",
+}  # of safetensors
 EXACT = 2**53  # integers beyond it are no numbers of JavaScript's
 UNNAMED = re.compile(r"(constant|state)\.\d+")  # names that ``record`` gives where nobody else does
 
