@@ -6,6 +6,7 @@ from importlib import resources
 
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 360, "height": 740}
 PATIENCE = 60_000  # milliseconds; a busy machine is no reason to fail
+LONGEST_TASK = 50  # milliseconds that a page may not answer
 SERIOUS = ("serious", "critical")
 
 
@@ -55,26 +56,10 @@ def serious(page):
     return [(each["id"], [node["target"] for node in each["nodes"]]) for each in found if each["impact"] in SERIOUS]
 
 
-def watch_long_tasks(page):
-    """From now on ``longest_task`` knows what blocks the page."""
-    page.evaluate(
-        """() => {
-          globalThis.longTasks = [];
-          new PerformanceObserver((list) => longTasks.push(...list.getEntries().map((each) => each.duration)))
-            .observe({ type: "longtask" });
-        }"""
-    )
-
-
-def longest_task(page):
-    """Milliseconds that the page did not answer at most; 0 where it always did within 50."""
-    return page.evaluate("Math.max(0, ...longTasks)")
-
-
 @contextlib.contextmanager
 def main_thread(page):
-    """Within: what a page's main thread does is written down; gives a list that holds at the end, for each of its tasks,
-    the milliseconds that it computed. Other than ``longest_task`` this is the same on a machine that has other work."""
+    """Within: what a page's main thread does is written down; gives a list that holds at the end, for each of its
+    tasks, the milliseconds that it computed: the same on a machine that has other work."""
     session, done, tasks = page.context.new_cdp_session(page), [], []
     session.on("Tracing.tracingComplete", lambda stream: done.append(stream))
     categories = "devtools.timeline,disabled-by-default-devtools.timeline"

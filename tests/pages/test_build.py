@@ -86,6 +86,16 @@ def test_what_is_not_there_is_not_served(ask, path):
     assert status == 404 and b"<" not in content
 
 
+@pytest.mark.parametrize("error, is_told", [(ConnectionResetError, False), (BrokenPipeError, False), (KeyError, True)])
+def test_a_browser_that_goes_away_is_no_error(error, is_told, capsys):
+    with serve.server({}) as server:
+        try:
+            raise error
+        except error:
+            server.handle_error(None, ("localhost", 1))
+    assert (error.__name__ in capsys.readouterr().err) == is_told
+
+
 def test_the_site_as_a_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(build, "contents", lambda checkpoint=None, **_: {"index.html": b"<p>", "digits/a": b"1"})
     assert cli.main(["site", "--out", str(tmp_path / "site")]) == 0

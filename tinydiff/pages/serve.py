@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import mimetypes
 import posixpath
+import sys
 import urllib.parse
 
 HOST = "localhost"
@@ -48,7 +49,15 @@ def server(files, port=0):
         def log_message(self, *_):
             pass
 
-    return http.server.ThreadingHTTPServer((HOST, port), Handler)
+    return Server((HOST, port), Handler)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """One for which a browser that goes away in the middle of an answer is nothing to report."""
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _type_of(name):
