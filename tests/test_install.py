@@ -53,6 +53,7 @@ def test_a_source_distribution_holds_every_source(source_distribution):
         *ROOT.glob("csrc/wasm/*"),
         *ROOT.glob("tinydiff/**/*.safetensors"),
         *ROOT.glob("tinydiff/site/*"),
+        *(path for path in ROOT.glob("tinydiff/pages/*") if path.is_file()),
         *map(ROOT.joinpath, NEEDED[3:]),
     ]
     assert len(sources) > 50
@@ -97,6 +98,13 @@ def test_the_engine_for_pages_is_installed(without_a_compiler):
     installed = {path.name for path in (without_a_compiler / "tinydiff/site").iterdir()}
     assert {path.name for path in (ROOT / "tinydiff/site").iterdir()} <= installed
     assert {"engine.js", "engine.wasm"} <= installed
+
+
+def test_the_site_is_made_where_it_is_installed(without_a_compiler):
+    pytest.importorskip("latex2mathml")
+    program = "from tinydiff.pages import build; files = build.contents(); print('index.html' in files, len(files))"
+    found, count = python("-c", program, cwd=without_a_compiler).split()
+    assert found == "True" and int(count) > 60
 
 
 def test_without_a_compiler_numpy_computes(without_a_compiler):
