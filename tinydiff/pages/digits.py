@@ -20,7 +20,7 @@ from tinydiff import backends
 from tinydiff.metrics import classifier
 from tinydiff.noise import schedules
 from tinydiff.pages import shipped
-from tinydiff.pages.page import with_formulas
+from tinydiff.pages.page import decibels, with_formulas
 from tinydiff.program import file, web
 from tinydiff.program.record import record
 from tinydiff.samplers import SAMPLERS
@@ -57,7 +57,7 @@ def facts(checkpoint):
     schedule = schedules.get(config.schedule, config.noise_steps)
     digits = are_digits(checkpoint)
     data = html.escape(data_set.name if data_set else config.data)
-    count = sum(array.size for array in checkpoint.parts[shipped.PART].values())
+    count = shipped.parameters_of(checkpoint)
     size = "×".join(map(str, config.model.shape[:2])) + (" grey" if config.model.image_channels == 1 else " colour")
     target, formula, clean = TARGETS[config.prediction]
     classes = config.model.classes
@@ -75,8 +75,8 @@ def facts(checkpoint):
         "T": str(config.noise_steps),
         "schedule": config.schedule,
         "signal_last": f"{schedule.signal_rate[-1]:.2g}",
-        "snr_first": _decibel(schedule.snr_db[0]),
-        "snr_last": _decibel(schedule.snr_db[-1]),
+        "snr_first": decibels(schedule.snr_db[0]),
+        "snr_last": decibels(schedule.snr_db[-1]),
         "given": "this is how much noise" + (", this is what it should show" if classes else ""),
         "target": target,
         "target_formula": with_formulas(formula),
@@ -97,10 +97,6 @@ def _accuracy(checkpoint):
         f"{measured['sampler'].upper()}, the classifier recognised {row['accuracy']:.1%}; of MNIST’s test images it "
         f"recognises {measured['real']['accuracy']:.2%}."
     ).replace("%", " %")
-
-
-def _decibel(value):
-    return f"{value:.1f} dB".replace("-", "−")
 
 
 def are_digits(checkpoint):
@@ -124,15 +120,20 @@ def programs(checkpoint):
     ways = {sampler: range(1, min(MOST_STEPS, config.noise_steps) + 1) for sampler in SAMPLERS}
     one = _stored(checkpoint, 1, ways, is_digits)
     row = _stored(checkpoint, in_a_row, ways, is_digits)
-    # what is neither, such as the waves that tell the network where it is, is no parameter and stays as it is
-    types = dict.fromkeys(checkpoint.parts[shipped.PART], "BF16")
-    types |= {name: "F16" for name in one.values if name.startswith("classifier.")}
+    types = types_of(checkpoint, one)
     one_files = file.contents(one._replace(about=one.about | about), types=types)
     row_about = {name: value for name, value in row.about.items() if name != "ways"}
     row_files = file.contents(row._replace(about=row_about | about), types=types)
     assert row_files[file.WEIGHTS] == one_files[file.WEIGHTS]
     files = {**one_files, ROW: row_files[file.PROGRAM]}
     return {f"{FOLDER}/{name}": content for name, content in files.items()}
+
+
+def types_of(checkpoint, stored):
+    """In which types ``file.contents`` shall write the weights: those of the model, and those of the classifier."""
+    # what is neither, such as the waves that tell the network where it is, is no parameter and stays as it is
+    types = dict.fromkeys(checkpoint.parts[shipped.PART], "BF16")
+    return types | {name: "F16" for name in stored.values if name.startswith("classifier.")}
 
 
 def _stored(checkpoint, count, ways, is_digits):

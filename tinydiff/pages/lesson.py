@@ -26,10 +26,10 @@ from PIL import Image
 from tinydiff import backends
 from tinydiff.data import mnist
 from tinydiff.files import write_atomically
-from tinydiff.model.unet import UNet
 from tinydiff.noise import predictions, schedules
 from tinydiff.noise.schedules import CLEAN, Schedule
 from tinydiff.pages import digits, lesson_questions, shipped
+from tinydiff.pages.page import decibels
 from tinydiff.program import file, web
 from tinydiff.program.record import record
 
@@ -47,9 +47,7 @@ def make(checkpoint):
     """(facts, files) of the page, see ``build.contents``."""
     model = shipped.load()
     stored = programs(model)
-    types = dict.fromkeys(model.parts[shipped.PART], "BF16")
-    types |= {name: "F16" for name in stored.values if name.startswith("classifier.")}
-    made = file.contents(stored, types=types)
+    made = file.contents(stored, types=digits.types_of(model, stored))
     if checkpoint is model:
         place, files = PROGRAM, {PROGRAM: made[file.PROGRAM]}
     else:
@@ -173,31 +171,30 @@ def facts(checkpoint):
     config, known = checkpoint.config, compared()
     schedule = schedules.get(config.schedule, config.noise_steps)
     hundred = Schedule(UNSCALED, np.linspace(1e-4, 0.02, 100))
-    model = UNet(config.model, backends.get("numpy"))
     linear, unscaled = known["linear"], known["unscaled"]
     total = linear.beta.sum()
     return {
-        "parameters": f"{model.parameters.count:,}",
+        "parameters": f"{shipped.parameters_of(checkpoint):,}",
         "trained_on": _rounded(checkpoint.step * config.batch),
         "T": str(schedule.T),
         "schedule_name": schedule.name,
         "prediction": config.prediction,
         "trip": str(TRIP),
         "whole_trip": str(2 * TRIP),
-        "model_end_db": _db(schedule.snr_db[-1]),
+        "model_end_db": decibels(schedule.snr_db[-1]),
         "linear_end": _power(linear.alpha_bar[-1]),
         "linear_end_signal": f"{linear.signal_rate[-1]:.5f}",
-        "linear_end_db": _db(linear.snr_db[-1]),
+        "linear_end_db": decibels(linear.snr_db[-1]),
         "linear_total": f"{total:.2f}",
         "linear_mean": f"{linear.beta.mean():.5f}",
         "linear_estimate": _power(math.exp(-total)),
         "hundred_total": f"{hundred.beta.sum():.3f}",
         "hundred_end": f"{hundred.alpha_bar[-1]:.2f}",
-        "hundred_end_db": _db(hundred.snr_db[-1]),
+        "hundred_end_db": decibels(hundred.snr_db[-1]),
         "one_in_e": f"{math.exp(-1):.2f}",
         "unscaled_end": f"{unscaled.alpha_bar[-1]:.2f}",
         "unscaled_end_signal": f"{100 * unscaled.signal_rate[-1]:.0f} %",
-        "unscaled_end_db": _db(unscaled.snr_db[-1]),
+        "unscaled_end_db": decibels(unscaled.snr_db[-1]),
         "linear_half": f"{100 * _share_where_noise_wins(linear):.0f} %",
         "cosine_half": f"{100 * _share_where_noise_wins(known['cosine']):.0f} %",
         "ends": _ends([*known.values(), hundred]),
@@ -214,7 +211,7 @@ def _ends(known):
     rows = []
     for each in known:
         words = "yes" if each.alpha_bar[-1] < LARGEST_SHARE else "no"
-        cells = (each.T, _power(each.alpha_bar[-1]), _power(each.signal_rate[-1]), _db(each.snr_db[-1]), words)
+        cells = (each.T, _power(each.alpha_bar[-1]), _power(each.signal_rate[-1]), decibels(each.snr_db[-1]), words)
         rows.append(f'<tr><th scope="row">{each.name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "\n".join(rows)
 
@@ -225,8 +222,7 @@ def _rates(schedule, stops):
 
 
 def _short(numbers):
-    """Each as the float32 that it is, in as few digits as tell it from others."""
-    return [float(str(np.float32(each))) for each in numbers]
+    return [web.short(each) for each in numbers]
 
 
 def _power(number):
@@ -235,10 +231,6 @@ def _power(number):
         return f"{number:.3g}"
     digits, exponent = f"{number:.2e}".split("e")
     return f"{digits} × 10<sup>−{-int(exponent)}</sup>"
-
-
-def _db(number):
-    return f"{number:.1f} dB".replace("-", "−")
 
 
 def _rounded(count):

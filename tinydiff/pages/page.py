@@ -60,6 +60,11 @@ def mathml(latex, *, display="inline"):
     return ENTITY.sub(lambda found: found[0] if chr(int(found[1], 16)) in "<>&" else chr(int(found[1], 16)), made)
 
 
+def decibels(value):
+    """A number of decibels as a page writes it."""
+    return f"{value:.1f} dB".replace("-", "−")
+
+
 def _fill(where, text, facts):
     places = set(PLACE.findall(text))
     if wrong := places ^ facts.keys():

@@ -50,6 +50,11 @@ def measured():
     return json.loads(MEASURED.read_text())
 
 
+def parameters_of(checkpoint):
+    """How many parameters draw."""
+    return sum(value.size for value in checkpoint.parts[PART].values())
+
+
 def encoded(checkpoint):
     """A checkpoint as it is shipped, bytes: the averaged parameters in bfloat16."""
     named = {f"{PART}.{name}": value for name, value in checkpoint.parts[PART].items()}

@@ -9,7 +9,7 @@ import { Model } from "./model.js";
 import { Odds } from "./odds.js";
 import { paint } from "./pixels.js";
 import { Row } from "./row.js";
-import { attempt, milliseconds, sentence, tell } from "./shell.js";
+import { attempt, isCalm, milliseconds, sentence, tell } from "./shell.js";
 import { states } from "./states.js";
 import { Turns } from "./turns.js";
 import { count, ofCost, ofGuidance, ofMoment, ofOdds, SAMPLERS } from "./wording.js";
@@ -17,7 +17,6 @@ import { count, ofCost, ofGuidance, ofMoment, ofOdds, SAMPLERS } from "./wording
 const STEPS = 25,
   NEW_SEEDS = 10000;
 const byId = (id) => document.getElementById(id);
-const stillness = matchMedia("(prefers-reduced-motion: reduce)");
 
 class Page {
   #turns = new Turns();
@@ -120,7 +119,7 @@ class Page {
   async #drawOne(options) {
     const { film, model, thing } = this,
       { steps, signal } = options;
-    film.begin(steps, { live: !stillness.matches });
+    film.begin(steps, { live: !isCalm() });
     this.#meanwhile(`step 0 of ${steps}`);
     let ms = 0,
       begun = performance.now();

@@ -9,7 +9,8 @@ import { decode, encode, pointsOf } from "./lab_points.js";
 import { measure, QualityChart } from "./lab_quality.js";
 import { Mixture } from "./lab_score.js";
 import { recent, Training } from "./lab_training.js";
-import { attempt, tell } from "./shell.js";
+import { attempt, isCalm, tell } from "./shell.js";
+import { latest } from "./turns.js";
 
 const DRAWN = "drawn",
   CLASSES = 8,
@@ -226,7 +227,7 @@ class Lab {
       this.values.label === "any" ? undefined : drawing.labels,
     );
     await breath();
-    if (isPlayed && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.player.play();
+    if (isPlayed && !isCalm()) this.player.play();
   }
 
   async #showField(level = this.values.level) {
@@ -299,29 +300,6 @@ function padded(flat, length) {
   const all = new Float32Array(length);
   all.set(flat);
   return all;
-}
-
-// Work of which only the last that is asked for matters: what comes while it runs is done after it, once.
-function latest(work) {
-  let running, next;
-  return function ask(...inputs) {
-    if (running) {
-      next = inputs;
-      return running;
-    }
-    running = (async () => {
-      try {
-        for (let now = inputs; now;) {
-          next = undefined;
-          await work(...now);
-          now = next;
-        }
-      } finally {
-        running = undefined;
-      }
-    })();
-    return running;
-  };
 }
 
 async function start() {

@@ -2,13 +2,14 @@
 
 import { draw } from "./drawing.js";
 import { load } from "./engine.js";
+import { Queue } from "./turns.js";
 
 const PROGRAM = "lab/program.json";
 const LONGEST_MEMORY = 0.999; // of the averaged parameters
 
 export class LabModel {
   #engine;
-  #last = Promise.resolve();
+  #queue = new Queue();
   #steps = 0;
 
   static async load() {
@@ -27,9 +28,7 @@ export class LabModel {
 
   // Do something that nothing else may come between, as training between the steps of a drawing.
   alone(work) {
-    const done = this.#last.then(work);
-    this.#last = done.catch(() => {});
-    return done;
+    return this.#queue.take(work);
   }
 
   // {points: flat, labels} of a set that was made in Python: first those to train on, then fresh ones.
@@ -80,16 +79,10 @@ export class LabModel {
 
   // Go a sampler's way, as ``draw`` of drawing.js. First comes the noise that it begins with.
   async *draw(options) {
-    const { count } = this.about,
-      sample = Array.from({ length: count }, (_, i) => i),
-      { ways } = this.about;
-    const [{ x }] = await this.#engine.run(
-      [{ program: "start", set: { seed: [options.seed], sample }, get: ["x"] }],
-      options,
-    );
-    const way = ways[options.sampler][options.steps];
-    yield { done: 0, of: way.length, step: way[0][1], x };
-    yield* draw(this.#asDrawn(), options);
+    for await (const part of draw(this.#asDrawn(), options)) {
+      if (part.done === 1) yield { done: 0, of: part.of, step: part.step, x: part.asked };
+      yield part;
+    }
   }
 
   // The noise that the averaged network sees in points (count, 2), flat, at a noise step.

@@ -1,7 +1,9 @@
 // Section 2: noise on a real digit.
 
-import { decibels, digits, dimmed, find, latest, picture, whileMoving } from "./lesson_view.js";
+import { digits, dimmed, find, picture, whileMoving } from "./lesson_view.js";
 import { attempt } from "./shell.js";
+import { decibel } from "./states.js";
+import { latest } from "./turns.js";
 
 export async function showForward({ model, address, tried, shown }) {
   const { snr_db } = model.data.schedule,
@@ -14,7 +16,7 @@ export async function showForward({ model, address, tried, shown }) {
       const rates = model.rates(t - 1),
         clean = model.digits[digit];
       const { noisy, eps } = await model.noise(clean, rates, { seed });
-      const snr = t ? decibels(snr_db[t - 1]) : "no noise";
+      const snr = t ? decibel(snr_db[t - 1]) : "no noise";
       picture(find("forward-clean"), clean, `A ${digit} of MNIST`);
       picture(find("forward-noisy"), noisy, `The ${digit} at noise step ${t}, ${snr}`);
       picture(find("forward-eps"), dimmed(eps));

@@ -1,8 +1,9 @@
 // Section 5: the whole journey in six steps.
 
 import { TRIP } from "./lesson_model.js";
-import { decibels, digits, find, picture, verdict } from "./lesson_view.js";
+import { digits, find, picture, verdict } from "./lesson_view.js";
 import { attempt } from "./shell.js";
+import { decibel } from "./states.js";
 
 const HALF = TRIP / 2;
 
@@ -35,7 +36,7 @@ export async function showJourney({ model, address, say, tried, shown }) {
       const { x, step } = known.walked[HALF - 1];
       return [
         x,
-        `After ${HALF} of ${TRIP} steps, the last asked about at t = ${step + 1} (${decibels(schedule.snr_db[step])}). Large shapes are decided, edges are not.`,
+        `After ${HALF} of ${TRIP} steps, the last asked about at t = ${step + 1} (${decibel(schedule.snr_db[step])}). Large shapes are decided, edges are not.`,
       ];
     },
     async ({ digit }) => {
@@ -53,8 +54,8 @@ export async function showJourney({ model, address, say, tried, shown }) {
       { noisy } = await model.noise(model.digits[digit], rates, { seed });
     const words =
       step === schedule.T - 1
-        ? `The end of the schedule: signal rate ${digits(rates[0])}, ${decibels(schedule.snr_db[step])}. Nobody could tell it from noise that never was a picture. So the way back may start from such noise.`
-        : `One jump to t = ${step + 1}: signal rate ${digits(rates[0])}, noise rate ${digits(rates[1])}, ${decibels(schedule.snr_db[step])}. In training, the network sees pictures like this one, at all noise levels, and is corrected.`;
+        ? `The end of the schedule: signal rate ${digits(rates[0])}, ${decibel(schedule.snr_db[step])}. Nobody could tell it from noise that never was a picture. So the way back may start from such noise.`
+        : `One jump to t = ${step + 1}: signal rate ${digits(rates[0])}, noise rate ${digits(rates[1])}, ${decibel(schedule.snr_db[step])}. In training, the network sees pictures like this one, at all noise levels, and is corrected.`;
     return [noisy, words];
   }
 

@@ -1,8 +1,9 @@
 // Section 4, further: one guess said in three ways, and what its errors count at each noise level.
 
 import { Chart, legend, line } from "./charts.js";
-import { decibels, digits, find } from "./lesson_view.js";
+import { digits, find } from "./lesson_view.js";
 import { attempt } from "./shell.js";
+import { decibel } from "./states.js";
 
 const LEVELS = 20; // of noise
 const KINDS = { eps: ["noise ε", "c1"], x0: ["picture x₀", "c2"], v: ["velocity v", "c0"] };
@@ -28,8 +29,8 @@ export function showLosses({ model, address, say, tried, shown }) {
         last = rows.at(-1),
         ratio = ({ eps, x0 }) => digits(eps / x0);
       const words =
-        `Ten digits, ${rows.length} noise levels. At t = ${first.step + 1} (${decibels(snr_db[first.step])}) the same mistake counts ${ratio(first)} times as much ` +
-        `as noise than as picture; at t = ${last.step + 1} (${decibels(snr_db[last.step])}) ${ratio(last)} times. Said as velocity it is never smaller than as either.`;
+        `Ten digits, ${rows.length} noise levels. At t = ${first.step + 1} (${decibel(snr_db[first.step])}) the same mistake counts ${ratio(first)} times as much ` +
+        `as noise than as picture; at t = ${last.step + 1} (${decibel(snr_db[last.step])}) ${ratio(last)} times. Said as velocity it is never smaller than as either.`;
       chart.show(layers, words);
       legend(find("losses-legend"), layers);
       find("losses-words").textContent = words;

@@ -5,6 +5,7 @@ import { draw } from "./drawing.js";
 import { load } from "./engine.js";
 import { Model } from "./model.js";
 import { fetchBytes } from "./program_file.js";
+import { Queue } from "./turns.js";
 
 const DATA = "lesson/data.json";
 export const TRIP = 40; // steps from noise to an image
@@ -12,7 +13,7 @@ export const TRIP = 40; // steps from noise to an image
 export class LessonModel {
   #engine;
   #model;
-  #last = Promise.resolve();
+  #queue = new Queue();
 
   static async load(program) {
     const [engine, data] = await Promise.all([load(program), fetchBytes(new URL(DATA, import.meta.url))]);
@@ -36,18 +37,20 @@ export class LessonModel {
   // {noisy, eps} of an image, with the noise of (seed, draw).
   async noise(clean, [signal, noise], { seed, draw = 0 }) {
     const set = { clean, signal_rate: [signal], noise_rate: [noise], "noise.seed": [seed], "noise.draw": [draw] };
-    return this.#turn(async () => (await this.#engine.run([{ program: "noise", set, get: ["noisy", "eps"] }]))[0]);
+    return this.#queue.take(
+      async () => (await this.#engine.run([{ program: "noise", set, get: ["noisy", "eps"] }]))[0],
+    );
   }
 
   // The noise that a drawing of this seed starts from.
   async start(seed) {
     const set = { seed: [seed], sample: [0] };
-    return this.#turn(async () => (await this.#engine.run([{ program: "start", set, get: ["x"] }]))[0].x);
+    return this.#queue.take(async () => (await this.#engine.run([{ program: "start", set, get: ["x"] }]))[0].x);
   }
 
   // One step of a sampler's way, its entry ``from``, from x on: what ``draw`` gives, and the network's ``prediction``.
   async back({ label, sampler = "ddim", steps = TRIP, ...options }) {
-    return this.#turn(async () => {
+    return this.#queue.take(async () => {
       const { value } = await draw(this.#engine, { labels: [label], sampler, steps, ...options }).next();
       return { ...value, prediction: await this.#engine.get("prediction") };
     });
@@ -68,18 +71,12 @@ export class LessonModel {
     const set = { guess: prediction, "compare.noisy": noisy, clean, "compare.eps": eps };
     Object.assign(set, { signal_rate: [signal], noise_rate: [noise] });
     const get = ["x0_guess", "eps_guess", "error_eps", "error_x0", "error_v"];
-    return this.#turn(async () => (await this.#engine.run([{ program: "compare", set, get }]))[0]);
+    return this.#queue.take(async () => (await this.#engine.run([{ program: "compare", set, get }]))[0]);
   }
 
   // How likely each digit is, as the classifier sees it.
   async judge(image) {
-    return this.#turn(() => this.#model.judge(image));
-  }
-
-  #turn(work) {
-    const mine = this.#last.then(work);
-    this.#last = mine.catch(() => {});
-    return mine;
+    return this.#queue.take(() => this.#model.judge(image));
   }
 }
 

@@ -3,8 +3,9 @@
 import { signed, TRIP } from "./lesson_model.js";
 import { Pad } from "./lesson_pad.js";
 import { pattern } from "./lesson_patterns.js";
-import { decibels, find, Latest, pause, picture, whileMoving } from "./lesson_view.js";
+import { find, Latest, pause, picture, whileMoving } from "./lesson_view.js";
 import { attempt } from "./shell.js";
+import { decibel } from "./states.js";
 
 const EVERY = 5; // steps between two small pictures
 const FORWARD = 1,
@@ -45,7 +46,7 @@ export async function showPlayground({ model, address, say, tried, shown }) {
   }
 
   function show() {
-    const words = level ? `t = ${chain[level - 1][0] + 1}, ${decibels(schedule.snr_db[chain[level - 1][0]])}` : "t = 0";
+    const words = level ? `t = ${chain[level - 1][0] + 1}, ${decibel(schedule.snr_db[chain[level - 1][0]])}` : "t = 0";
     picture(now, x, `The picture now, ${words}`);
     find("play-where").textContent = `now: ${words}`;
     const done = all - plan.length;

@@ -1,7 +1,9 @@
 // Section 4: one step back by the real model, with the posterior's terms.
 
-import { decibels, digits, dimmed, find, isCalm, Latest, latest, pause, picture, whileMoving } from "./lesson_view.js";
-import { attempt } from "./shell.js";
+import { digits, dimmed, find, Latest, pause, picture, whileMoving } from "./lesson_view.js";
+import { attempt, isCalm } from "./shell.js";
+import { decibel } from "./states.js";
+import { latest } from "./turns.js";
 
 const BETWEEN = 30; // milliseconds at least between two steps that one watches
 
@@ -36,7 +38,7 @@ export async function showReverse({ model, address, say, tried, shown }) {
     picture(find("reverse-next"), next, `The picture at noise step ${t - 1}`);
     const terms = {
       now: `${t} of ${T}`,
-      snr: decibels(schedule.snr_db[step]),
+      snr: decibel(schedule.snr_db[step]),
       x0: digits(schedule.x0_coefficient[step]),
       x: digits(schedule.x_coefficient[step]),
       variance: digits(schedule.variance[step]),
@@ -54,7 +56,7 @@ export async function showReverse({ model, address, say, tried, shown }) {
   const noised = latest(({ digit, back, seed }) =>
     attempt(async () => {
       find("reverse-where").textContent = back;
-      slider.setAttribute("aria-valuetext", `step ${back}, ${decibels(schedule.snr_db[back - 1])}`);
+      slider.setAttribute("aria-valuetext", `step ${back}, ${decibel(schedule.snr_db[back - 1])}`);
       const { noisy } = await model.noise(model.digits[digit], model.rates(back - 1), { seed });
       const found = await ask({ noisy, t: back, digit, seed });
       if (noisedFor === key(address.values)) show(found);

@@ -1,8 +1,10 @@
 // Section 3: schedules side by side, and what comes of one that ends too early.
 
 import { Chart, legend, line } from "./charts.js";
-import { decibels, digits, find, latest, picture, whileMoving } from "./lesson_view.js";
+import { digits, find, picture, whileMoving } from "./lesson_view.js";
 import { attempt } from "./shell.js";
+import { decibel } from "./states.js";
+import { latest } from "./turns.js";
 
 const SHOWN = ["linear", "cosine", "unscaled"];
 const LOOKS = { linear: ["c1", []], cosine: ["c0", []], unscaled: ["c3", [6, 4]] };
@@ -29,7 +31,7 @@ export async function showSchedules({ model, address, tried, shown }) {
       for (const name of SHOWN) {
         const { signal_rate, noise_rate, snr_db } = known[name];
         const rates = share ? [signal_rate[share - 1], noise_rate[share - 1]] : [1, 0],
-          words = share ? decibels(snr_db[share - 1]) : "no noise";
+          words = share ? decibel(snr_db[share - 1]) : "no noise";
         const { noisy } = await model.noise(model.digits[digit], rates, { seed });
         Object.assign((shown.schedules ??= {}), { [name]: noisy, share });
         picture(find(`share-${name}`), noisy, `The ${digit} under the schedule ${known[name].name}, ${words}`);
@@ -84,7 +86,7 @@ export function showEarly({ model, address, say, tried, shown }) {
     });
     find(`early-${name}`).replaceChildren(...canvases[name]);
   }
-  find("early-db").textContent = decibels(schedule.snr_db[step]);
+  find("early-db").textContent = decibel(schedule.snr_db[step]);
 
   async function drawAll(seed) {
     const found = { right: [], wrong: [] },

@@ -1,5 +1,6 @@
 // What the sections of the lesson show things with.
 
+import { likeliest } from "./odds.js";
 import { paint } from "./pixels.js";
 
 const SHAPE = [28, 28, 1];
@@ -17,32 +18,10 @@ export function picture(canvas, image, words) {
 // Noise has values beyond [-1, 1]: as an image with a third of its contrast, so that 3 standard deviations are seen.
 export const dimmed = (noise) => noise.map((each) => each / 3);
 
-// The same work for ever new values, of which those are left out that nobody would see: while it runs, the last waits.
-export function latest(work) {
-  let running = false,
-    waiting;
-  return async function run(...values) {
-    if (running) return void (waiting = values);
-    running = true;
-    try {
-      await work(...values);
-    } finally {
-      running = false;
-      if (waiting) {
-        const next = waiting;
-        waiting = undefined;
-        run(...next);
-      }
-    }
-  };
-}
-
 // Take a slider's value while it moves, too.
 export function whileMoving(slider, address) {
   slider.addEventListener("input", () => address.set({ [slider.name]: Number(slider.value) }, { replace: true }));
 }
-
-export const decibels = (value) => `${value.toFixed(1).replace("-", "−")} dB`;
 
 // A number in three digits, as one writes it.
 export function digits(value) {
@@ -70,10 +49,8 @@ export class Latest {
 
 export const pause = (time) => new Promise((resolve) => setTimeout(resolve, time));
 
-export const isCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
-
 // The digit a classifier takes an image for, in words.
 export function verdict(odds) {
-  const most = odds.indexOf(Math.max(...odds));
-  return `a ${most}, ${odds[most] > 0.999 ? "and is more than 99.9 % sure" : `${(100 * odds[most]).toFixed(1)} % sure`}`;
+  const { label, part } = likeliest(odds);
+  return `a ${label}, ${part > 0.999 ? "and is more than 99.9 % sure" : `${(100 * part).toFixed(1)} % sure`}`;
 }

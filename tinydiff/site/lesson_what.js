@@ -1,8 +1,8 @@
 // Section 1: a digit drawn from noise, with all steps kept.
 
 import { TRIP } from "./lesson_model.js";
-import { find, isCalm, Latest, picture } from "./lesson_view.js";
-import { attempt } from "./shell.js";
+import { find, Latest, picture } from "./lesson_view.js";
+import { attempt, isCalm } from "./shell.js";
 
 export async function showWhat({ model, address, say, tried, shown }) {
   const slider = find("what-at"),

@@ -21,6 +21,9 @@ export async function attempt(work) {
   }
 }
 
+// Whether someone wants less motion.
+export const isCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
 // A time in the words of a status line.
 export function milliseconds(time) {
   return time < 10
