@@ -31,6 +31,7 @@ INSTRUCTION_SETS = {
     "avx2": (8, ["-mavx2", "-mfma"]),
     "avx512": (16, ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]),
 }
+INSTRUCTION_SETS["avx512_bf16"] = (16, [*INSTRUCTION_SETS["avx512"][1], "-mavx512bf16"])
 
 
 class BuildKernels(build_ext):
@@ -60,7 +61,7 @@ class BuildKernels(build_ext):
         """(name, flags, source): each kernel file with the flags of each instruction set."""
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         kernels = [str(path) for path in sorted(SOURCES.glob("*.cpp")) if path.name not in ONCE]
-        work = [("once", [], [str(SOURCES / name) for name in ONCE])]
+        work = [("once", ["-DTINYDIFF_WITH_AVX512_BF16"], [str(SOURCES / name) for name in ONCE])]
         for name, (width, flags) in INSTRUCTION_SETS.items():
             if name == "baseline" or x86:
                 work.append((name, [f"-DTINYDIFF_ISA={name}", f"-DTINYDIFF_W={width}", *flags], kernels))

@@ -11,8 +11,15 @@ namespace tinydiff {
 using py::object;
 using Array = py::array_t<float>;
 
-// Those of the chosen instruction set.
+// Those of the chosen instruction set, and of them those of a model in a precision.
 extern const Kernels* kernels;
+template <class Real>
+const ModelKernels<Real>& kernels_of() {
+    if constexpr (std::is_same<Real, float>::value)
+        return kernels->fp32;
+    else
+        return kernels->bf16;
+}
 
 // What PyEval_RestoreThread does, except that a daemon thread whose interpreter has ended meanwhile stays here until the
 // process ends. Python before 3.14 ends such a thread by unwinding its stack, and the frames below are C++ that must not

@@ -100,7 +100,14 @@ void call(void (*kernel)(A...), Reader& reader) {
 using Step = void (*)(const Kernels& kernels, Reader& reader);
 const Step steps[] = {
 #define K(name, arguments) [](const Kernels& kernels, Reader& reader) { call(kernels.name, reader); },
-    TINYDIFF_KERNELS(K)
+#define F(name, arguments) [](const Kernels& kernels, Reader& reader) { call(kernels.fp32.name, reader); },
+#define B(name, arguments) [](const Kernels& kernels, Reader& reader) { call(kernels.bf16.name, reader); },
+    TINYDIFF_KERNELS(K) TINYDIFF_MODEL_KERNELS(F)
+#ifndef __wasm__
+        TINYDIFF_MODEL_KERNELS(B)
+#endif
+#undef B
+#undef F
 #undef K
 };
 constexpr int64_t CHECK = sizeof steps / sizeof *steps;
@@ -118,7 +125,12 @@ bool within(Reader& reader) {
 const char* program_kernel(int64_t number) {
     static const char* const names[] = {
 #define K(name, arguments) #name,
-        TINYDIFF_KERNELS(K)
+#define B(name, arguments) #name "_bf16",
+        TINYDIFF_KERNELS(K) TINYDIFF_MODEL_KERNELS(K)
+#ifndef __wasm__
+            TINYDIFF_MODEL_KERNELS(B)
+#endif
+#undef B
 #undef K
         "expect_within"};
     return number <= CHECK ? names[number] : nullptr;

@@ -10,6 +10,12 @@
 #include <cstring>
 #include <type_traits>
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+#include "kernels.h"
+
 #define TINYDIFF_BEGIN   \
     namespace tinydiff { \
     namespace TINYDIFF_ISA {
@@ -42,6 +48,70 @@ inline void store_part(float* p, Vec v, int64_t n) {
         store(p, v);
     else
         std::memcpy(p, &v, 4 * n);
+}
+
+// The same of bfloat16: widened as it is loaded, which is exact, and rounded to the nearest, to even at a tie, as it is
+// stored.
+typedef uint16_t HalfVec __attribute__((vector_size(2 * TINYDIFF_W), aligned(2), may_alias));
+
+inline Vec widen(HalfVec halves) {
+    const IntVec bits = __builtin_convertvector(halves, IntVec) << 16;
+    Vec v;
+    std::memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+inline HalfVec rounded(Vec v) {
+    HalfVec halves;
+#ifdef __AVX512BF16__  // numbers below the smallest normal one become 0
+    const auto made = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
+    std::memcpy(&halves, &made, sizeof halves);
+#else
+    typedef uint32_t Bits __attribute__((vector_size(4 * TINYDIFF_W), aligned(4), may_alias));
+    Bits bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    bits += 0x7FFF + (bits >> 16 & 1);
+    halves = __builtin_convertvector(bits >> 16, HalfVec);
+    const auto is_nan = __builtin_convertvector(v != v, HalfVec);  // adding might make it infinite or negative
+    halves = is_nan ? HalfVec{} + uint16_t{0x7FC0} : halves;
+#endif
+    return halves;
+}
+
+inline Vec load(const bfloat16* p) { return widen(*reinterpret_cast<const HalfVec*>(p)); }
+inline void store(bfloat16* p, Vec v) { *reinterpret_cast<HalfVec*>(p) = rounded(v); }
+
+inline Vec load_part(const bfloat16* p, int64_t n) {
+    if (n >= W) return load(p);
+    HalfVec halves{};
+    std::memcpy(&halves, p, 2 * n);
+    return widen(halves);
+}
+
+inline void store_part(bfloat16* p, Vec v, int64_t n) {
+    if (n >= W) return store(p, v);
+    const HalfVec halves = rounded(v);
+    std::memcpy(p, &halves, 2 * n);
+}
+
+// One number.
+inline float widen(float x) { return x; }
+inline float widen(bfloat16 x) {
+    const uint32_t bits = uint32_t{x.bits} << 16;
+    float wide;
+    std::memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+
+template <class Real>
+inline Real rounded_to(float x) {
+    if constexpr (std::is_same<Real, float>::value) {
+        return x;
+    } else {
+        bfloat16 made[W];
+        store(made, splat(x));
+        return made[0];
+    }
 }
 
 // The sum of the lanes, by halves.
@@ -84,13 +154,13 @@ inline Vec silu_slope(Vec x, Vec s) { return s * (1.0f + x * (1.0f - s)); }
 // Several vectors of neighbouring channels, of which ``channels`` are there: how the memory-bound kernels take a pixel.
 constexpr int COLUMNS = 4;
 
-template <int V>
-inline void load_columns(Vec (&to)[V], const float* p, int64_t channels) {
+template <int V, class Real>
+inline void load_columns(Vec (&to)[V], const Real* p, int64_t channels) {
     for (int j = 0; j < V; ++j) to[j] = load_part(p + j * W, channels - j * W);
 }
 
-template <int V>
-inline void store_columns(float* p, const Vec (&from)[V], int64_t channels) {
+template <int V, class Real>
+inline void store_columns(Real* p, const Vec (&from)[V], int64_t channels) {
     for (int j = 0; j < V; ++j) store_part(p + j * W, from[j], channels - j * W);
 }
 
