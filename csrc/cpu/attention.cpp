@@ -62,6 +62,12 @@ const Pair* pairs_of_rows(const Real* from, int64_t rows, int64_t width, Pair* t
     return to;
 }
 
+// In a loop of its own: a product that is rounded here and not there would leave exp(row - lse) no 1 where one key has
+// all the weight.
+void multiply_row(float* row, int64_t count, float factor) {
+    for (int64_t m = 0; m < count; m += W) store(row + m, factor * load(row + m));
+}
+
 float maximum(const float* row, int64_t count) {
     Vec lanes = splat(row[0]);
     int64_t m = 0;
@@ -99,10 +105,11 @@ void attention_forward(const Real* q, const Real* k, const Real* v, Real* y, flo
             product<Word<Real>>(as_words(q_rows), words<Real>(width_D), rows, keys, packed_keys, p, width_M);
             for (int64_t l = 0; l < rows; ++l) {
                 float* row = p + l * width_M;
-                const float largest = scale * maximum(row, M);
+                multiply_row(row, M, scale);
+                const float largest = maximum(row, M);
                 Vec total{};
                 for (int64_t m = 0; m < M; m += W) {
-                    store(row + m, exp(scale * load(row + m) - largest));
+                    store(row + m, exp(load(row + m) - largest));
                     total += load_part(row + m, M - m);
                 }
                 const float sum_row = sum(total);
@@ -151,12 +158,14 @@ void attention_backward(const Real* dy, const Real* q, const Real* k, const Real
             copy_rows<Real>(dy + at, stride, rows, D, dy_rows, width_D);
             product<Word<Real>>(as_words(q_rows), words<Real>(width_D), rows, transposed, packed_k_transposed, p,
                                 width_M);
-            for (int64_t l = 0; l < rows; ++l)
+            for (int64_t l = 0; l < rows; ++l) {
+                float* row = p + l * width_M;
+                multiply_row(row, M, scale);
                 for (int64_t m = 0; m < M; m += W) {
-                    float* s = p + l * width_M + m;
-                    store(s, exp(scale * load(s) - lse[head * L + first + l]));
-                    store(s, load_part(s, M - m));  // zeros beyond
+                    store(row + m, exp(load(row + m) - lse[head * L + first + l]));
+                    store(row + m, load_part(row + m, M - m));  // zeros beyond
                 }
+            }
 
             // y = p v, reversed
             add_transposed_product(p, dy_rows, rows, dv_sum);

@@ -72,8 +72,9 @@ int64_t prepared_bytes(const std::vector<int64_t>& geometry) {
 }  // namespace
 
 void add_programs(py::module_& m) {
-    m.def("prepared_bytes", &prepared_bytes<float>);
-    m.def("prepared_bytes_bf16", &prepared_bytes<bfloat16>);
+    m.def("prepared_bytes", [](const std::string& dtype, const std::vector<int64_t>& geometry) {
+        return dtype == "bfloat16" ? prepared_bytes<bfloat16>(geometry) : prepared_bytes<float>(geometry);
+    });
     m.def(
         "program_kernels",
         [] {

@@ -208,6 +208,7 @@ PRODUCTS(float)
 #ifndef __wasm__
 PRODUCTS(bfloat16)
 template decltype(multiply<bfloat16>) multiply<bfloat16>;
+template decltype(multiply_gathered<bfloat16>) multiply_gathered<bfloat16>;
 #endif
 
 TINYDIFF_END

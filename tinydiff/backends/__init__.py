@@ -19,7 +19,7 @@ def get(name="auto", precision="fp32"):
     """The backend of that name; ``"auto"`` takes the fastest that works here (its ``name`` says which).
 
     ``precision`` says how activations and the weights of matrices are stored where a model computes: "fp32", or "bf16"
-    (bfloat16; parameters, their gradients, statistics and losses stay float32), which cuda and emulator have.
+    (bfloat16; parameters, their gradients, statistics and losses stay float32), which all have but numpy.
 
     Raises ``ValueError`` for an unknown name or precision and for a backend that cannot run here, saying what is
     missing.
@@ -28,15 +28,15 @@ def get(name="auto", precision="fp32"):
         raise ValueError(f"backend must be one of {', '.join(NAMES)}, got {name!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if precision == "bf16" and name not in ("cuda", "emulator"):
-        raise ValueError(f"backend {name!r} has no precision 'bf16'; 'cuda' and 'emulator' have")
     if missing := _missing(name):
         raise ValueError(f"backend {name!r} needs {missing}; use 'numpy' or 'auto'")
     if name in ("cuda", "emulator"):
         return CudaBackend(name, precision)
-    if name == "numpy" or CpuBackend is None:
-        return NumpyBackend()
-    return CpuBackend()
+    if name != "numpy" and CpuBackend is not None:
+        return CpuBackend(precision)
+    if precision == "bf16":
+        raise ValueError("backend 'numpy' has no precision 'bf16'; 'cpu', 'cuda' and 'emulator' have")
+    return NumpyBackend()
 
 
 def describe():
