@@ -106,6 +106,8 @@ class Recorder:
             return values if dtype is None else values.astype(dtype, copy=False)
         if not isinstance(values, np.ndarray):
             refuse("make an array of the host's values: it must lie in an array before")
+        if dtype is not None and (values.dtype.name, np.dtype(dtype).name) in CASTS:
+            return self.cast(self.as_recorded(values), np.dtype(dtype))
         return np.ascontiguousarray(values, dtype)  # if this has to copy, ``expect_all_alive`` notices
 
     def take(self, table, index):
