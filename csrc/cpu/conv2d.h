@@ -3,8 +3,17 @@
 
 #include "gemm.h"
 #include "kernels.h"
+#include "memory.h"
 
 TINYDIFF_BEGIN
+
+// Zeros for what lies outside an image.
+template <class Real>
+struct Zeros : Scratch<Real> {
+    explicit Zeros(int64_t count) : Scratch<Real>(count) {
+        std::memset(static_cast<Real*>(*this), 0, sizeof(Real) * count);
+    }
+};
 
 // How an output is finished as it leaves the registers: y = result + b + add.
 template <class Real>
@@ -23,6 +32,11 @@ struct Epilogue {
         int64_t O;
         void finish(int64_t o, Vec result) const {
             const int64_t n = O - o;
+            if (n >= W) {
+                if (b) result += load(b + o);
+                if (add) result += load(add + o);
+                return store(y + o, result);
+            }
             if (b) result += load_part(b + o, n);
             if (add) result += load_part(add + o, n);
             store_part(y + o, result, n);

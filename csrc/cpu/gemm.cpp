@@ -188,12 +188,15 @@ void pack(const Real* matrix, int64_t stride, int64_t rows, int64_t O, int64_t p
 template <class Real>
 void pack_transposed(const Real* matrix, int64_t stride, int64_t rows, int64_t O, int64_t panel, Word<Real>* packed) {
     constexpr int n = NUMBERS<Real>;
+    const int64_t whole = rows / n;
     for (int64_t j = 0; j < NR; ++j) {
         const int64_t o = panel * NR + j;
-        for (int64_t k = 0; k < rows; k += n) {
+        const Real* column = matrix + o * stride;
+        for (int64_t k = 0; k < whole; ++k) packed[k * NR + j] = o < O ? as_words(column)[k] : Word<Real>{};
+        if (whole * n < rows) {  // half a pair
             Word<Real> word{};
-            if (o < O) std::memcpy(&word, matrix + o * stride + k, sizeof(Real) * smaller(n, rows - k));
-            packed[k / n * NR + j] = word;
+            if (o < O) std::memcpy(&word, column + whole * n, sizeof(Real));
+            packed[whole * NR + j] = word;
         }
     }
 }

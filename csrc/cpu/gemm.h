@@ -59,8 +59,7 @@ inline Pair* as_words(bfloat16* p) { return reinterpret_cast<Pair*>(p); }
 // A vector of words from W columns of the rows that they pair, of one row where they pair none.
 inline void store_words(float* to, const Vec (&rows)[1]) { store(to, rows[0]); }
 inline void store_words(Pair* to, HalfVec low, HalfVec high) {
-    *reinterpret_cast<IntVec*>(to) =
-        __builtin_convertvector(low, IntVec) | __builtin_convertvector(high, IntVec) << 16;
+    *reinterpret_cast<IntVec*>(to) = integers(low) | integers(high) << 16;
 }
 inline void store_words(Pair* to, const Vec (&rows)[2]) { store_words(to, rounded(rows[0]), rounded(rows[1])); }
 
@@ -69,9 +68,10 @@ inline void copy_words(float* to, const float* const (&rows)[1], int64_t n) {
     store(to, rows[0] ? load_part(rows[0], n) : Vec{});
 }
 inline void copy_words(Pair* to, const bfloat16* const (&rows)[2], int64_t n) {
+    if (n >= W && rows[1]) return store_words(to, load_halves(rows[0]), load_halves(rows[1]));
     HalfVec halves[2] = {};
     for (int i = 0; i < 2; ++i)
-        if (rows[i]) std::memcpy(&halves[i], rows[i], n >= W ? sizeof(HalfVec) : 2 * n);
+        if (rows[i]) std::memcpy(&halves[i], rows[i], 2 * smaller(n, W));
     store_words(to, halves[0], halves[1]);
 }
 
