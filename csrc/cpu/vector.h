@@ -140,7 +140,9 @@ inline float sum(Vec v) {
 }
 
 // e^x to about one unit in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its series to r^7,
-// 2^n by the exponent bits. Arguments are clamped to where the result is a normal number; NaN stays NaN.
+// 2^n by the exponent bits. Arguments are clamped to where the result is a normal number; NaN stays NaN. Where nothing
+// but its rounding to bfloat16 is kept, whose half unit is 2e-3, the series ends at r^4: 4e-5.
+template <class Kept = float>
 inline Vec exp(Vec x) {
     const float low = -87.33654f, high = 88.37626f;
 #ifdef __AVX512F__  // of two numbers of which one is NaN these give the second
@@ -152,10 +154,13 @@ inline Vec exp(Vec x) {
     const float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction bits
     Vec n = (x * 1.44269504f + round) - round;
     Vec r = x - n * 0.693145752f - n * 1.42860677e-6f;  // ln 2 in two parts, the first short
-    Vec p = splat(1.0f / 5040);
-    p = p * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
+    Vec p = splat(1.0f / 24);
+    if constexpr (std::is_same<Kept, float>::value) {
+        p = splat(1.0f / 5040);
+        p = p * r + 1.0f / 720;
+        p = p * r + 1.0f / 120;
+        p = p * r + 1.0f / 24;
+    }
     p = p * r + 1.0f / 6;
     p = p * r + 0.5f;
     p = p * r + 1.0f;
@@ -170,17 +175,21 @@ inline Vec exp(Vec x) {
 #endif
 }
 
-// 1 / x for x in [1, 2^127], to about one unit in the last place.
+// 1 / x for x in [1, 2^127], to about one unit in the last place, or enough for bfloat16.
+template <class Kept = float>
 inline Vec reciprocal(Vec x) {
 #ifdef __AVX512F__  // a third of a division's time: 14 bits, and Newton's step doubles them
     const Vec y = static_cast<Vec>(_mm512_rcp14_ps(x));
-    return y * (2.0f - x * y);
+    return std::is_same<Kept, float>::value ? y * (2.0f - x * y) : y;
 #else
     return 1.0f / x;
 #endif
 }
 
-inline Vec sigmoid(Vec x) { return reciprocal(1.0f + exp(-x)); }
+template <class Kept = float>
+inline Vec sigmoid(Vec x) {
+    return reciprocal<Kept>(1.0f + exp<Kept>(-x));
+}
 
 // d/dx of x sigmoid(x), given s = sigmoid(x)
 inline Vec silu_slope(Vec x, Vec s) { return s * (1.0f + x * (1.0f - s)); }
