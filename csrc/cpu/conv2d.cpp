@@ -428,6 +428,7 @@ void conv2d_prepared_bytes(int64_t* bytes, const Conv& conv) {
     *bytes = kept * static_cast<int64_t>(sizeof(Word<Real>));
 }
 
+// dx may be null, where nobody wants it.
 template <class Real>
 void conv2d_backward(const Real* dy, const Real* x, const Real* w, Real* dx, float* dw, float* db, Real* dtime_shift,
                      const Conv& conv) {
@@ -435,10 +436,11 @@ void conv2d_backward(const Real* dy, const Real* x, const Real* w, Real* dx, flo
     const int tile = winograd_tile<Real>(conv);
     if (!tile) {
         weight_gradient(dy, x, dw, conv);
-        input_gradient(dy, w, dx, conv);
+        if (dx) input_gradient(dy, w, dx, conv);
         return;
     }
     winograd_weight_gradient(tile, dy, x, dw, conv);
+    if (!dx) return;
     // dx is dy correlated with the filter turned by half a turn, its inputs and outputs exchanged
     const int64_t C = conv.C, O = conv.O;
     Scratch<Real> turned(9 * C * O);

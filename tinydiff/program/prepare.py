@@ -57,8 +57,20 @@ def plan(program, bytes_of, *, at_least=2):
 
 def lowered(program):
     """The kernel calls of a program, and of each what decides how its filters are prepared, or None."""
-    calls, written = [lower(call) for call in program.calls], _written(program)
+    calls, written = [lower(call) for call in _without_unread(program)], _written(program)
     return calls, [_key(call, written) for call in calls]
+
+
+def _without_unread(program):
+    """The program's calls, without the gradients of inputs that nobody reads: what training does with that of the images
+    and of the steps. Their kernels then leave that half of the work."""
+    read = {each.buffer for call in program.calls for each in call.reads.values() if each is not None}
+    read |= {each.buffer for each in program.names.values()}
+    for call in program.calls:
+        dx = call.writes.get("dx")
+        if call.op in ("conv2d", "linear") and dx is not None and dx.buffer not in read:
+            call = call._replace(writes={**call.writes, "dx": None})
+        yield call
 
 
 def _key(call, written):
