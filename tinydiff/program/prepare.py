@@ -62,15 +62,20 @@ def lowered(program):
 
 
 def _without_unread(program):
-    """The program's calls, without the gradients of inputs that nobody reads: what training does with that of the images
-    and of the steps. Their kernels then leave that half of the work."""
-    read = {each.buffer for call in program.calls for each in call.reads.values() if each is not None}
-    read |= {each.buffer for each in program.names.values()}
-    for call in program.calls:
-        dx = call.writes.get("dx")
-        if call.op in ("conv2d", "linear") and dx is not None and dx.buffer not in read:
+    """The program's calls, without what nobody reads: in training the gradients of images and of steps. A kernel that has
+    more to do leaves that half of its work."""
+    wanted = {place for place, each in enumerate(program.buffers) if each.role == "kept"}
+    wanted |= {each.buffer for each in program.names.values()}
+    calls = []
+    for call in reversed(program.calls):
+        unread = {name for name, each in call.writes.items() if each is not None and each.buffer not in wanted}
+        if len(unread) == sum(each is not None for each in call.writes.values()):
+            continue
+        if call.op in ("conv2d", "linear") and "dx" in unread:
             call = call._replace(writes={**call.writes, "dx": None})
-        yield call
+        wanted |= {each.buffer for each in call.reads.values() if each is not None}
+        calls.append(call)
+    return calls[::-1]
 
 
 def _key(call, written):
