@@ -65,8 +65,9 @@ struct Matrix {
     const Word<Real>* packed;  // where it was made before, or null
 
     Panels panels() const { return {segments * words<Real>(C), O}; }
+    // whether, if it were there, the matrix as it stands would be better than packing it
     bool is_better_plain(int64_t pixels) const {
-        return plain && !packed && O % W == 0 && pixels <= (NUMBERS<Real> == 1 ? BLOCK_PIXELS : FEW_PIXELS);
+        return O % W == 0 && pixels <= (NUMBERS<Real> == 1 ? BLOCK_PIXELS : FEW_PIXELS);
     }
 };
 
@@ -149,7 +150,7 @@ void product(int64_t pixels, const Rows& a, const Matrix<Real>& matrix, const Pa
              const Store& store_vector) {
     const Panels panels = matrix.panels();
     const int64_t segments = matrix.segments;
-    if (matrix.is_better_plain(pixels)) {
+    if (matrix.plain && !matrix.packed && matrix.is_better_plain(pixels)) {
         multiply_blocks<reach>(
             a, Operands<Real>{pixels, segments, matrix.C, panels, matrix.plain, NR, matrix.O}, store_vector);
         return;
@@ -389,12 +390,14 @@ void bias_gradient(const Real* dy, float* db, Real* dtime_shift, const Conv& con
             store_part(dtime_shift + i, load_part(sums + i, groups * O - i), groups * O - i);
 }
 
-// The number of words of a matrix that is packed before, where that is worth it.
+// The number of words of a matrix that is packed before, where that is worth it: for few pixels, unless floats are as
+// good as they stand.
 template <class Real>
 int64_t packed_words_worth_keeping(const Conv& conv) {
     const Matrix<Real> matrix{conv.R * conv.S, conv.C, conv.O, nullptr, nullptr};
     const int64_t pixels = conv.N * conv.H_out * conv.W_out;
-    return pixels < MANY_PIXELS ? matrix.panels().words() : 0;
+    const bool as_it_stands = NUMBERS<Real> == 1 && matrix.is_better_plain(pixels);
+    return pixels < MANY_PIXELS && !as_it_stands ? matrix.panels().words() : 0;
 }
 
 }  // namespace

@@ -30,6 +30,9 @@ struct Epilogue {
         const float* b;
         const Real* add;
         int64_t O;
+        bool add_moves;  // or is the same for all pixels of a sample
+        // another pixel of the sample, so many values on
+        Pixel moved(int64_t values) const { return {y + values, b, add_moves ? add + values : add, O, add_moves}; }
         void finish(int64_t o, Vec result) const {
             const int64_t n = O - o;
             if (n >= W) {
@@ -46,7 +49,7 @@ struct Epilogue {
         const Real* row = nullptr;
         if (kind == Add::time_shift) row = add + index / pixels_per_sample * O;
         if (kind == Add::residual) row = add + index * O;
-        return {y + index * O, b, row, O};
+        return {y + index * O, b, row, O, kind == Add::residual};
     }
 };
 

@@ -243,14 +243,8 @@ template <int m, class Real>
 void points_to_output(const Tiles<m, Real>& tiles, int64_t tile, const float* from, int64_t stride, int64_t first,
                       int64_t last, const Epilogue<Real>& epilogue, const Conv& conv) {
     const auto place = tiles.place(tile);
-    const int64_t corner = (place.image * conv.H_out + place.h) * conv.W_out + place.w;
-    typename Epilogue<Real>::Pixel pixels[m][m];
-    bool there[m][m];
-    for (int i = 0; i < m; ++i)
-        for (int j = 0; j < m; ++j) {
-            there[i][j] = place.h + i < conv.H_out && place.w + j < conv.W_out;
-            if (there[i][j]) pixels[i][j] = epilogue.pixel(corner + i * conv.W_out + j);
-        }
+    const auto corner = epilogue.pixel((place.image * conv.H_out + place.h) * conv.W_out + place.w);
+    const int64_t high = conv.H_out - place.h, wide = conv.W_out - place.w;
     with_shape<m, Real>(place, [&](auto rows, auto columns) {
         using Rows = decltype(rows);
         using Columns = decltype(columns);
@@ -262,7 +256,7 @@ void points_to_output(const Tiles<m, Real>& tiles, int64_t tile, const float* fr
                     return load(from + (Rows::points[i] * (m + 2) + Columns::points[j]) * stride + o - first);
                 },
                 [&](int i, int j, Vec v) {
-                    if (there[i][j]) pixels[i][j].finish(o, v);
+                    if (i < high && j < wide) corner.moved((i * conv.W_out + j) * conv.O).finish(o, v);
                 });
     });
 }
