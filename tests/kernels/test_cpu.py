@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.checks import backend_or_skip, normal
+from tests.checks import backend_or_skip, normal, same_bits
 from tests.kernels.conftest import KERNELS
 from tests.kernels.rows import ROWS
 from tests.kernels.test_against_reference import check
@@ -63,16 +63,53 @@ def test_memory_is_used_again(cpu):
     assert held[-1] == held[-2] == held[-3]
 
 
-@pytest.mark.parametrize("version", ["direct", "winograd_2", "winograd_4"])
-def test_every_version_of_conv2d(cpu, version):
+PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "bf16"])
+VERSIONS = pytest.mark.parametrize("version", ["direct", "winograd_2", "winograd_4"])
+
+
+@PRECISIONS
+@VERSIONS
+def test_every_version_of_conv2d(cpu, version, precision):
     """Where ``fastest`` would not choose it too."""
     assert version in cpu.CONV2D_VERSIONS
     cpu.use_conv2d_version(version)
-    kernels = KERNELS["cpu"](backend_or_skip("cpu"))
+    kernels = KERNELS["cpu"](backend_or_skip("cpu", precision))
     for seed, sizes in enumerate(ROWS["conv2d"].always):
         check(kernels, "conv2d", sizes, seed, (1, 3))
     for H, W in itertools.product(range(1, 10), range(1, 6)):  # every way a tile can be cut off
-        check(kernels, "conv2d", dict(N=2, H=H, W=W, C=3, O=5), H, (1,))
+        check(kernels, "conv2d", dict(N=1 + (H + W) % 3, H=H, W=W, C=3, O=5), H, (1,))
+
+
+@PRECISIONS
+@VERSIONS
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        dict(N=1, H=7, W=7, C=16, O=32),
+        dict(N=1, H=9, W=11, C=13, O=65),
+        dict(N=2, H=3, W=3, C=65, O=7),
+        dict(N=1, H=4, W=6, C=33, O=64, R=1, S=1, padding=0),  # as it stands, were it not prepared
+        dict(N=1, H=5, W=7, C=1, O=48, stride=2, padding=(0, 1)),
+    ],
+    ids=str,
+)
+def test_prepared_filters_give_the_same_bits(cpu, version, precision, sizes):
+    cpu.use_conv2d_version(version)
+    kernels = KERNELS["cpu"](backend_or_skip("cpu", precision))
+    (x, w, b, _), options = ROWS["conv2d"].inputs(np.random.default_rng(0), **sizes)
+    x, w = (each.astype(kernels.backend.conv2d.dtype("w")) for each in (x, w))
+
+    def function():
+        return kernels.backend.conv2d.forward(x, w, b, **options)[0]
+
+    frozen = kernels.backend.capture(function, frozen_weights=True)
+    for way, n in kernels.each((1, 3)):
+        assert same_bits(frozen(), function()), (way, n)
+        assert frozen.load().prepared.nbytes > w.nbytes // 2
+    expected, before = function(), w.copy()
+    w *= w.dtype.type(2)
+    assert same_bits(frozen(), expected)
+    w[...] = before
 
 
 def test_versions_of_conv2d(cpu):
@@ -81,10 +118,23 @@ def test_versions_of_conv2d(cpu):
         cpu.use_conv2d_version("slowest")
 
 
+def test_it_says_which_version_of_conv2d_it_takes(cpu):
+    few, x, w = (normal(0, *shape, dtype=np.float32) for shape in ((1, 1, 1, 16), (1, 8, 8, 16), (3, 3, 16, 16)))
+    for precision, best in (("fp32", "winograd_4"), ("bf16", "winograd_2")):
+        conv2d = backend_or_skip("cpu", precision).conv2d
+        few, x, w = (each.astype(conv2d.dtype("x")) for each in (few, x, w))
+        assert conv2d.version(x, w, padding=1) == best and conv2d.version(few, w, padding=1) == "direct"
+        for version in cpu.CONV2D_VERSIONS[1:]:
+            cpu.use_conv2d_version(version)
+            assert conv2d.version(x, w, padding=1) == version
+            assert conv2d.version(x, w, stride=2, padding=1) == "direct"
+        cpu.use_conv2d_version("fastest")
+
+
 def product(cpu):
     x, w = normal(0, 200, 64, dtype=np.float32), normal(1, 64, 96, dtype=np.float32)
     assert cpu.threads() == 3
-    return cpu.linear.forward(x, w)[0]
+    return cpu.linear("fp32").forward(x, w)[0]
 
 
 def test_threads_of_python_do_not_disturb_each_other(cpu):
