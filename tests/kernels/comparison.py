@@ -99,11 +99,11 @@ def assert_same(actual, first, what):
         assert a is b is None or same_bits(np.asarray(a), np.asarray(b)), f"{what} output {i}"
 
 
-def moved(rng, x):
-    """Float32 values, each moved to a neighbour or left where it is."""
+def moved(rng, x, by=EPS32):
+    """Float32 values, each moved to a neighbour or left where it is; or by more than that, up to this share of it."""
     if not _is_float32(x):
         return x
-    return (x * (1 + EPS32 * rng.uniform(-1, 1, x.shape))).astype(np.float32)
+    return (x * (1 + by * rng.uniform(-1, 1, x.shape))).astype(np.float32)
 
 
 def rounded(x, dtype):

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.checks import backend_or_skip, normal, same_bits
+from tests.checks import backend_or_skip, normal
+from tests.kernels.comparison import assert_same
 from tests.kernels.conftest import KERNELS
 from tests.kernels.rows import ROWS
 from tests.kernels.test_against_reference import check
@@ -81,35 +82,34 @@ def test_every_version_of_conv2d(cpu, version, precision):
 
 
 @PRECISIONS
-@VERSIONS
 @pytest.mark.parametrize(
     "sizes",
     [
-        dict(N=1, H=7, W=7, C=16, O=32),
-        dict(N=1, H=9, W=11, C=13, O=65),
-        dict(N=2, H=3, W=3, C=65, O=7),
-        dict(N=1, H=4, W=6, C=33, O=64, R=1, S=1, padding=0),  # as it stands, were it not prepared
+        dict(N=1, H=7, W=7, C=16, O=32),  # by Winograd, all points at once
+        dict(N=1, H=9, W=11, C=13, O=70),  # one panel after another
+        dict(N=1, H=2, W=2, C=65, O=7),  # directly
+        dict(N=1, H=4, W=6, C=33, O=64, R=1, S=1, padding=0),  # were it not prepared, as it stands
         dict(N=1, H=5, W=7, C=1, O=48, stride=2, padding=(0, 1)),
     ],
     ids=str,
 )
-def test_prepared_filters_give_the_same_bits(cpu, version, precision, sizes):
-    cpu.use_conv2d_version(version)
+def test_prepared_filters_give_the_same_bits(cpu, precision, sizes):
     kernels = KERNELS["cpu"](backend_or_skip("cpu", precision))
     (x, w, b, _), options = ROWS["conv2d"].inputs(np.random.default_rng(0), **sizes)
     x, w = (each.astype(kernels.backend.conv2d.dtype("w")) for each in (x, w))
 
     def function():
-        return kernels.backend.conv2d.forward(x, w, b, **options)[0]
+        return [kernels.backend.conv2d.forward(x, w, b, **options)[0] for _ in range(2)]
 
-    frozen = kernels.backend.capture(function, frozen_weights=True)
+    captured, frozen = (kernels.backend.capture(function, frozen_weights=is_frozen) for is_frozen in (False, True))
     for way, n in kernels.each((1, 3)):
-        assert same_bits(frozen(), function()), (way, n)
-        assert frozen.load().prepared.nbytes > w.nbytes // 2
-    expected, before = function(), w.copy()
+        expected = function()
+        for each in (captured, frozen):
+            assert_same(each(), expected, f"{way}, {n} threads: prepared filters change")
+            assert each.load().prepared.nbytes > w.nbytes / 2
     w *= w.dtype.type(2)
-    assert same_bits(frozen(), expected)
-    w[...] = before
+    assert_same(frozen(), expected, "filters that are not frozen change")
+    assert_same(captured(), function(), "prepared filters are not those of now:")
 
 
 def test_versions_of_conv2d(cpu):
@@ -119,7 +119,7 @@ def test_versions_of_conv2d(cpu):
 
 
 def test_it_says_which_version_of_conv2d_it_takes(cpu):
-    few, x, w = (normal(0, *shape, dtype=np.float32) for shape in ((1, 1, 1, 16), (1, 8, 8, 16), (3, 3, 16, 16)))
+    few, x, w = (normal(0, *shape, dtype=np.float32) for shape in ((1, 1, 1, 16), (4, 16, 16, 16), (3, 3, 16, 16)))
     for precision, best in (("fp32", "winograd_4"), ("bf16", "winograd_2")):
         conv2d = backend_or_skip("cpu", precision).conv2d
         few, x, w = (each.astype(conv2d.dtype("x")) for each in (few, x, w))
