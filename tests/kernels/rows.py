@@ -146,8 +146,8 @@ def attention_entering(truth, inputs, dy, cache):
 
 
 def attention_chance(inputs, options, dy, dtypes):
-    """Of the last sums: y over keys of p v, dq over keys of ds k, dk over queries of ds q, dv over queries of p dy; on
-    tensor cores p and ds are rounded."""
+    """Of the last sums: y over keys of p v, dq over keys of ds k, dk over queries of ds q, dv over queries of p dy; in
+    bfloat16 p and ds are rounded, and so is y = p v before ds = p (dp - dy y) takes it."""
     q, k, v = inputs
     scale = q.shape[-1] ** -0.5
     s = np.einsum("nlad,nmad->nalm", q, k) * scale
@@ -155,13 +155,18 @@ def attention_chance(inputs, options, dy, dtypes):
     p /= p.sum(axis=-1, keepdims=True)
     dp = np.einsum("nlad,nmad->nalm", dy, v)
     ds = p * (dp - np.sum(p * dp, axis=-1, keepdims=True)) * scale
+    # in u^2 / 3, the variance of dy y, and of what comes of it where ds is summed
+    y_squares = np.einsum("nalm,nmad->nlad", p**2, v**2) + np.einsum("nalm,nmad->nlad", p, v) ** 2
+    dot = np.einsum("nlad,nlad->nal", dy**2, y_squares) * scale**2
+    of_dq = np.einsum("nal,nlad->nlad", dot, np.einsum("nalm,nmad->nlad", p, k) ** 2)
+    of_dk = np.einsum("nal,nalm,nlad->nmad", dot, p**2, q**2)
     L, M = p.shape[2:]
     over_keys, over_queries = (M, "nalm,nmad->nlad"), (L, "nalm,nlad->nmad")
     sums = (*over_keys, p, v), (*over_keys, ds, k), (*over_queries, ds, q), (*over_queries, p, dy)
     chances = []
-    for (terms, letters, weights, values), dtype in zip(sums, dtypes):
+    for (terms, letters, weights, values), of_y, dtype in zip(sums, (0, of_dq, of_dk, 0), dtypes):
         squares = np.einsum(letters, weights**2, values**2)
-        chances.append(rounded_once(squares) if str(dtype) == "bfloat16" else one_by_one(terms, squares))
+        chances.append(rounded_once(squares + of_y) if str(dtype) == "bfloat16" else one_by_one(terms, squares))
     return chances
 
 
@@ -259,7 +264,8 @@ ROWS = {
             # few pixels of an even and an odd number of channels
             dict(N=1, H=4, W=6, C=20, O=16, R=2, S=2, padding=(0, 1)),
             dict(N=1, H=3, W=3, C=7, O=48),
-            # filter rows, filter columns that never meet the image
+            # pixels that no tap reaches; filter rows, filter columns that never meet the image
+            dict(N=1, H=2, W=2, C=3, O=1, R=1, S=2, stride=2, padding=0),
             dict(N=1, H=1, W=5, C=1, O=2, R=2, S=3, stride=2, padding=3, b=False),
             dict(N=1, H=5, W=1, C=1, O=2, R=3, S=2, stride=3, padding=3, b=False),
         ],
