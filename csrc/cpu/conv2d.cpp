@@ -132,7 +132,7 @@ void multiply_blocks(const Rows& a, const Operands<Unit>& of, const Store& store
                                           rows + (g * segments + s) * MR, b + s, K, of.ldb,
                                           sums + groups.start(g) * NR, NR, s > 0);
             } else {
-                for (int64_t k = 0; k < all; k += ROWS_AT_ONCE)
+                for (int64_t k = 0; k < larger(1, all); k += ROWS_AT_ONCE)  // of no row at all the sums are 0
                     multiply(count, vectors, dense + k, all, smaller(ROWS_AT_ONCE, all - k), from + k * of.ldb, of.ldb,
                              sums, NR, k > 0);
             }

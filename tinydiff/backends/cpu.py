@@ -22,6 +22,7 @@ from tinydiff.backends.captured import Captured
 from tinydiff.backends.cores import usable_cores
 from tinydiff.backends.numpy import NumpyBackend
 from tinydiff.backends.precision import Stored, bfloat16
+from tinydiff.ops import contract
 
 instruction_sets = _cpu.instruction_sets
 instruction_set = _cpu.instruction_set
@@ -100,6 +101,10 @@ class conv2d(Op):
             dadd = dy.view()
             dadd.flags.writeable = False
         return dx, dw, db, dadd
+
+    def version(self, x, w, *, stride=1, padding=0):
+        """Of ``CONV2D_VERSIONS`` the one that computes this, forward and backward."""
+        return self.kernels.conv2d_version_of(x, w, stride, padding)
 
 
 class group_norm(Op):
@@ -215,7 +220,11 @@ class global_norm(Op):
 class adamw(Op):
     def forward(self, params, grads, mean, mean_square, average=None, copy=None, **options):
         options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
+        for name in ("learning_rate", "norm", "average_decay"):
+            if (number := getattr(options, name)) is not None:
+                contract.expect("adamw", name, number, (1,), np.float32)
         average_decay = 0.0 if average is None else options.average_decay[0]
+        copy = copy if options.decayed else None  # an empty array
         each_step = options.learning_rate[0], options.step_number[0], options.clip()[0], average_decay
         _cpu.adamw_forward(params, grads, mean, mean_square, average, copy, *each_step, *options[5:])
 
