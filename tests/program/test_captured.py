@@ -209,7 +209,8 @@ def test_much_work_for_each_filter_needs_no_preparing(kernels):
     from tinydiff.backends import _cpu
 
     geometry = [28, 28, 32, 3, 3, 32, 1, 1, 28, 28, 0]
-    assert _cpu.prepared_floats([2, *geometry]) > 0 == _cpu.prepared_floats([16, *geometry])
+    for dtype in ("float32", "bfloat16"):
+        assert _cpu.prepared_bytes(dtype, [2, *geometry]) > 0 == _cpu.prepared_bytes(dtype, [16, *geometry])
 
 
 def test_the_inputs_may_change(kernels):

@@ -33,7 +33,7 @@ def test_views_are_numpys(shape, keys, data):
     expected = array[tuple(keys)]
     if expected.size == 0 or not isinstance(expected, np.ndarray):
         return
-    recorded = Recorder().new(shape, np.float32)[tuple(keys)]
+    recorded = Recorder("fp32").new(shape, np.float32)[tuple(keys)]
     at = expected.__array_interface__["data"][0] - array.__array_interface__["data"][0]
     assert (recorded.shape, recorded.offset) == (expected.shape, at)
     assert [s for n, s in zip(recorded.shape, recorded.strides) if n > 1] == [
