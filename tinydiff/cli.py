@@ -44,7 +44,7 @@ def main(argv=None):
     command.set_defaults(function=evaluate.evaluate)
 
     command = commands.add_parser("gradcheck", help="check every gradient, or explain one")
-    gradcheck.add_arguments(command, backends.NAMES[1:])
+    gradcheck.add_arguments(command)
     command.set_defaults(function=gradcheck.run)
 
     command = commands.add_parser("program", help="print what a run computes, call by call, and what memory it needs")

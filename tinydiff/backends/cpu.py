@@ -215,6 +215,7 @@ class global_norm(Op):
 class adamw(Op):
     def forward(self, params, grads, mean, mean_square, average=None, copy=None, **options):
         options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
+        copy = copy if options.decayed else None  # of no parameters
         average_decay = 0.0 if average is None else options.average_decay[0]
         each_step = options.learning_rate[0], options.step_number[0], options.clip()[0], average_decay
         _cpu.adamw_forward(params, grads, mean, mean_square, average, copy, *each_step, *options[5:])
