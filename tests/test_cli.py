@@ -321,7 +321,7 @@ def test_bad_training_arguments(tmp_path, data_dir, capsys, change, message):
 
 def test_a_precision_that_a_backend_has_not(tmp_path, data_dir, capsys):
     said = failure(train_arguments(data_dir, tmp_path / "run", "--backend", "numpy", "--precision", "bf16"), capsys)
-    assert said.startswith("backend 'numpy' has no precision 'bf16'; 'cuda' and 'emulator' have")
+    assert said.startswith("backend 'numpy' has no precision 'bf16'; 'cpu', 'cuda' and 'emulator' have")
 
 
 def test_a_backend_that_is_missing(tmp_path, data_dir, capsys, monkeypatch):

@@ -44,7 +44,8 @@ void adamw_forward(float* params, const float* grads, float* mean, float* mean_s
         update(first, border, static_cast<float>(options.weight_decay));
         update(border, last, 0.0f);
         if (copy)
-            for (int64_t i = first; i < border; i += W) store_part(copy + i, load_part(params + i, border - i), border - i);
+            for (int64_t i = first; i < border; i += W)  // a run that goes on has the copy from NumPy
+                store_as_numpy(copy + i, load_part(params + i, border - i), border - i);
     });
 }
 

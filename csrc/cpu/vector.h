@@ -76,21 +76,26 @@ inline Vec widen(HalfVec halves) {
     return v;
 }
 
-inline HalfVec rounded(Vec v) {
-    HalfVec halves;
-#ifdef __AVX512BF16__  // numbers below the smallest normal one become 0
-    const auto made = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
-    std::memcpy(&halves, &made, sizeof halves);
-#else
+// As NumPy's extension ml_dtypes rounds, also below the smallest normal number.
+inline HalfVec rounded_as_numpy(Vec v) {
     typedef uint32_t Bits __attribute__((vector_size(4 * TINYDIFF_W), aligned(4), may_alias));
     Bits bits;
     std::memcpy(&bits, &v, sizeof bits);
     bits += 0x7FFF + (bits >> 16 & 1);
-    halves = __builtin_convertvector(bits >> 16, HalfVec);
+    const HalfVec halves = __builtin_convertvector(bits >> 16, HalfVec);
     const auto is_nan = __builtin_convertvector(v != v, HalfVec);  // adding might make it infinite or negative
-    halves = is_nan ? HalfVec{} + uint16_t{0x7FC0} : halves;
-#endif
+    return is_nan ? HalfVec{} + uint16_t{0x7FC0} : halves;
+}
+
+inline HalfVec rounded(Vec v) {
+#ifdef __AVX512BF16__  // numbers below the smallest normal one become 0
+    HalfVec halves;
+    const auto made = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
+    std::memcpy(&halves, &made, sizeof halves);
     return halves;
+#else
+    return rounded_as_numpy(v);
+#endif
 }
 
 inline HalfVec load_halves(const bfloat16* p) { return *reinterpret_cast<const HalfVec*>(p); }
@@ -108,6 +113,13 @@ inline void store_part(bfloat16* p, Vec v, int64_t n) {
     if (n >= W) return store(p, v);
     const HalfVec halves = rounded(v);
     std::memcpy(p, &halves, 2 * n);
+}
+
+// What a program does in place of NumPy.
+inline void store_as_numpy(float* p, Vec v, int64_t n) { store_part(p, v, n); }
+inline void store_as_numpy(bfloat16* p, Vec v, int64_t n) {
+    const HalfVec halves = rounded_as_numpy(v);
+    std::memcpy(p, &halves, 2 * (n < W ? n : W));
 }
 
 // One number.

@@ -81,7 +81,7 @@ class Other(NumpyBackend):
 
 def test_a_wrong_backend_is_told_from_a_right_one(monkeypatch):
     get = backends.get
-    monkeypatch.setattr(backends, "get", lambda name: Other() if name == "other" else get(name))
+    monkeypatch.setattr(backends, "get", lambda name, precision="fp32": Other() if name == "other" else get(name))
 
     def case(by):
         return Case(

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.checks import as_tuple
 from tinydiff.backends.numpy import NumpyBackend
-from tinydiff.backends.precision import FLOAT32, Stored, bfloat16
+from tinydiff.precision import FLOAT32, Stored, bfloat16
 from tinydiff.ops import OPS
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.checks import assert_as_good, same_bits, seeds
 from tests.kernels.comparison import assert_same, moved
 from tests.kernels.rows import between_nans, floats
-from tinydiff.backends.precision import bfloat16
+from tinydiff.precision import bfloat16
 from tinydiff.ops import adamw
 
 BUFFERS = ("params", "mean", "mean_square", "average")

@@ -11,7 +11,7 @@ from tests.checks import normal, ones, same_bits
 from tests.kernels.conftest import IN_BOTH_PRECISIONS, in_use
 from tests.kernels.rounded import widen
 from tests.ops.test_contract import CASES
-from tinydiff.backends.precision import FLOAT32, bfloat16
+from tinydiff.precision import FLOAT32, bfloat16
 from tinydiff.gradcheck.adjoint import as_tuple
 from tinydiff.ops import OPS
 

@@ -6,7 +6,7 @@ import pytest
 from tests.checks import same_bits
 from tests.kernels.conftest import in_use
 from tests.kernels.rounded import widen
-from tinydiff.backends.precision import bfloat16
+from tinydiff.precision import bfloat16
 
 SMALLEST = 2.0**-126  # of the normal numbers
 

@@ -210,7 +210,7 @@ def every_cuda_kernel():
 def ops_without_a_row(backend, largest, most):
     """Up to a largest shape and a largest number of parameters."""
     from tests.kernels import test_adamw
-    from tinydiff.backends.precision import bfloat16
+    from tinydiff.precision import bfloat16
     from tinydiff.ops.philox import KINDS
 
     for kind, shape in itertools.product(KINDS, [(), (0,), (3,), largest]):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tinydiff.backends.precision import bfloat16
+from tinydiff.precision import bfloat16
 
 
 class Matrices(NamedTuple):

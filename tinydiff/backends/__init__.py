@@ -35,7 +35,8 @@ def get(name="auto", precision="fp32"):
     if name != "numpy" and CpuBackend is not None:
         return CpuBackend(precision)
     if precision == "bf16":
-        raise ValueError("backend 'numpy' has no precision 'bf16'; 'cpu', 'cuda' and 'emulator' have")
+        which = "backend 'numpy'" if name == "numpy" else f"backend {name!r} is 'numpy' here, which"
+        raise ValueError(f"{which} has no precision 'bf16'; 'cpu', 'cuda' and 'emulator' have")
     return NumpyBackend()
 
 

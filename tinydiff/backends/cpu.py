@@ -1,4 +1,4 @@
-"""The cpu backend: C++ kernels (``csrc/cpu``) on NumPy arrays, in both precisions of precision.py.
+"""The cpu backend: C++ kernels (``csrc/cpu``) on NumPy arrays, in both precisions of tinydiff/precision.py.
 
 An op here is what its reference in ``tinydiff.ops`` is, with the arithmetic elsewhere: the same arguments, the same
 errors, the same gradients to within round-off. Derivations are not repeated. Results have the same bits for any
@@ -21,8 +21,8 @@ from tinydiff import ops
 from tinydiff.backends.captured import Captured
 from tinydiff.backends.cores import usable_cores
 from tinydiff.backends.numpy import NumpyBackend
-from tinydiff.backends.precision import Stored, bfloat16
 from tinydiff.ops import contract
+from tinydiff.precision import Stored, bfloat16
 
 instruction_sets = _cpu.instruction_sets
 instruction_set = _cpu.instruction_set

@@ -4,8 +4,8 @@ An op here is what its reference in ``tinydiff.ops`` is, with the arithmetic els
 errors, the same gradients to within round-off. Derivations are not repeated. Results have the same bits on every
 run. What would take looking into an array's values is checked where that costs nothing (in the emulator).
 
-It has both precisions of precision.py. On the emulator the loss of a small U-Net follows that of the float64 reference as
-closely as rounding to bfloat16 at the same places lets the reference itself (tests/kernels/test_unet.py).
+It has both precisions of tinydiff/precision.py. On the emulator the loss of a small U-Net follows that of the float64
+reference as closely as rounding to bfloat16 at the same places lets the reference itself (tests/kernels/test_unet.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tinydiff.backends import launchers
 from tinydiff.backends.by_name import ByName
 from tinydiff.backends.launch_table import STRETCH, ceil_div, split, use_version
 from tinydiff.backends.op import Op
-from tinydiff.backends.precision import bfloat16
+from tinydiff.precision import bfloat16
 from tinydiff.ops import contract
 
 __all__ = ["OPS", "CudaBackend", "use_version"]

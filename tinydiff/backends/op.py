@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinydiff.backends.launch_table import LARGEST_TILE, ceil_div, kernel, split
-from tinydiff.backends.precision import Stored
+from tinydiff.precision import Stored
 from tinydiff.ops import contract
 
 

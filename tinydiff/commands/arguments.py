@@ -27,7 +27,8 @@ def add_backend_arguments(parser):
         "--precision",
         choices=backends.PRECISIONS,
         default="fp32",
-        help="of activations; bf16, on tensor cores, with --backend cuda (default %(default)s)",
+        help="of activations, and of weights where they are multiplied; bf16 takes half their memory (all backends but "
+        "numpy; default %(default)s)",
     )
 
 

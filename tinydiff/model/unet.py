@@ -303,7 +303,8 @@ class UNet:
         if self.positions is not None:
             dx, _ = self.backend.concat.backward(dx, cache.positions)
 
-        dembedding = self.backend.silu.backward(functools.reduce(operator.add, dtimes), cache.time_silu)
+        dtime = functools.reduce(operator.add, dtimes)
+        dembedding = self.backend.silu.backward(dtime, cache.time_silu)
         dstep, dlabels = self.embedding.backward(dembedding, cache.embedding)
         return dx.astype(dy.dtype, copy=False), dstep, dlabels
 

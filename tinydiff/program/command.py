@@ -27,7 +27,18 @@ def add_arguments(parser):
     parser.add_argument("--batch", type=int, help="images at a time (default 1; of training the run's own)")
     for name, (kind, text) in SAMPLING.items():
         parser.add_argument(f"--{name}", help=f"with --what sample: {text}", **kind)
+    add_precision_argument(parser)
     parser.add_argument("--totals", action="store_true", help="without the calls one by one")
+
+
+def add_precision_argument(parser):
+    """In which precision the program that is looked at computes."""
+    parser.add_argument(
+        "--precision",
+        choices=backends.PRECISIONS,
+        default="fp32",
+        help="in which the run is trained or drawn from (default %(default)s)",
+    )
 
 
 def run(args):
@@ -43,13 +54,14 @@ def run(args):
     sampling = {}
     if args.what == "sample":
         sampling = {"steps": min(25, config.noise_steps), "guidance": 2.0 if config.model.classes else 1.0} | given
-    program = runs.of_config(config, _recorder(), args.what, count=args.batch or 1, **sampling).program
+    backend = _recorder(args.precision)
+    program = runs.of_config(config, backend, args.what, count=args.batch or 1, **sampling).program
     print("\n".join([*text.head(program), "", *text.totals(program)]) if args.totals else program)
 
 
-def describe_memory(path):
+def describe_memory(path, precision="fp32"):
     """Lines that say what a run needs of memory, to train and to draw from."""
-    config, backend = checkpoints.load(path).config, _recorder()
+    config, backend = checkpoints.load(path).config, _recorder(precision)
     count = batches(PIXELS_AT_ONCE, config.model.shape)[0].stop  # as ``tinydiff sample`` draws them
     steps = min(2, config.noise_steps)  # more need no more
     training = runs.of_config(config, backend, "train").program
@@ -60,6 +72,6 @@ def describe_memory(path):
     ]
 
 
-def _recorder():
+def _recorder(precision):
     """A backend that lends itself to recording."""
-    return backends.get("auto" if backends.get("auto").name in ("cpu", "numpy") else "numpy")
+    return backends.get("auto" if backends.get("auto").name in ("cpu", "numpy") else "numpy", precision)

@@ -16,7 +16,7 @@ import struct
 from typing import NamedTuple
 
 from tinydiff import ops
-from tinydiff.backends.precision import FLOAT32
+from tinydiff.precision import FLOAT32
 from tinydiff.program.program import Operand
 
 CHECK = "expect_within"  # not a kernel: pointer, count, low, high; ends the run where a value lies outside [low, high)

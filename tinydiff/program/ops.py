@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinydiff import ops
-from tinydiff.backends.precision import Stored, bfloat16
+from tinydiff.precision import Stored, bfloat16
 from tinydiff.ops import contract
 
 FLOAT = np.dtype(np.float32)

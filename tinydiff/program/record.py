@@ -19,6 +19,7 @@ from tinydiff.program.ops import recording_ops
 from tinydiff.program.program import Buffer, Call, Operand, Program
 
 DTYPES = {np.dtype(name): name for name in ("float32", "int64", "uint64", "uint8")}
+FILLED = ("float32", "int64", "uint64")  # what a number can be put into
 CASTS = {("int64", "float32"): "cast", ("float32", "bfloat16"): "round", ("bfloat16", "float32"): "widen"}
 
 
@@ -195,6 +196,8 @@ class Recorder:
         self.calls.append(Call(op, verb, reads, writes, options, tuple(updates)))
 
     def fill(self, y, value):
+        if y.dtype.name not in FILLED:
+            refuse(f"fill an array of {y.dtype}")
         self.call("array", "fill", {}, dict(y=y), value=_number(value, y.dtype))
 
     def assign(self, target, value):
