@@ -31,6 +31,7 @@ threads = _cpu.threads
 use_threads = _cpu.use_threads
 memory = _cpu.memory  # () -> bytes of arrays in use, bytes kept to be used again
 MOST_THREADS = _cpu.MOST_THREADS
+MULTIPLY_BFLOAT16 = ("avx512_bf16", "amx", "neon_bf16")  # the instruction sets in which that is faster than float32
 use_threads(min(usable_cores(), MOST_THREADS))
 CONV2D_VERSIONS = ("fastest", "direct", "winograd_2", "winograd_4")
 use_conv2d_version = _cpu.use_conv2d_version  # "fastest" chooses by shape; the others are for tests and benchmarks
@@ -43,10 +44,12 @@ class CpuBackend(NumpyBackend):
 
     def __init__(self, precision="fp32"):
         super().__init__()
+        _obey_environment()
+        if precision == "auto":
+            precision = "bf16" if instruction_set() in MULTIPLY_BFLOAT16 else "fp32"
         self.precision = precision
         self.activations = bfloat16() if precision == "bf16" else None
         self._offer({op.__name__: op(precision) for op in OPS})
-        _obey_environment()
 
     def capture(self, step_fn, *, frozen_weights=False):
         """A function that does what ``step_fn`` does, to the same bits: the program that it is, run without Python."""
