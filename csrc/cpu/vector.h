@@ -10,8 +10,10 @@
 #include <cstring>
 #include <type_traits>
 
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#include <arm_neon.h>
 #endif
 
 #include "kernels.h"
@@ -63,8 +65,11 @@ inline Vec widen(HalfVec halves) {
 
 inline HalfVec rounded(Vec v) {
     HalfVec halves;
-#ifdef __AVX512BF16__  // numbers below the smallest normal one become 0
+#if defined(__AVX512BF16__)  // numbers below the smallest normal one become 0
     const auto made = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
+    std::memcpy(&halves, &made, sizeof halves);
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    const auto made = vcvt_bf16_f32(reinterpret_cast<float32x4_t>(v));
     std::memcpy(&halves, &made, sizeof halves);
 #else
     typedef uint32_t Bits __attribute__((vector_size(4 * TINYDIFF_W), aligned(4), may_alias));
