@@ -25,8 +25,8 @@ struct Arithmetic<bfloat16> {
     static void multiply_add(Vec& sum, bfloat16 a, Row b) { sum += widen(a) * b; }
 };
 
-#ifdef __AVX512BF16__
-// Two products and two sums an instruction.
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+// Two products and two sums an instruction, which rounds them as it likes: AVX-512 one after the other, Arm to odd.
 template <>
 struct Arithmetic<Pair> {
     using Row = IntVec;
@@ -34,9 +34,14 @@ struct Arithmetic<Pair> {
     static void multiply_add(Vec& sum, Pair a, Row b) {
         int32_t word;
         std::memcpy(&word, &a, sizeof word);
-        const auto every = reinterpret_cast<__m512bh>(IntVec{} + word);
-        sum = reinterpret_cast<Vec>(
-            _mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), every, reinterpret_cast<__m512bh>(b)));
+        const IntVec every = IntVec{} + word;
+#ifdef __AVX512BF16__
+        sum = reinterpret_cast<Vec>(_mm512_dpbf16_ps(
+            reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(every), reinterpret_cast<__m512bh>(b)));
+#else
+        sum = reinterpret_cast<Vec>(vbfdotq_f32(
+            reinterpret_cast<float32x4_t>(sum), reinterpret_cast<bfloat16x8_t>(every), reinterpret_cast<bfloat16x8_t>(b)));
+#endif
     }
 };
 #else

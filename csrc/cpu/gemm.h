@@ -93,6 +93,16 @@ template <class Word>
 void multiply_transposed(int64_t rows, int64_t columns, const Word* a, int64_t lda, int64_t K, const Word* b,
                          int64_t ldb, float* c, int64_t ldc, bool accumulate);
 
+#ifdef __AMX_BF16__  // tiles.cpp
+template <>
+void multiply(int64_t, int, const Pair*, int64_t, int64_t, const Pair*, int64_t, float*, int64_t, bool);
+template <>
+void multiply_gathered(int, int, int64_t, const Pair* const*, const Pair* const*, int64_t, int64_t, float*, int64_t,
+                       bool);
+template <>
+void multiply_transposed(int64_t, int64_t, const Pair*, int64_t, int64_t, const Pair*, int64_t, float*, int64_t, bool);
+#endif
+
 // A matrix of K rows of words and O columns, cut into panels of NR columns: column o of row k is
 // data[(o / NR) * K * NR + k * NR + o % NR].
 struct Panels {
@@ -116,8 +126,8 @@ void pack_transposed(const Real* matrix, int64_t stride, int64_t rows, int64_t O
 struct RowGroups {
     int64_t count, least, longer;  // the first ``longer`` groups have one row more than ``least``
 
-    explicit RowGroups(int64_t rows)
-        : count(ceil_div(rows, MR)), least(rows / larger(1, count)), longer(rows % larger(1, count)) {}
+    explicit RowGroups(int64_t rows, int64_t most = MR)
+        : count(ceil_div(rows, most)), least(rows / larger(1, count)), longer(rows % larger(1, count)) {}
     int64_t start(int64_t group) const { return group * least + smaller(group, longer); }
     int size(int64_t group) const { return static_cast<int>(least + (group < longer)); }
 };

@@ -10,8 +10,10 @@
 #include <cstring>
 #include <type_traits>
 
-#ifdef __AVX2__
+#if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#include <arm_neon.h>
 #endif
 
 #include "kernels.h"
@@ -88,9 +90,14 @@ inline HalfVec rounded_as_numpy(Vec v) {
 }
 
 inline HalfVec rounded(Vec v) {
-#ifdef __AVX512BF16__  // numbers below the smallest normal one become 0
+#if defined(__AVX512BF16__)  // numbers below the smallest normal one become 0
     HalfVec halves;
     const auto made = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
+    std::memcpy(&halves, &made, sizeof halves);
+    return halves;
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    HalfVec halves;
+    const auto made = vcvt_bf16_f32(reinterpret_cast<float32x4_t>(v));
     std::memcpy(&halves, &made, sizeof halves);
     return halves;
 #else
