@@ -6,11 +6,15 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <string>
 #include <thread>
 
 #ifdef __GLIBCXX__
 #include <cxxabi.h>
+#endif
+#ifdef __x86_64__
+#include <cpuid.h>
 #endif
 
 #include "parallel.h"
@@ -25,20 +29,43 @@ int winograd_tile(const Conv& conv);
 
 namespace {
 
-// The kernels this machine can run, slowest first.
-std::vector<const Kernels*> available() {
-    std::vector<const Kernels*> found{&baseline::kernels};
+// An instruction set that this machine has.
+struct InstructionSet {
+    const char* name;
+    const Kernels* kernels;  // null where the compiler that built this lacked the instructions
+    const char* compilers;   // that have them
+};
+
+// The kernels of a set that not every compiler has: setup.py says which there are.
+#ifdef TINYDIFF_WITH_AVX512_BF16
+constexpr const Kernels* avx512_bf16_kernels = &avx512_bf16::kernels;
+#else
+constexpr const Kernels* avx512_bf16_kernels = nullptr;
+#endif
+
+// Those of this machine, slowest first.
+std::vector<InstructionSet> sets_of_machine() {
+    std::vector<InstructionSet> found{{"baseline", &baseline::kernels, ""}};
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernels);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back({"avx2", &avx2::kernels, ""});
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq"))
-        found.push_back(&avx512::kernels);
-#ifdef TINYDIFF_WITH_AVX512_BF16
-    if (found.back() == &avx512::kernels && __builtin_cpu_supports("avx512bf16"))
-        found.push_back(&avx512_bf16::kernels);
+        __builtin_cpu_supports("avx512dq")) {
+        found.push_back({"avx512", &avx512::kernels, ""});
+        // compilers that lack these instructions do not know their names either
+        unsigned eax = 0, ebx, ecx, edx;
+        if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax >> 5 & 1)
+            found.push_back({"avx512_bf16", avx512_bf16_kernels, "GCC 10 and Clang 9, or newer,"});
+    }
 #endif
-#endif
+    return found;
+}
+
+// Of those, what can run here.
+std::vector<const Kernels*> available() {
+    std::vector<const Kernels*> found;
+    for (const InstructionSet& each : sets_of_machine())
+        if (each.kernels) found.push_back(each.kernels);
     return found;
 }
 
@@ -68,6 +95,16 @@ std::vector<std::string> instruction_sets() {
     return names;
 }
 
+// {name: why} of the sets that this machine has and cannot run.
+std::map<std::string, std::string> lacking_instruction_sets() {
+    std::map<std::string, std::string> why;
+    for (const InstructionSet& each : sets_of_machine())
+        if (!each.kernels)
+            why[each.name] = "the compiler that built tinydiff lacked its instructions; " + std::string(each.compilers) +
+                             " have them: install tinydiff again with such a one";
+    return why;
+}
+
 void use_instruction_set(const std::string& name) {
     std::string known;
     for (const Kernels* each : available()) {
@@ -77,7 +114,10 @@ void use_instruction_set(const std::string& name) {
         }
         known += (known.empty() ? "" : ", ") + std::string(each->instruction_set);
     }
-    throw py::value_error("the instruction set must be one of " + known + " on this machine, got '" + name + "'");
+    const auto lacking = lacking_instruction_sets();
+    const auto why = lacking.find(name);
+    throw py::value_error("the instruction set must be one of " + known + " on this machine, got '" + name + "'" +
+                          (why == lacking.end() ? "" : ": " + why->second));
 }
 
 void use_checked_threads(int count) {
@@ -441,6 +481,8 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("instruction_sets", &instruction_sets, "Those this machine can run, slowest first.");
     m.def("instruction_set", [] { return kernels->instruction_set; }, "The one in use.");
     m.def("use_instruction_set", &use_instruction_set);
+    m.def("lacking_instruction_sets", &lacking_instruction_sets,
+          "{name: why} of those that this machine has and this build has not.");
     m.attr("MOST_THREADS") = MOST_THREADS;
     m.def("threads", &threads, "How many threads work.");
     m.def("use_threads", &use_checked_threads);

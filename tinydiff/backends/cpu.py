@@ -27,6 +27,7 @@ from tinydiff.precision import Stored, bfloat16
 instruction_sets = _cpu.instruction_sets
 instruction_set = _cpu.instruction_set
 use_instruction_set = _cpu.use_instruction_set
+lacking_instruction_sets = _cpu.lacking_instruction_sets  # () -> {name: why}: this machine has them, this build has not
 threads = _cpu.threads
 use_threads = _cpu.use_threads
 memory = _cpu.memory  # () -> bytes of arrays in use, bytes kept to be used again
@@ -57,7 +58,8 @@ class CpuBackend(NumpyBackend):
 
     def describe(self):
         """One line for ``tinydiff info``."""
-        return f"C++ kernels for {instruction_set()} (of {', '.join(instruction_sets())}), {threads()} threads"
+        said = f"C++ kernels for {instruction_set()} (of {', '.join(instruction_sets())}), {threads()} threads"
+        return "; ".join([said, *(f"not for {name}: {why}" for name, why in lacking_instruction_sets().items())])
 
 
 class Op(Stored):
@@ -258,6 +260,7 @@ def _obey_environment():
         use_threads(int(count))
     if name := os.environ.get("TINYDIFF_INSTRUCTION_SET"):
         if name not in instruction_sets():
-            known = ", ".join(instruction_sets())
-            raise ValueError(f"TINYDIFF_INSTRUCTION_SET must be one of {known} on this machine, got {name!r}")
+            known, why = ", ".join(instruction_sets()), lacking_instruction_sets().get(name)
+            said = f"TINYDIFF_INSTRUCTION_SET must be one of {known} on this machine, got {name!r}"
+            raise ValueError(f"{said}: {why}" if why else said)
         use_instruction_set(name)
