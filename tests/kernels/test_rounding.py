@@ -26,7 +26,9 @@ def parts_of_float32():
     wide = widen(high)
     ulp = np.ldexp(np.sign(wide), np.maximum(np.frexp(wide)[1] - 8, -133))
     ulp[~np.isfinite(wide)] = 0
-    return [(high, np.copysign(times * ulp, times * wide).astype(bfloat16())) for times in (0, 0.375, 0.5, -0.5, 0.625, 1)]
+    return [
+        (high, np.copysign(times * ulp, times * wide).astype(bfloat16())) for times in (0, 0.375, 0.5, -0.5, 0.625, 1)
+    ]
 
 
 def assert_rounded(way, actual, exact):
@@ -83,7 +85,9 @@ def test_a_program_rounds_and_widens(cpu):
     every = every_bfloat16()
     for count in (sums.size, 37):
         part = sums[-count:].copy()
-        captured = cpu.backend.capture(lambda: (cpu.backend.asarray(part, bfloat16()), cpu.backend.asarray(every, np.float32)))
+        captured = cpu.backend.capture(
+            lambda: (cpu.backend.asarray(part, bfloat16()), cpu.backend.asarray(every, np.float32))
+        )
         for way, _ in cpu.each(threads=(1, 3)):
             rounded, wide = captured()
             assert_rounded(way, rounded, part)

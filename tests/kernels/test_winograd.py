@@ -8,7 +8,11 @@ from tests.kernels.comparison import expect, outputs
 from tests.kernels.conftest import in_use
 
 # one word of two tiles is half empty; points of filters made before all tiles, and for one panel after another
-SIZES = [dict(N=3, H=9, W=7, C=48, O=37), dict(N=1, H=10, W=10, C=130, O=96), dict(N=3, H=7, W=13, C=33, O=40, padding=0)]
+SIZES = [
+    dict(N=3, H=9, W=7, C=48, O=37),
+    dict(N=1, H=10, W=10, C=130, O=96),
+    dict(N=3, H=7, W=13, C=33, O=40, padding=0),
+]
 
 
 @pytest.fixture(scope="module")

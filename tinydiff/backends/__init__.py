@@ -6,6 +6,7 @@ from tinydiff.backends import launchers
 from tinydiff.backends.cuda import CudaBackend
 from tinydiff.backends.kernel_names import PRECISIONS
 from tinydiff.backends.numpy import NumpyBackend
+from tinydiff.precision import bfloat16
 
 try:
     from tinydiff.backends.cpu import CpuBackend
@@ -46,9 +47,20 @@ def describe():
     """(name, state) of every backend, for ``tinydiff info``."""
     missing = {name: _missing(name) for name in NAMES[1:]}
     return [
-        (name, f"not available: needs {what}" if what else f"ready: {get(name).describe()}")
+        (name, f"not available: needs {what}" if what else f"ready: {get(name).describe()}; {_precisions(name)}")
         for name, what in missing.items()
     ]
+
+
+def _precisions(name):
+    """Those of a backend that is here, and why it lacks one that it could have."""
+    if name == "numpy":
+        return "precision fp32"
+    try:
+        bfloat16()
+    except ValueError as error:
+        return f"precision fp32; {error}"
+    return f"precisions {' and '.join(PRECISIONS)}"
 
 
 def _missing(name):

@@ -14,6 +14,8 @@ from tinydiff.files import expect_writable, write_atomically
 from tinydiff.terminal import one_line
 from tinydiff.train import checkpoint as checkpoints
 
+DRAWN = ("samples", "guidance", "steps", "sampler", "seed", "weights", "precision")  # what results depend on
+
 
 def add_arguments(parser):
     """The arguments of ``evaluate``."""
@@ -39,7 +41,7 @@ def evaluate(args):
     images = draw(args, checkpoint, labels)
     results = measure(images, labels, train, test, backend=args.backend, seed=args.seed)
 
-    drawn = {name: getattr(args, name) for name in ("samples", "guidance", "steps", "sampler", "seed", "weights")}
+    drawn = {name: getattr(args, name) for name in DRAWN}
     print(f"{one_line(args.checkpoint)}, step {checkpoint.step}, {train.name}; {', '.join(f'{k} {v}' for k, v in drawn.items())}")
     for name, result in results.items():
         print(f"{TITLES[name]:20}  {result}")

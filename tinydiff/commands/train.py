@@ -82,7 +82,8 @@ def add_arguments(parser):
     parser.add_argument(
         "--resume",
         metavar="PATH",
-        help="go on with a run: its folder, or one of its checkpoints; with --out in a new folder",
+        help="go on with a run: its folder, or one of its checkpoints; with --out in a new folder. In any precision; to "
+        "the bits that it would have had without a stop in its own",
     )
     add_data_changed_argument(parser)
     add_backend_arguments(parser, PRECISION)
