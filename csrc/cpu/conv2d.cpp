@@ -124,7 +124,7 @@ void multiply_blocks(const Rows& a, const Operands<Unit>& of, const Store& store
             const Unit* from = of.b + panel * of.panel_stride;
             const int vectors = panels.vectors(panel);
             if constexpr (reach == Reach::gathered) {
-                const int64_t parts = ceil_div(all, ROWS_AT_ONCE), at_once = ceil_div(segments, larger(1, parts));
+                const int64_t parts = larger(1, ceil_div(all, ROWS_AT_ONCE)), at_once = larger(1, ceil_div(segments, parts));
                 for (int64_t s = 0; s < segments; ++s) b[s] = from + s * K * of.ldb;
                 for (int64_t s = 0; s < larger(1, segments); s += at_once)
                     for (int64_t g = 0; g < groups.count; ++g)
