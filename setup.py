@@ -96,7 +96,9 @@ class BuildKernels(build_ext):
         source = folder / f"{name}.cpp"
         source.write_text(instruction_set.program)
         try:
-            self.compiler.compile([str(source)], output_dir=str(folder), extra_postargs=[*FLAGS, *instruction_set.flags])
+            self.compiler.compile(
+                [str(source)], output_dir=str(folder), extra_postargs=[*FLAGS, *instruction_set.flags]
+            )
         except CompileError:
             print(f"the compiler lacks the instructions of {name}: the kernels are built without that set")
             return False
