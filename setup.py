@@ -26,6 +26,7 @@ EMULATOR, CUDA = Path("csrc/emulator"), Path("csrc/cuda")
 KERNEL_NAMES = Path("tinydiff/backends/kernel_names.py")  # which the emulator finds kernels by
 ONCE = ("bindings.cpp", "bindings_program.cpp", "bindings_training.cpp", "memory.cpp", "parallel.cpp", "program.cpp")
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
+FLAGS += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # GCC says so of its own intrinsics
 EMULATOR_FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", f"-I{EMULATOR}", f"-I{CUDA}"]
 X86 = ("x86_64", "amd64")
 

@@ -1,7 +1,7 @@
 // attention: y = softmax(q k^T / sqrt(D)) v. Derivation: tinydiff/ops/attention.py.
 //
-// A task is one head of one sample, its queries ROWS at a time, so of the L x M matrix only ROWS rows are ever in
-// memory. Forward keeps the logarithm of each row's sum; backward recomputes the rows from it.
+// A task is one head of one sample, its queries some rows at a time, at most ROWS and all about as many, so of the L x M
+// matrix only those rows are ever in memory. Forward keeps the logarithm of each row's sum; backward recomputes the rows from it.
 #include <cmath>
 
 #include "gemm.h"
@@ -12,7 +12,7 @@
 TINYDIFF_BEGIN
 namespace {
 
-constexpr int64_t ROWS = 4 * MR;
+constexpr int64_t ROWS = 5 * MR;  // at most
 
 // All panels of a head's keys or values, (M, D) with rows ``stride`` apart: as they are, or transposed to (D, M).
 template <class Real>
@@ -89,6 +89,7 @@ void attention_forward(const Real* q, const Real* k, const Real* v, Real* y, flo
     const float scale = 1 / std::sqrt(static_cast<float>(D));
     const Panels keys{words<Real>(D), M}, values{words<Real>(M), D};
     const int64_t width_M = round_up(M, W), width_D = round_up(D, W);
+    const int64_t at_once = ceil_div(L, ceil_div(L, ROWS));
     parallel_for(attention.N * A, [&](int64_t head) {
         const int64_t n = head / A, a = head % A;
         const Real *q_head = q + n * L * stride + a * D, *k_head = k + n * M * stride + a * D;
@@ -99,8 +100,8 @@ void attention_forward(const Real* q, const Real* k, const Real* v, Real* y, flo
         pack_all_transposed<Real>(k_head, stride, D, keys, packed_keys);
         pack_all<Real>(v_head, stride, M, values, packed_values);
 
-        for (int64_t first = 0; first < L; first += ROWS) {
-            const int64_t rows = smaller(ROWS, L - first);
+        for (int64_t first = 0; first < L; first += at_once) {
+            const int64_t rows = smaller(at_once, L - first);
             copy_rows<Real>(q_head + first * stride, stride, rows, D, q_rows, width_D);
             product<Word<Real>>(as_words(q_rows), words<Real>(width_D), rows, keys, packed_keys, p, width_M);
             for (int64_t l = 0; l < rows; ++l) {
@@ -133,6 +134,7 @@ void attention_backward(const Real* dy, const Real* q, const Real* k, const Real
     const float scale = 1 / std::sqrt(static_cast<float>(D));
     const Panels transposed{words<Real>(D), M}, keys{words<Real>(M), D};
     const int64_t width_M = round_up(M, W), width_D = round_up(D, W);
+    const int64_t at_once = ceil_div(L, ceil_div(L, ROWS));
     parallel_for(attention.N * A, [&](int64_t head) {
         const int64_t n = head / A, a = head % A;
         const int64_t queries = n * L * stride + a * D, tokens = n * M * stride + a * D;
@@ -152,8 +154,8 @@ void attention_backward(const Real* dy, const Real* q, const Real* k, const Real
                                             sum, width_D, true);
         };
 
-        for (int64_t first = 0; first < L; first += ROWS) {
-            const int64_t rows = smaller(ROWS, L - first), at = queries + first * stride;
+        for (int64_t first = 0; first < L; first += at_once) {
+            const int64_t rows = smaller(at_once, L - first), at = queries + first * stride;
             copy_rows<Real>(q + at, stride, rows, D, q_rows, width_D);
             copy_rows<Real>(dy + at, stride, rows, D, dy_rows, width_D);
             product<Word<Real>>(as_words(q_rows), words<Real>(width_D), rows, transposed, packed_k_transposed, p,

@@ -20,6 +20,13 @@
 #include "parallel.h"
 
 namespace tinydiff {
+
+// as in conv2d.h, which only kernel files can include
+namespace baseline {
+template <class Real>
+int winograd_tile(const Conv& conv);
+}
+
 namespace {
 
 // An instruction set that this machine has.
@@ -205,6 +212,16 @@ Conv geometry(const Arguments& given, const object& stride, const object& paddin
     conv.H_out = free_h / step + 1;
     conv.W_out = free_w / step + 1;
     return conv;
+}
+
+// Which of the versions computes it. winograd_tile says the same in every instruction set.
+template <class Real>
+const char* conv2d_version_of(const object& x, const object& w, const object& stride, const object& padding) {
+    Arguments given("conv2d");
+    given.reals<Real>("x", x, "N H W C");
+    given.reals<Real>("w", w, "R S C O");
+    const int tile = baseline::winograd_tile<Real>(geometry(given, stride, padding));
+    return CONV2D_VERSIONS[tile == 4 ? 3 : tile == 2 ? 2 : 1];
 }
 
 template <class Real>
@@ -437,6 +454,7 @@ template <class Real>
 void add_model_ops(py::module_ m) {
     m.def("linear_forward", &linear_forward<Real>);
     m.def("linear_backward", &linear_backward<Real>);
+    m.def("conv2d_version_of", &conv2d_version_of<Real>);
     m.def("conv2d_forward", &conv2d_forward<Real>);
     m.def("conv2d_backward", &conv2d_backward<Real>);
     m.def("group_norm_forward", &group_norm_forward<Real>);

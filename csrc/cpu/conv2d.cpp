@@ -29,7 +29,7 @@ TINYDIFF_BEGIN
 namespace {
 
 constexpr int64_t BLOCK_PIXELS = 8 * MR;     // output pixels of a task
-constexpr int64_t ROWS_AT_ONCE = 128;        // of a panel
+constexpr int64_t ROWS_AT_ONCE = 144;        // of a panel: with few channels all of a 3x3 filter
 constexpr int64_t FEW_CHANNELS = W;          // of a pixel, too few for a loop of their own
 constexpr int64_t FEW_PIXELS = 24;           // in bfloat16, to meet a matrix that is not packed
 constexpr int64_t MANY_PIXELS = 512;         // for which packing a matrix is next to nothing
@@ -65,8 +65,9 @@ struct Matrix {
     const Word<Real>* packed;  // where it was made before, or null
 
     Panels panels() const { return {segments * words<Real>(C), O}; }
+    // whether, if it were there, the matrix as it stands would be better than packing it
     bool is_better_plain(int64_t pixels) const {
-        return plain && !packed && O % W == 0 && pixels <= (NUMBERS<Real> == 1 ? BLOCK_PIXELS : FEW_PIXELS);
+        return O % W == 0 && pixels <= (NUMBERS<Real> == 1 ? BLOCK_PIXELS : FEW_PIXELS);
     }
 };
 
@@ -123,7 +124,7 @@ void multiply_blocks(const Rows& a, const Operands<Unit>& of, const Store& store
             const Unit* from = of.b + panel * of.panel_stride;
             const int vectors = panels.vectors(panel);
             if constexpr (reach == Reach::gathered) {
-                const int64_t at_once = larger(1, ROWS_AT_ONCE / K);
+                const int64_t parts = ceil_div(all, ROWS_AT_ONCE), at_once = ceil_div(segments, larger(1, parts));
                 for (int64_t s = 0; s < segments; ++s) b[s] = from + s * K * of.ldb;
                 for (int64_t s = 0; s < larger(1, segments); s += at_once)
                     for (int64_t g = 0; g < groups.count; ++g)
@@ -131,7 +132,7 @@ void multiply_blocks(const Rows& a, const Operands<Unit>& of, const Store& store
                                           rows + (g * segments + s) * MR, b + s, K, of.ldb,
                                           sums + groups.start(g) * NR, NR, s > 0);
             } else {
-                for (int64_t k = 0; k < all; k += ROWS_AT_ONCE)
+                for (int64_t k = 0; k < larger(1, all); k += ROWS_AT_ONCE)  // of no row at all the sums are 0
                     multiply(count, vectors, dense + k, all, smaller(ROWS_AT_ONCE, all - k), from + k * of.ldb, of.ldb,
                              sums, NR, k > 0);
             }
@@ -149,7 +150,7 @@ void product(int64_t pixels, const Rows& a, const Matrix<Real>& matrix, const Pa
              const Store& store_vector) {
     const Panels panels = matrix.panels();
     const int64_t segments = matrix.segments;
-    if (matrix.is_better_plain(pixels)) {
+    if (matrix.plain && !matrix.packed && matrix.is_better_plain(pixels)) {
         multiply_blocks<reach>(
             a, Operands<Real>{pixels, segments, matrix.C, panels, matrix.plain, NR, matrix.O}, store_vector);
         return;
@@ -203,14 +204,6 @@ struct UnderTaps {
         const int64_t h = pixel.h + tap / conv.S, w = pixel.w + tap % conv.S;
         const bool inside = h >= 0 && h < conv.H && w >= 0 && w < conv.W;
         return inside ? pixel.image + (h * conv.W + w) * C : zeros;
-    }
-};
-
-// Zeros for what lies outside an image.
-template <class Real>
-struct Zeros : Scratch<Real> {
-    explicit Zeros(int64_t count) : Scratch<Real>(count) {
-        std::memset(static_cast<Real*>(*this), 0, sizeof(Real) * count);
     }
 };
 
@@ -298,21 +291,26 @@ void input_gradient(const Real* dy, const Real* w, Real* dx, const Conv& conv) {
         }
 }
 
-// Rows of the left or right operand of the weight gradient, one a pixel, as words of neighbouring pixels: row m of
-// ``parts`` times C numbers, where part(m, s) points to C of them.
-template <class Real, class Part>
-void copy_pixels(int64_t pixels, int64_t parts, int64_t C, const Part& part, Word<Real>* to, int64_t width) {
+// So many pixels from ``first`` on as an operand of the weight gradient: words of neighbouring pixels, ``width`` apart; in
+// each the C numbers of a.row(pixel, s) for every segment s.
+template <class Real, class Rows>
+void copy_pixels(const Rows& a, int64_t first, int64_t pixels, int64_t segments, int64_t C, Word<Real>* to,
+                 int64_t width) {
     constexpr int n = NUMBERS<Real>;
-    for (int64_t m = 0; m < pixels; m += n, to += width)
-        for (int64_t s = 0; s < parts; ++s) {
-            const Real* rows[n] = {};
-            for (int64_t i = 0; i < smaller(n, pixels - m); ++i) rows[i] = part(m + i, s);
+    for (int64_t m = 0; m < pixels; m += n, to += width) {
+        const int there = static_cast<int>(smaller(n, pixels - m));
+        decltype(a.pixel(0)) pixel[n];
+        for (int i = 0; i < n; ++i) pixel[i] = a.pixel(first + m + (i < there ? i : 0));
+        for (int64_t s = 0; s < segments; ++s) {
+            const Real* rows[n];
+            for (int i = 0; i < n; ++i) rows[i] = i < there ? a.row(pixel[i], s) : nullptr;
+            // beyond C the next segment's numbers follow, or the next row's
             for (int64_t c = 0; c < C; c += W) {
-                const Real* at[n];
-                for (int i = 0; i < n; ++i) at[i] = rows[i] ? rows[i] + c : nullptr;
-                copy_words(to + s * C + c, at, C - c);  // beyond C the next part's numbers follow, or the next row's
+                copy_words(to + s * C + c, rows, C - c);
+                for (int i = 0; i < there; ++i) rows[i] += W;
             }
         }
+    }
 }
 
 template <class Real>
@@ -339,15 +337,14 @@ void weight_gradient(const Real* dy, const Real* x, float* dw, const Conv& conv)
             const Word<Real>*a = columns, *b = upstream;
             if (x_as_it_is)
                 a = reinterpret_cast<const Word<Real>*>(x + first * C);
+            else if (is_flat(conv))
+                copy_pixels<Real>(Dense<Real>{x, C}, first, count, 1, C, columns, rows);
             else
-                copy_pixels<Real>(
-                    count, taps, C, [&](int64_t m, int64_t tap) { return under.row(under.pixel(first + m), tap); },
-                    columns, rows);
+                copy_pixels<Real>(under, first, count, taps, C, columns, rows);
             if (dy_as_it_is)
                 b = reinterpret_cast<const Word<Real>*>(dy + first * O);
             else
-                copy_pixels<Real>(
-                    count, 1, O, [&](int64_t m, int64_t) { return dy + (first + m) * O; }, upstream, width);
+                copy_pixels<Real>(Dense<Real>{dy, O}, first, count, 1, O, upstream, width);
             multiply_transposed(rows, width, a, rows, words<Real>(count), b, width, sum, width, round > first_round);
         }
     });
@@ -393,12 +390,14 @@ void bias_gradient(const Real* dy, float* db, Real* dtime_shift, const Conv& con
             store_part(dtime_shift + i, load_part(sums + i, groups * O - i), groups * O - i);
 }
 
-// The number of words of a matrix that is packed before, where that is worth it.
+// The number of words of a matrix that is packed before, where that is worth it: for few pixels, unless floats are as
+// good as they stand.
 template <class Real>
 int64_t packed_words_worth_keeping(const Conv& conv) {
     const Matrix<Real> matrix{conv.R * conv.S, conv.C, conv.O, nullptr, nullptr};
     const int64_t pixels = conv.N * conv.H_out * conv.W_out;
-    return pixels < MANY_PIXELS ? matrix.panels().words() : 0;
+    const bool as_it_stands = NUMBERS<Real> == 1 && matrix.is_better_plain(pixels);
+    return pixels < MANY_PIXELS && !as_it_stands ? matrix.panels().words() : 0;
 }
 
 }  // namespace
@@ -432,6 +431,7 @@ void conv2d_prepared_bytes(int64_t* bytes, const Conv& conv) {
     *bytes = kept * static_cast<int64_t>(sizeof(Word<Real>));
 }
 
+// dx may be null, where nobody wants it.
 template <class Real>
 void conv2d_backward(const Real* dy, const Real* x, const Real* w, Real* dx, float* dw, float* db, Real* dtime_shift,
                      const Conv& conv) {
@@ -439,10 +439,11 @@ void conv2d_backward(const Real* dy, const Real* x, const Real* w, Real* dx, flo
     const int tile = winograd_tile<Real>(conv);
     if (!tile) {
         weight_gradient(dy, x, dw, conv);
-        input_gradient(dy, w, dx, conv);
+        if (dx) input_gradient(dy, w, dx, conv);
         return;
     }
     winograd_weight_gradient(tile, dy, x, dw, conv);
+    if (!dx) return;
     // dx is dy correlated with the filter turned by half a turn, its inputs and outputs exchanged
     const int64_t C = conv.C, O = conv.O;
     Scratch<Real> turned(9 * C * O);

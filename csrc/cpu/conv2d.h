@@ -3,8 +3,17 @@
 
 #include "gemm.h"
 #include "kernels.h"
+#include "memory.h"
 
 TINYDIFF_BEGIN
+
+// Zeros for what lies outside an image.
+template <class Real>
+struct Zeros : Scratch<Real> {
+    explicit Zeros(int64_t count) : Scratch<Real>(count) {
+        std::memset(static_cast<Real*>(*this), 0, sizeof(Real) * count);
+    }
+};
 
 // How an output is finished as it leaves the registers: y = result + b + add.
 template <class Real>
@@ -21,8 +30,16 @@ struct Epilogue {
         const float* b;
         const Real* add;
         int64_t O;
+        bool add_moves;  // or is the same for all pixels of a sample
+        // another pixel of the sample, so many values on
+        Pixel moved(int64_t values) const { return {y + values, b, add_moves ? add + values : add, O, add_moves}; }
         void finish(int64_t o, Vec result) const {
             const int64_t n = O - o;
+            if (n >= W) {
+                if (b) result += load(b + o);
+                if (add) result += load(add + o);
+                return store(y + o, result);
+            }
             if (b) result += load_part(b + o, n);
             if (add) result += load_part(add + o, n);
             store_part(y + o, result, n);
@@ -32,7 +49,7 @@ struct Epilogue {
         const Real* row = nullptr;
         if (kind == Add::time_shift) row = add + index / pixels_per_sample * O;
         if (kind == Add::residual) row = add + index * O;
-        return {y + index * O, b, row, O};
+        return {y + index * O, b, row, O, kind == Add::residual};
     }
 };
 

@@ -25,8 +25,8 @@ struct Arithmetic<bfloat16> {
     static void multiply_add(Vec& sum, bfloat16 a, Row b) { sum += widen(a) * b; }
 };
 
-#ifdef __AVX512BF16__
-// Two products and two sums an instruction.
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+// Two products and two sums an instruction, which rounds them as it likes: AVX-512 one after the other, Arm to odd.
 template <>
 struct Arithmetic<Pair> {
     using Row = IntVec;
@@ -34,9 +34,14 @@ struct Arithmetic<Pair> {
     static void multiply_add(Vec& sum, Pair a, Row b) {
         int32_t word;
         std::memcpy(&word, &a, sizeof word);
-        const auto every = reinterpret_cast<__m512bh>(IntVec{} + word);
-        sum = reinterpret_cast<Vec>(
-            _mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), every, reinterpret_cast<__m512bh>(b)));
+        const IntVec every = IntVec{} + word;
+#ifdef __AVX512BF16__
+        sum = reinterpret_cast<Vec>(_mm512_dpbf16_ps(
+            reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(every), reinterpret_cast<__m512bh>(b)));
+#else
+        sum = reinterpret_cast<Vec>(vbfdotq_f32(
+            reinterpret_cast<float32x4_t>(sum), reinterpret_cast<bfloat16x8_t>(every), reinterpret_cast<bfloat16x8_t>(b)));
+#endif
     }
 };
 #else
@@ -188,12 +193,15 @@ void pack(const Real* matrix, int64_t stride, int64_t rows, int64_t O, int64_t p
 template <class Real>
 void pack_transposed(const Real* matrix, int64_t stride, int64_t rows, int64_t O, int64_t panel, Word<Real>* packed) {
     constexpr int n = NUMBERS<Real>;
+    const int64_t whole = rows / n;
     for (int64_t j = 0; j < NR; ++j) {
         const int64_t o = panel * NR + j;
-        for (int64_t k = 0; k < rows; k += n) {
+        const Real* column = matrix + o * stride;
+        for (int64_t k = 0; k < whole; ++k) packed[k * NR + j] = o < O ? as_words(column)[k] : Word<Real>{};
+        if (whole * n < rows) {  // half a pair
             Word<Real> word{};
-            if (o < O) std::memcpy(&word, matrix + o * stride + k, sizeof(Real) * smaller(n, rows - k));
-            packed[k / n * NR + j] = word;
+            if (o < O) std::memcpy(&word, column + whole * n, sizeof(Real));
+            packed[whole * NR + j] = word;
         }
     }
 }

@@ -59,8 +59,7 @@ inline Pair* as_words(bfloat16* p) { return reinterpret_cast<Pair*>(p); }
 // A vector of words from W columns of the rows that they pair, of one row where they pair none.
 inline void store_words(float* to, const Vec (&rows)[1]) { store(to, rows[0]); }
 inline void store_words(Pair* to, HalfVec low, HalfVec high) {
-    *reinterpret_cast<IntVec*>(to) =
-        __builtin_convertvector(low, IntVec) | __builtin_convertvector(high, IntVec) << 16;
+    *reinterpret_cast<IntVec*>(to) = integers(low) | integers(high) << 16;
 }
 inline void store_words(Pair* to, const Vec (&rows)[2]) { store_words(to, rounded(rows[0]), rounded(rows[1])); }
 
@@ -69,9 +68,10 @@ inline void copy_words(float* to, const float* const (&rows)[1], int64_t n) {
     store(to, rows[0] ? load_part(rows[0], n) : Vec{});
 }
 inline void copy_words(Pair* to, const bfloat16* const (&rows)[2], int64_t n) {
+    if (n >= W && rows[1]) return store_words(to, load_halves(rows[0]), load_halves(rows[1]));
     HalfVec halves[2] = {};
     for (int i = 0; i < 2; ++i)
-        if (rows[i]) std::memcpy(&halves[i], rows[i], n >= W ? sizeof(HalfVec) : 2 * n);
+        if (rows[i]) std::memcpy(&halves[i], rows[i], 2 * smaller(n, W));
     store_words(to, halves[0], halves[1]);
 }
 
@@ -92,6 +92,16 @@ void multiply_gathered(int rows, int vectors, int64_t segments, const Word* cons
 template <class Word>
 void multiply_transposed(int64_t rows, int64_t columns, const Word* a, int64_t lda, int64_t K, const Word* b,
                          int64_t ldb, float* c, int64_t ldc, bool accumulate);
+
+#ifdef __AMX_BF16__  // tiles.cpp
+template <>
+void multiply(int64_t, int, const Pair*, int64_t, int64_t, const Pair*, int64_t, float*, int64_t, bool);
+template <>
+void multiply_gathered(int, int, int64_t, const Pair* const*, const Pair* const*, int64_t, int64_t, float*, int64_t,
+                       bool);
+template <>
+void multiply_transposed(int64_t, int64_t, const Pair*, int64_t, int64_t, const Pair*, int64_t, float*, int64_t, bool);
+#endif
 
 // A matrix of K rows of words and O columns, cut into panels of NR columns: column o of row k is
 // data[(o / NR) * K * NR + k * NR + o % NR].
@@ -116,8 +126,8 @@ void pack_transposed(const Real* matrix, int64_t stride, int64_t rows, int64_t O
 struct RowGroups {
     int64_t count, least, longer;  // the first ``longer`` groups have one row more than ``least``
 
-    explicit RowGroups(int64_t rows)
-        : count(ceil_div(rows, MR)), least(rows / larger(1, count)), longer(rows % larger(1, count)) {}
+    explicit RowGroups(int64_t rows, int64_t most = MR)
+        : count(ceil_div(rows, most)), least(rows / larger(1, count)), longer(rows % larger(1, count)) {}
     int64_t start(int64_t group) const { return group * least + smaller(group, longer); }
     int size(int64_t group) const { return static_cast<int>(least + (group < longer)); }
 };

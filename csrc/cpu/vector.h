@@ -10,8 +10,10 @@
 #include <cstring>
 #include <type_traits>
 
-#ifdef __AVX512BF16__
+#if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#include <arm_neon.h>
 #endif
 
 #include "kernels.h"
@@ -54,8 +56,23 @@ inline void store_part(float* p, Vec v, int64_t n) {
 // stored.
 typedef uint16_t HalfVec __attribute__((vector_size(2 * TINYDIFF_W), aligned(2), may_alias));
 
+// As the lower halves of integers.
+inline IntVec integers(HalfVec halves) {
+#if defined(__AVX512F__)  // one instruction, of which compilers make five
+    __m256i from;
+    std::memcpy(&from, &halves, sizeof from);
+    return reinterpret_cast<IntVec>(_mm512_cvtepu16_epi32(from));
+#elif defined(__AVX2__)
+    __m128i from;
+    std::memcpy(&from, &halves, sizeof from);
+    return reinterpret_cast<IntVec>(_mm256_cvtepu16_epi32(from));
+#else
+    return __builtin_convertvector(halves, IntVec);
+#endif
+}
+
 inline Vec widen(HalfVec halves) {
-    const IntVec bits = __builtin_convertvector(halves, IntVec) << 16;
+    const IntVec bits = integers(halves) << 16;
     Vec v;
     std::memcpy(&v, &bits, sizeof v);
     return v;
@@ -73,9 +90,14 @@ inline HalfVec rounded_as_numpy(Vec v) {
 }
 
 inline HalfVec rounded(Vec v) {
-#ifdef __AVX512BF16__  // numbers below the smallest normal one become 0
+#if defined(__AVX512BF16__)  // numbers below the smallest normal one become 0
     HalfVec halves;
     const auto made = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
+    std::memcpy(&halves, &made, sizeof halves);
+    return halves;
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    HalfVec halves;
+    const auto made = vcvt_bf16_f32(reinterpret_cast<float32x4_t>(v));
     std::memcpy(&halves, &made, sizeof halves);
     return halves;
 #else
@@ -83,7 +105,8 @@ inline HalfVec rounded(Vec v) {
 #endif
 }
 
-inline Vec load(const bfloat16* p) { return widen(*reinterpret_cast<const HalfVec*>(p)); }
+inline HalfVec load_halves(const bfloat16* p) { return *reinterpret_cast<const HalfVec*>(p); }
+inline Vec load(const bfloat16* p) { return widen(load_halves(p)); }
 inline void store(bfloat16* p, Vec v) { *reinterpret_cast<HalfVec*>(p) = rounded(v); }
 
 inline Vec load_part(const bfloat16* p, int64_t n) {
@@ -136,44 +159,72 @@ inline float sum(Vec v) {
 }
 
 // e^x to about one unit in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its series to r^7,
-// 2^n by the exponent bits. Arguments are clamped to where the result is a normal number; NaN stays NaN.
+// 2^n by the exponent bits. Arguments are clamped to where the result is a normal number; NaN stays NaN. Where nothing
+// but its rounding to bfloat16 is kept, whose half unit is 2e-3, the series ends at r^4: 4e-5.
+template <class Kept = float>
 inline Vec exp(Vec x) {
     const float low = -87.33654f, high = 88.37626f;
+#ifdef __AVX512F__  // of two numbers of which one is NaN these give the second
+    x = static_cast<Vec>(_mm512_min_ps(splat(high), _mm512_max_ps(splat(low), x)));
+#else
     x = x < low ? splat(low) : x;
     x = x > high ? splat(high) : x;
+#endif
     const float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction bits
     Vec n = (x * 1.44269504f + round) - round;
     Vec r = x - n * 0.693145752f - n * 1.42860677e-6f;  // ln 2 in two parts, the first short
-    Vec p = splat(1.0f / 5040);
-    p = p * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
+    Vec p = splat(1.0f / 24);
+    if constexpr (std::is_same<Kept, float>::value) {
+        p = splat(1.0f / 5040);
+        p = p * r + 1.0f / 720;
+        p = p * r + 1.0f / 120;
+        p = p * r + 1.0f / 24;
+    }
     p = p * r + 1.0f / 6;
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
+#ifdef __AVX512F__
+    return static_cast<Vec>(_mm512_scalef_ps(p, n));
+#else
     IntVec bits = (__builtin_convertvector(n, IntVec) + 127) << 23;
     Vec power;
     std::memcpy(&power, &bits, sizeof power);
     return p * power;
+#endif
 }
 
-inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
+// 1 / x for x in [1, 2^127], to about one unit in the last place, or enough for bfloat16.
+template <class Kept = float>
+inline Vec reciprocal(Vec x) {
+#ifdef __AVX512F__  // a third of a division's time: 14 bits, and Newton's step doubles them
+    const Vec y = static_cast<Vec>(_mm512_rcp14_ps(x));
+    return std::is_same<Kept, float>::value ? y * (2.0f - x * y) : y;
+#else
+    return 1.0f / x;
+#endif
+}
+
+template <class Kept = float>
+inline Vec sigmoid(Vec x) {
+    return reciprocal<Kept>(1.0f + exp<Kept>(-x));
+}
 
 // d/dx of x sigmoid(x), given s = sigmoid(x)
 inline Vec silu_slope(Vec x, Vec s) { return s * (1.0f + x * (1.0f - s)); }
 
-// Several vectors of neighbouring channels, of which ``channels`` are there: how the memory-bound kernels take a pixel.
+// Several vectors of neighbouring channels, of which ``channels`` are there, of one vector alone maybe not all: how the
+// memory-bound kernels take a pixel.
 constexpr int COLUMNS = 4;
 
 template <int V, class Real>
 inline void load_columns(Vec (&to)[V], const Real* p, int64_t channels) {
-    for (int j = 0; j < V; ++j) to[j] = load_part(p + j * W, channels - j * W);
+    for (int j = 0; j < V; ++j) to[j] = V > 1 ? load(p + j * W) : load_part(p, channels);
 }
 
 template <int V, class Real>
 inline void store_columns(Real* p, const Vec (&from)[V], int64_t channels) {
-    for (int j = 0; j < V; ++j) store_part(p + j * W, from[j], channels - j * W);
+    for (int j = 0; j < V; ++j) V > 1 ? store(p + j * W, from[j]) : store_part(p, from[j], channels);
 }
 
 // body(c, channels, vectors) from c = 0 on for all C channels, COLUMNS vectors at a time, then two, then one

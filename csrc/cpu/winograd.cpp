@@ -29,6 +29,7 @@ constexpr int64_t FEW_TILES = 64;                  // too few for every task to 
 constexpr int64_t SMALL_SUMS = 160 << 10;          // and of a small weight gradient's
 constexpr int64_t OWN_FLOATS = 144 << 10;          // points of one task's tiles: about half a core's second-level cache
 constexpr int64_t SHARED_FLOATS = 2 << 20;         // points of all tiles of one round, with large filters
+constexpr int64_t AHEAD = 4;                       // tiles whose pixels are asked for before they are needed
 constexpr int64_t SLICES = 8;                      // of tiles, with small sums,
 constexpr int64_t SLICE_TILES = W == 16 ? 12 : 6;  // at least in each; not MR, or bits would depend on it
 
@@ -79,9 +80,10 @@ struct Tiles {
         const int shape = is_narrow ? (is_short ? 3 : 2) : (is_short ? 0 : 1);
         const int64_t high = is_short ? rows.count - rows.full : rows.full;
         const int64_t wide = is_narrow ? columns.count - columns.full : columns.full;
-        const int64_t index = tile - begin[shape];
-        return {index / (high * wide), rows.start(index / wide % high + (is_short ? rows.full : 0)),
-                columns.start(index % wide + (is_narrow ? columns.full : 0)), is_short, is_narrow};
+        const uint32_t index = static_cast<uint32_t>(tile - begin[shape]);  // divided in half the time of 64 bits
+        const uint32_t line = index / static_cast<uint32_t>(wide), image = line / static_cast<uint32_t>(high);
+        return {image, rows.start(line - image * high + (is_short ? rows.full : 0)),
+                columns.start(index - line * wide + (is_narrow ? columns.full : 0)), is_short, is_narrow};
     }
 
     // Those of ``number`` tiles from ``first`` on that have point p.
@@ -129,56 +131,78 @@ struct Upstream {
     }
 };
 
-// One image (H, W_image, C), and the pixel where a tile begins to read; outside the image there are zeros.
-template <class Real>
-struct Corner {
-    const Real* image;
-    int64_t H, W_image, C, h, w;
+// What a tile reads: ``size`` x ``size`` pixels of an image (H, W_image, C) from (h, w) on, zeros outside it. (Half of all
+// tiles lie at an edge where images are small, so those must be fast too.)
+template <int size, class Real>
+struct Patch {
+    const Real* first;
+    int64_t row, C;
+    bool inside;
+    const Real* pixels[size][size];  // where it is not inside
+
+    Patch(const Real* image, int64_t H, int64_t W_image, int64_t C, int64_t h, int64_t w, const Real* zeros)
+        : first(image + (h * W_image + w) * C),
+          row(W_image * C),
+          C(C),
+          inside(h >= 0 && w >= 0 && h + size <= H && w + size <= W_image) {
+        if (inside) return;
+        for (int i = 0; i < size; ++i)
+            for (int j = 0; j < size; ++j) {
+                const bool there = h + i >= 0 && h + i < H && w + j >= 0 && w + j < W_image;
+                pixels[i][j] = there ? first + i * row + j * C : zeros;
+            }
+    }
 };
 
 // write(p, v) takes channels c .. c + W, zeros beyond the last, of point p.
-template <int n, class What, class Rows, class Columns, class Real, class Write>
-inline void rectangle_to_points(const Corner<Real>& corner, int64_t c, const Write& write) {
+template <int n, class What, class Rows, class Columns, int size, class Real, class Write>
+inline void patch_to_points(const Patch<size, Real>& patch, int64_t c, const Write& write) {
     constexpr int HEIGHT = What::template extent<Rows>, WIDTH = What::template extent<Columns>;
-    const int64_t C = corner.C, h0 = corner.h, w0 = corner.w, row = corner.W_image * C;
-    const bool inside = h0 >= 0 && w0 >= 0 && h0 + HEIGHT <= corner.H && w0 + WIDTH <= corner.W_image;
-    const Real* first = corner.image + h0 * row + w0 * C + c;
     auto transform = [&](const auto& read) {
         along_both_axes<HEIGHT, WIDTH, Rows::size + 2, Columns::size + 2>(
             [](const Vec(&in)[WIDTH], Vec(&out)[Columns::size + 2]) { What::template transform<Columns>(in, out); },
             [](const Vec(&in)[HEIGHT], Vec(&out)[Rows::size + 2]) { What::template transform<Rows>(in, out); }, read,
             [&](int i, int j, Vec v) { write(Rows::points[i] * n + Columns::points[j], v); });
     };
-    if (inside && c + W <= C)
-        transform([&](int i, int j) { return load(first + i * row + j * C); });
-    else
+    const Real* first = patch.first + c;
+    // what a tile not far to the right will read first: images come from memory, four lines and more of them at a time
+    constexpr int STEP = size - (What::template extent<Rows> - Rows::size);
+    for (int i = 0; i < HEIGHT; ++i)
+        for (int j = 0; j < STEP; ++j) __builtin_prefetch(first + i * patch.row + (AHEAD * STEP + size + j) * patch.C);
+    if (c + W > patch.C)
         transform([&](int i, int j) {
-            const bool there = h0 + i >= 0 && h0 + i < corner.H && w0 + j >= 0 && w0 + j < corner.W_image;
-            return there ? load_part(first + i * row + j * C, C - c) : Vec{};
+            const Real* pixel = patch.inside ? first + i * patch.row + j * patch.C : patch.pixels[i][j] + c;
+            return load_part(pixel, patch.C - c);
         });
+    else if (patch.inside)
+        transform([&](int i, int j) { return load(first + i * patch.row + j * patch.C); });
+    else
+        transform([&](int i, int j) { return load(patch.pixels[i][j] + c); });
 }
 
-// Where the input's tiles, and those of the outputs' gradient, lie.
+// What the input's tiles read, and those of the outputs' gradient.
 template <int m, class Real>
-Corner<Real> input_corner(const typename Tiles<m, Real>::Place& place, const Real* x, const Conv& conv) {
+Patch<m + 2, Real> input_patch(const typename Tiles<m, Real>::Place& place, const Real* x, const Real* zeros,
+                               const Conv& conv) {
     const Real* image = x + place.image * conv.H * conv.W * conv.C;
-    return {image, conv.H, conv.W, conv.C, place.h - conv.before, place.w - conv.before};
+    return {image, conv.H, conv.W, conv.C, place.h - conv.before, place.w - conv.before, zeros};
 }
 template <int m, class Real>
-Corner<Real> upstream_corner(const typename Tiles<m, Real>::Place& place, const Real* dy, const Conv& conv) {
+Patch<m, Real> upstream_patch(const typename Tiles<m, Real>::Place& place, const Real* dy, const Real* zeros,
+                              const Conv& conv) {
     const Real* image = dy + place.image * conv.H_out * conv.W_out * conv.O;
-    return {image, conv.H_out, conv.W_out, conv.O, place.h, place.w};
+    return {image, conv.H_out, conv.W_out, conv.O, place.h, place.w, zeros};
 }
 
 template <int m, class Real>
-void input_to_points(const Tiles<m, Real>& tiles, int64_t tile, const Real* x, const Conv& conv, Real* to,
-                     int64_t stride) {
+void input_to_points(const Tiles<m, Real>& tiles, int64_t tile, const Real* x, const Real* zeros, const Conv& conv,
+                     Real* to, int64_t stride) {
     const auto place = tiles.place(tile);
-    const auto corner = input_corner<m>(place, x, conv);
+    const auto patch = input_patch<m>(place, x, zeros, conv);
     with_shape<m, Real>(place, [&](auto rows, auto columns) {
         for (int64_t c = 0; c < conv.C; c += W)
-            rectangle_to_points<m + 2, Input, decltype(rows), decltype(columns)>(
-                corner, c, [&](int p, Vec v) { store(to + p * stride + c, v); });
+            patch_to_points<m + 2, Input, decltype(rows), decltype(columns)>(
+                patch, c, [&](int p, Vec v) { store(to + p * stride + c, v); });
     });
 }
 
@@ -192,22 +216,25 @@ inline void store_number(Pair* to, int i, Vec v, HalfVec& waiting) {
 }
 
 // The points of as many tiles as a word has numbers, from ``tile`` on; beyond the last one, zeros.
-template <int m, class What, class Real, class CornerOf>
-void tiles_to_words(const Tiles<m, Real>& tiles, int64_t tile, int64_t C, const CornerOf& corner_of, Word<Real>* to,
+template <int m, class What, class Real, class PatchOf>
+void tiles_to_words(const Tiles<m, Real>& tiles, int64_t tile, int64_t C, const PatchOf& patch_of, Word<Real>* to,
                     int64_t stride) {
     constexpr int n = m + 2, numbers = NUMBERS<Real>;
     const auto place = tiles.place(tile);
-    Corner<Real> corners[numbers] = {corner_of(place)};
-    for (int i = 1; i < numbers; ++i) {
-        corners[i] = corner_of(tiles.place(smaller(tile + i, tiles.count - 1)));
-        if (tile + i >= tiles.count) corners[i].h = corners[i].H;  // outside
-    }
     with_shape<m, Real>(place, [&](auto rows, auto columns) {
+        using Rows = decltype(rows);
+        using Columns = decltype(columns);
         HalfVec waiting[n * n];
-        for (int64_t c = 0; c < C; c += W)
-            for (int i = 0; i < numbers; ++i)
-                rectangle_to_points<n, What, decltype(rows), decltype(columns)>(
-                    corners[i], c, [&](int p, Vec v) { store_number(to + p * stride + c, i, v, waiting[p]); });
+        const auto first = patch_of(place), second = patch_of(tiles.place(smaller(tile + 1, tiles.count - 1)));
+        for (int64_t c = 0; c < C; c += W) {
+            patch_to_points<n, What, Rows, Columns>(
+                first, c, [&](int p, Vec v) { store_number(to + p * stride + c, 0, v, waiting[p]); });
+            if (numbers > 1 && tile + 1 < tiles.count)
+                patch_to_points<n, What, Rows, Columns>(
+                    second, c, [&](int p, Vec v) { store_number(to + p * stride + c, 1, v, waiting[p]); });
+            else if (numbers > 1)
+                for (int p = 0; p < n * n; ++p) store_number(to + p * stride + c, 1, Vec{}, waiting[p]);
+        }
     });
 }
 
@@ -216,14 +243,8 @@ template <int m, class Real>
 void points_to_output(const Tiles<m, Real>& tiles, int64_t tile, const float* from, int64_t stride, int64_t first,
                       int64_t last, const Epilogue<Real>& epilogue, const Conv& conv) {
     const auto place = tiles.place(tile);
-    const int64_t corner = (place.image * conv.H_out + place.h) * conv.W_out + place.w;
-    typename Epilogue<Real>::Pixel pixels[m][m];
-    bool there[m][m];
-    for (int i = 0; i < m; ++i)
-        for (int j = 0; j < m; ++j) {
-            there[i][j] = place.h + i < conv.H_out && place.w + j < conv.W_out;
-            if (there[i][j]) pixels[i][j] = epilogue.pixel(corner + i * conv.W_out + j);
-        }
+    const auto corner = epilogue.pixel((place.image * conv.H_out + place.h) * conv.W_out + place.w);
+    const int64_t high = conv.H_out - place.h, wide = conv.W_out - place.w;
     with_shape<m, Real>(place, [&](auto rows, auto columns) {
         using Rows = decltype(rows);
         using Columns = decltype(columns);
@@ -235,7 +256,7 @@ void points_to_output(const Tiles<m, Real>& tiles, int64_t tile, const float* fr
                     return load(from + (Rows::points[i] * (m + 2) + Columns::points[j]) * stride + o - first);
                 },
                 [&](int i, int j, Vec v) {
-                    if (there[i][j]) pixels[i][j].finish(o, v);
+                    if (i < high && j < wide) corner.moved((i * conv.W_out + j) * conv.O).finish(o, v);
                 });
     });
 }
@@ -335,6 +356,7 @@ void correlate(const Real* x, const Real* w, const Word<Real>* prepared, const E
     const int64_t C = conv.C, width_in = round_up(C, W), width_out = round_up(conv.O, W);
     const int64_t words_in = words<Real>(width_in);
     const Panels panels{words<Real>(C), conv.O};
+    const Zeros<Real> zeros(C);
     if (are_small(panels, tiles)) {
         Scratch<Word<Real>> own(prepared ? 0 : points * panels.words());
         if (!prepared) small_filters_to_points<m>(w, C, panels, static_cast<Word<Real>*>(own));
@@ -350,7 +372,7 @@ void correlate(const Real* x, const Real* w, const Word<Real>* prepared, const E
             Scratch<Real> in(points * stride_in);
             Scratch out(points * stride_out);
             for (int64_t t = 0; t < count; ++t)
-                input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in);
+                input_to_points<m, Real>(tiles, first + t, x, zeros, conv, in + t * width_in, stride_in);
             for (int p = 0; p < points; ++p) {
                 const Part part = tiles.with_point(p, first, count);
                 const Word<Real>* rows = as_words(in + p * stride_in + part.skip * width_in);
@@ -370,7 +392,7 @@ void correlate(const Real* x, const Real* w, const Word<Real>* prepared, const E
     for (int64_t first = 0; first < tiles.count; first += at_once) {
         const int64_t count = smaller(at_once, tiles.count - first);
         parallel_for(count,
-                     [&](int64_t t) { input_to_points(tiles, first + t, x, conv, in + t * width_in, stride_in); });
+                     [&](int64_t t) { input_to_points<m, Real>(tiles, first + t, x, zeros, conv, in + t * width_in, stride_in); });
         parallel_for(panels.count(), [&](int64_t panel) {
             const int64_t size = panels.K * NR, stride = prepared ? size : point_stride(panels.K, NR);
             Scratch half(prepared ? 0 : (m + 2) * 3 * C * NR);
@@ -435,15 +457,16 @@ void weight_gradient(const Real* dy, const Real* x, float* dw, const Conv& conv)
     const int64_t C = conv.C, O = conv.O;
     const int64_t width_in = round_up(C, W), width_out = round_up(O, W);
     const int64_t words_a_row = points * (width_in + width_out), all_rows = ceil_div(tiles.count, numbers);
+    const Zeros<Real> zeros(larger(C, O));
     using Place = typename Tiles<m, Real>::Place;
     // row ``row`` of words, which lie at ``in`` and ``upstream``
     auto row_to_points = [&](int64_t row, Word<Real>* in, int64_t stride_in, Word<Real>* upstream, int64_t stride_out) {
         tiles_to_words<m, Input, Real>(
-            tiles, row * numbers, C, [&](const Place& place) { return input_corner<m>(place, x, conv); }, in,
-            stride_in);
+            tiles, row * numbers, C, [&](const Place& place) { return input_patch<m, Real>(place, x, zeros, conv); },
+            in, stride_in);
         tiles_to_words<m, Upstream, Real>(
-            tiles, row * numbers, O, [&](const Place& place) { return upstream_corner<m>(place, dy, conv); }, upstream,
-            stride_out);
+            tiles, row * numbers, O, [&](const Place& place) { return upstream_patch<m, Real>(place, dy, zeros, conv); },
+            upstream, stride_out);
     };
     // those of so many rows that have point p: only rows of one tile may have none
     auto with_point = [&](int p, int64_t first, int64_t count) {

@@ -8,9 +8,8 @@ import inspect
 import numpy as np
 
 from tests.checks import as_tuple
-from tinydiff.backends import cuda
-from tinydiff.backends.launchers import bfloat16
 from tinydiff.backends.numpy import NumpyBackend
+from tinydiff.precision import FLOAT32, Stored, bfloat16
 from tinydiff.ops import OPS
 
 
@@ -20,34 +19,30 @@ class RoundedReference(NumpyBackend):
     def __init__(self):
         super().__init__()
         self.activations = bfloat16()
-        for kernel in cuda.OPS:
-            setattr(self, kernel.__name__, OPS[kernel.__name__])
-            if not issubclass(kernel, cuda.Float32):
-                setattr(self, kernel.__name__, Rounded(kernel, self.activations))
+        self._offer({name: Rounded(name) for name in FLOAT32})
 
 
-class Rounded:
+class Rounded(Stored):
     """An op of the reference between roundings."""
 
-    def __init__(self, kernel, bfloat16):
-        self.reference = OPS[kernel.__name__]
-        self.bfloat16 = bfloat16
+    def __init__(self, name):
+        self.name, self.reference = name, OPS[name]
         self.gradients = [f"d{name}" for name in inspect.signature(self.reference.forward).parameters]
-        self.float32 = kernel.float32
+        super().__init__("bf16")
 
     def forward(self, *inputs, **options):
         made = self.reference.forward(*map(widen, inputs), **options)
         if not isinstance(made, tuple):
-            return made.astype(self.bfloat16)
+            return made.astype(self.real)
         y, cache = made
-        y = y.astype(self.bfloat16)
+        y = y.astype(self.real)
         return y, cache._replace(y=y) if "y" in cache._fields else cache
 
     def backward(self, dy, cache, *add, **into):
         cache = cache._replace(**{name: widen(value) for name, value in cache._asdict().items()})
         made = self.reference.backward(widen(dy), cache, *map(widen, add), **{k: widen(v) for k, v in into.items()})
         gradients = [
-            x if x is None or name in self.float32 else x.astype(self.bfloat16)
+            x if x is None else x.astype(self.dtype(name), copy=False)
             for name, x in zip(self.gradients, as_tuple(made))
         ]
         return tuple(gradients) if isinstance(made, tuple) else gradients[0]

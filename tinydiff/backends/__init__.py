@@ -20,19 +20,21 @@ def get(name="auto", precision="fp32"):
     """The backend of that name; ``"auto"`` takes the fastest that works here (its ``name`` says which).
 
     ``precision`` says how activations and the weights of matrices are stored where a model computes: "fp32", or "bf16"
-    (bfloat16; parameters, their gradients, statistics and losses stay float32), which all have but numpy.
+    (bfloat16; parameters, their gradients, statistics and losses stay float32), which all have but numpy. "auto" is
+    "bf16" for the cpu backend where the machine multiplies bfloat16 faster, elsewhere "fp32"; the backend's
+    ``precision`` says which.
 
     Raises ``ValueError`` for an unknown name or precision and for a backend that cannot run here, saying what is
     missing.
     """
     if name not in NAMES:
         raise ValueError(f"backend must be one of {', '.join(NAMES)}, got {name!r}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(f"precision must be one of auto, {', '.join(PRECISIONS)}, got {precision!r}")
     if missing := _missing(name):
         raise ValueError(f"backend {name!r} needs {missing}; use 'numpy' or 'auto'")
     if name in ("cuda", "emulator"):
-        return CudaBackend(name, precision)
+        return CudaBackend(name, "fp32" if precision == "auto" else precision)
     if name != "numpy" and CpuBackend is not None:
         return CpuBackend(precision)
     if precision == "bf16":

@@ -21,6 +21,7 @@ from tinydiff import ops
 from tinydiff.backends.captured import Captured
 from tinydiff.backends.cores import usable_cores
 from tinydiff.backends.numpy import NumpyBackend
+from tinydiff.ops import contract
 from tinydiff.precision import Stored, bfloat16
 
 instruction_sets = _cpu.instruction_sets
@@ -31,6 +32,7 @@ threads = _cpu.threads
 use_threads = _cpu.use_threads
 memory = _cpu.memory  # () -> bytes of arrays in use, bytes kept to be used again
 MOST_THREADS = _cpu.MOST_THREADS
+MULTIPLY_BFLOAT16 = ("avx512_bf16", "amx", "neon_bf16")  # the instruction sets in which that is faster than float32
 use_threads(min(usable_cores(), MOST_THREADS))
 CONV2D_VERSIONS = ("fastest", "direct", "winograd_2", "winograd_4")
 use_conv2d_version = _cpu.use_conv2d_version  # "fastest" chooses by shape; the others are for tests and benchmarks
@@ -43,10 +45,12 @@ class CpuBackend(NumpyBackend):
 
     def __init__(self, precision="fp32"):
         super().__init__()
+        _obey_environment()
+        if precision == "auto":
+            precision = "bf16" if instruction_set() in MULTIPLY_BFLOAT16 else "fp32"
         self.precision = precision
         self.activations = bfloat16() if precision == "bf16" else None
         self._offer({op.__name__: op(precision) for op in OPS})
-        _obey_environment()
 
     def capture(self, step_fn, *, frozen_weights=False):
         """A function that does what ``step_fn`` does, to the same bits: the program that it is, run without Python."""
@@ -102,6 +106,10 @@ class conv2d(Op):
             dadd = dy.view()
             dadd.flags.writeable = False
         return dx, dw, db, dadd
+
+    def version(self, x, w, *, stride=1, padding=0):
+        """Of ``CONV2D_VERSIONS`` the one that computes this, forward and backward."""
+        return self.kernels.conv2d_version_of(x, w, stride, padding)
 
 
 class group_norm(Op):
@@ -217,8 +225,11 @@ class global_norm(Op):
 class adamw(Op):
     def forward(self, params, grads, mean, mean_square, average=None, copy=None, **options):
         options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
-        copy = copy if options.decayed else None  # of no parameters
+        for name in ("learning_rate", "norm", "average_decay"):
+            if (number := getattr(options, name)) is not None:
+                contract.expect("adamw", name, number, (1,), np.float32)
         average_decay = 0.0 if average is None else options.average_decay[0]
+        copy = copy if options.decayed else None  # an empty array
         each_step = options.learning_rate[0], options.step_number[0], options.clip()[0], average_decay
         _cpu.adamw_forward(params, grads, mean, mean_square, average, copy, *each_step, *options[5:])
 

@@ -20,15 +20,15 @@ def at_least(low):
     return integer
 
 
-def add_backend_arguments(parser):
-    """Where to compute, and in which precision."""
+def add_backend_arguments(parser, precision="fp32"):
+    """Where to compute, and in which precision, by default this one."""
     parser.add_argument("--backend", choices=backends.NAMES, default="auto")
     parser.add_argument(
         "--precision",
-        choices=backends.PRECISIONS,
-        default="fp32",
+        choices=("auto", *backends.PRECISIONS),
+        default=precision,
         help="of activations, and of weights where they are multiplied; bf16 takes half their memory (all backends but "
-        "numpy; default %(default)s)",
+        "numpy); auto takes it on a CPU that multiplies it faster (default %(default)s)",
     )
 
 

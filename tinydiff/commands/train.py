@@ -24,6 +24,9 @@ from tinydiff.train.folder import RunFolder
 from tinydiff.train.presets import PRESETS
 
 
+PRECISION = "auto"  # by default: it trains to the same quality, so what is faster
+
+
 def widths(text):
     return tuple(int(each) for each in text.split(","))
 
@@ -83,7 +86,7 @@ def add_arguments(parser):
         "the bits that it would have had without a stop in its own",
     )
     add_data_changed_argument(parser)
-    add_backend_arguments(parser)
+    add_backend_arguments(parser, PRECISION)
     parser.add_argument("--minutes", type=float, help="stop after so long; the run can be resumed")
     parser.add_argument("--checkpoint-every", type=at_least(1), default=250, metavar="STEPS")
     parser.add_argument(
@@ -204,7 +207,7 @@ def _train(args, folder, trainer):
 def _again(args):
     """The arguments that a run which goes on is to be given once more."""
     again = ["--preset", args.preset]
-    for name, default in (("data_dir", None), ("backend", "auto"), ("precision", "fp32")):
+    for name, default in (("data_dir", None), ("backend", "auto"), ("precision", PRECISION)):
         if getattr(args, name) != default:
             again += [f"--{name.replace('_', '-')}", getattr(args, name)]
     return again + [f"--{name.replace('_', '-')}" for name in ("skip_unreadable", "no_pictures") if getattr(args, name)]

@@ -57,8 +57,25 @@ def plan(program, bytes_of, *, at_least=2):
 
 def lowered(program):
     """The kernel calls of a program, and of each what decides how its filters are prepared, or None."""
-    calls, written = [lower(call) for call in program.calls], _written(program)
+    calls, written = [lower(call) for call in _without_unread(program)], _written(program)
     return calls, [_key(call, written) for call in calls]
+
+
+def _without_unread(program):
+    """The program's calls, without what nobody reads: in training the gradients of images and of steps. A kernel that has
+    more to do leaves that half of its work."""
+    wanted = {place for place, each in enumerate(program.buffers) if each.role == "kept"}
+    wanted |= {each.buffer for each in program.names.values()}
+    calls = []
+    for call in reversed(program.calls):
+        unread = {name for name, each in call.writes.items() if each is not None and each.buffer not in wanted}
+        if len(unread) == sum(each is not None for each in call.writes.values()):
+            continue
+        if call.op in ("conv2d", "linear") and "dx" in unread:
+            call = call._replace(writes={**call.writes, "dx": None})
+        wanted |= {each.buffer for each in call.reads.values() if each is not None}
+        calls.append(call)
+    return calls[::-1]
 
 
 def _key(call, written):
