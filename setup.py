@@ -28,7 +28,7 @@ ONCE = ("bindings.cpp", "bindings_program.cpp", "bindings_training.cpp", "memory
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
 FLAGS += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # GCC says so of its own intrinsics
 EMULATOR_FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", f"-I{EMULATOR}", f"-I{CUDA}"]
-X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
+X86 = ("x86_64", "amd64")
 
 
 class InstructionSet(NamedTuple):
@@ -36,13 +36,13 @@ class InstructionSet(NamedTuple):
 
     width: int  # floats a vector
     flags: list  # of the compiler
-    machines: tuple = X86
+    machines: tuple = X86  # of which some processors have it; none named: all have
     program: str = ""  # of instructions that compilers in use lack: without them the set is left out
 
 
 AVX512 = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]
 INSTRUCTION_SETS = {
-    "baseline": InstructionSet(4, [], X86 + ARM),  # SSE2 on x86-64 and NEON on 64-bit Arm
+    "baseline": InstructionSet(4, [], ()),  # SSE2 on x86-64 and NEON on 64-bit Arm
     "avx2": InstructionSet(8, ["-mavx2", "-mfma"]),
     "avx512": InstructionSet(16, AVX512),
     "avx512_bf16": InstructionSet(
@@ -80,7 +80,7 @@ class BuildKernels(build_ext):
         """(name, flags, source): each kernel file with the flags of each instruction set, the others once, told which
         sets there are."""
         machine = platform.machine().lower()
-        sets = {name: each for name, each in INSTRUCTION_SETS.items() if machine in each.machines or name == "baseline"}
+        sets = {name: each for name, each in INSTRUCTION_SETS.items() if not each.machines or machine in each.machines}
         sets = {name: each for name, each in sets.items() if self.compiler_has(name, each)}
         kernels = [str(path) for path in sorted(SOURCES.glob("*.cpp")) if path.name not in ONCE]
         work = [("once", [f"-DTINYDIFF_WITH_{name.upper()}" for name in sets], [str(SOURCES / name) for name in ONCE])]
@@ -97,7 +97,9 @@ class BuildKernels(build_ext):
         source = folder / f"{name}.cpp"
         source.write_text(instruction_set.program)
         try:
-            self.compiler.compile([str(source)], output_dir=str(folder), extra_postargs=[*FLAGS, *instruction_set.flags])
+            self.compiler.compile(
+                [str(source)], output_dir=str(folder), extra_postargs=[*FLAGS, *instruction_set.flags]
+            )
         except CompileError:
             print(f"the compiler lacks the instructions of {name}: the kernels are built without that set")
             return False

@@ -102,8 +102,9 @@ def test_the_command_it_prints_draws(tmp_path, data_dir, capsys, monkeypatch):
 @pytest.mark.parametrize("precision", backends.PRECISIONS)
 def test_the_example_runs(tmp_path, data_dir, precision):
     backend_or_skip("auto", precision)
+    arguments = train_arguments(data_dir, tmp_path / "run", "--steps", "2", "--precision", precision)
     done = subprocess.run(
-        [sys.executable, EXAMPLE, *train_arguments(data_dir, tmp_path / "run", "--steps", "2", "--precision", precision)[1:]],
+        [sys.executable, EXAMPLE, *arguments[1:]],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -151,8 +152,8 @@ def test_info_says_which_precisions_there_are(capsys, monkeypatch, missing):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("backend ")]
     said = {line.split(":")[0].removeprefix("backend "): line for line in lines}
     assert said["numpy"].endswith("; precision fp32")
-    have = "; precision fp32; precision 'bf16' needs ml_dtypes: pip install ml_dtypes" if missing else "; precisions fp32 and bf16"
-    assert said["cpu"].endswith(have)
+    lacking = "; precision fp32; precision 'bf16' needs ml_dtypes: pip install ml_dtypes"
+    assert said["cpu"].endswith(lacking if missing else "; precisions fp32 and bf16")
     assert failure(["info", "--precision", "bf16"], capsys) == "precision goes with a run, whose memory it decides"
 
 
@@ -202,12 +203,8 @@ def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_
         assert newest(out).name == f"step-{len(read_metrics(out / 'metrics.jsonl')):07d}.safetensors"
     assert len(read_metrics(out / "metrics.jsonl")) < 40
 
-    assert (
-        cli.main(
-            ["train", "--resume", str(out), "--data-dir", data_dir, "--sample-every", "0", "--checkpoint-every", "7", *in_it]
-        )
-        == 0
-    )
+    again = ["train", "--resume", str(out), "--data-dir", data_dir, "--sample-every", "0", "--checkpoint-every", "7"]
+    assert cli.main([*again, *in_it]) == 0
     assert newest(out).read_bytes() == newest(tmp_path / "straight").read_bytes()
     assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
 
@@ -267,7 +264,9 @@ def test_a_finished_run_is_trained_longer(tmp_path, data_dir, capsys):
         assert cli.main([*arguments, "--steps", "9"]) == 0
         return copied
 
-    assert cli.main(train_arguments(data_dir, tmp_path / "run", *"--steps 4 --warmup-steps 0 --no-pictures".split())) == 0
+    assert (
+        cli.main(train_arguments(data_dir, tmp_path / "run", *"--steps 4 --warmup-steps 0 --no-pictures".split())) == 0
+    )
     once = longer("once")
     assert "made longer, from 4 to 9 steps: the learning rate rises and falls once more" in capsys.readouterr().out
     loaded = checkpoints.load(once)
@@ -399,7 +398,9 @@ def test_every_knob_of_a_run_is_a_flag(tmp_path, data_dir):
     settable = {flag.replace("-", "_") for flag in (*train.RUN_OVERRIDES, *train.MODEL_OVERRIDES)}
     fields = {field.name for kind in (TrainConfig, UNetConfig) for field in dataclasses.fields(kind)}
     # the data set decides the size, channels and classes of the images
-    assert fields - settable == {"model", "data", "size", "image_channels", "classes", "eps", "downsample_padding"} | {"restarts"}
+    assert fields - settable == {"model", "data", "size", "image_channels", "classes", "eps", "downsample_padding"} | {
+        "restarts"
+    }
 
 
 @pytest.mark.parametrize(

@@ -205,10 +205,22 @@ def write_residual(backend):
 
 HALVES = {
     "float32 for an activation": (lambda b, x: b.silu.forward(TABLE), "silu: x must be bfloat16, got float32"),
-    "a weight that is not rounded": (lambda b, x: b.linear.forward(x, np.ones((4, 3), np.float32)), "linear: w must be bfloat16, got float32"),
-    "a rounded bias": (lambda b, x: b.linear.forward(x, x.T.copy(), x[0, :2]), "linear: b must be float32, got bfloat16"),
-    "a rounded step": (lambda b, x: b.timestep_embedding.forward(x[0], width=2), "timestep_embedding: step must be float32, got bfloat16"),
-    "float32 upstream": (lambda b, x: b.silu.backward(TABLE, b.silu.forward(x)[1]), "silu: dy must be bfloat16, got float32"),
+    "a weight that is not rounded": (
+        lambda b, x: b.linear.forward(x, np.ones((4, 3), np.float32)),
+        "linear: w must be bfloat16, got float32",
+    ),
+    "a rounded bias": (
+        lambda b, x: b.linear.forward(x, x.T.copy(), x[0, :2]),
+        "linear: b must be float32, got bfloat16",
+    ),
+    "a rounded step": (
+        lambda b, x: b.timestep_embedding.forward(x[0], width=2),
+        "timestep_embedding: step must be float32, got bfloat16",
+    ),
+    "float32 upstream": (
+        lambda b, x: b.silu.backward(TABLE, b.silu.forward(x)[1]),
+        "silu: dy must be bfloat16, got float32",
+    ),
     "a loss of it": (lambda b, x: b.mse_loss.forward(x, x), "mse_loss: prediction must be float32, got bfloat16"),
     "another half": (lambda b, x: b.silu.forward(TABLE.astype(np.float16)), "silu: x must be bfloat16, got float16"),
 }
@@ -234,7 +246,7 @@ HALF_MISTAKES = {
     "mixes": (lambda b, x: x + TABLE, r"add arrays of bfloat16 \(2, 4\) and float32 \(2, 4\)"),
     "clips": (lambda b, x: x.clip(0.0, 1.0), "clip with bfloat16"),
     "widens to float64": (lambda b, x: x.astype(np.float64), "turn bfloat16 into float64"),
-    "rounds integers": (lambda b, x: b.take(np.arange(3), np.zeros(2, np.int64)).astype(b.activations), "turn int64 into bfloat16"),
+    "rounds integers": (lambda b, x: (b.zeros(2, np.int64) + 1).astype(b.activations), "turn int64 into bfloat16"),
     "fills": (lambda b, x: b.zeros(3, b.activations), "fill an array of bfloat16"),
     "fills bytes": (lambda b, x: b.zeros(3, np.uint8), "fill an array of uint8"),
     "puts it into float32": (lambda b, x: b.zeros((2, 4)).__setitem__(0, x[0]), "put bfloat16"),

@@ -20,8 +20,8 @@ from tinydiff.backends import launchers
 from tinydiff.backends.by_name import ByName
 from tinydiff.backends.launch_table import STRETCH, ceil_div, split, use_version
 from tinydiff.backends.op import Op
-from tinydiff.precision import bfloat16
 from tinydiff.ops import contract
+from tinydiff.precision import bfloat16
 
 __all__ = ["OPS", "CudaBackend", "use_version"]
 i32, i64, f32 = np.int32, np.int64, np.float32  # the sizes that kernels declare
@@ -51,6 +51,7 @@ class CudaBackend(ByName):
 
 class linear(Op):
     Cache = ops.linear.Cache
+
     def forward(self, x, w, b=None):
         ops.linear.check(x, w, b)
         self.dense(x=x, w=w, b=b)
@@ -82,6 +83,7 @@ class linear(Op):
 
 class conv2d(Op):
     Cache = ops.conv2d.Cache
+
     def forward(self, x, w, b=None, add=None, *, stride=1, padding=0):
         padding, y_shape = ops.conv2d.check(x, w, b, add, stride, padding)
         self.dense(x=x, w=w, b=b, add=add)
@@ -136,6 +138,7 @@ class conv2d(Op):
 
 class group_norm(Op):
     Cache = ops.group_norm.Cache
+
     def forward(self, x, gamma, beta, scale=None, shift=None, *, groups, eps=1e-5, silu=False):
         ops.group_norm.check(x, gamma, beta, scale, shift, groups, eps)
         self.dense(x=x, gamma=gamma, beta=beta, scale=scale, shift=shift)

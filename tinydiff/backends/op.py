@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tinydiff.backends.launch_table import LARGEST_TILE, ceil_div, kernel, split
-from tinydiff.precision import Stored
 from tinydiff.ops import contract
+from tinydiff.precision import Stored
 
 
 class Op(Stored):

@@ -42,7 +42,9 @@ def evaluate(args):
     results = measure(images, labels, train, test, backend=args.backend, seed=args.seed)
 
     drawn = {name: getattr(args, name) for name in DRAWN}
-    print(f"{one_line(args.checkpoint)}, step {checkpoint.step}, {train.name}; {', '.join(f'{k} {v}' for k, v in drawn.items())}")
+    print(
+        f"{one_line(args.checkpoint)}, step {checkpoint.step}, {train.name}; {', '.join(f'{k} {v}' for k, v in drawn.items())}"
+    )
     for name, result in results.items():
         print(f"{TITLES[name]:20}  {result}")
     if args.json:

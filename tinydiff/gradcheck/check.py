@@ -98,29 +98,27 @@ def against_reference(case, home, backend):
     reference = Subject(case, home, numpy, held=held)
     rival = Subject(case, home, in_its_precision, np.float32, held)
     y, _ = reference.forward()
-    rng, rivals = np.random.default_rng(0), []
+    rng, rivals = np.random.default_rng(0), {}
     for _ in range(UPSTREAMS):
-        upstream = rng.standard_normal(np.shape(y)).astype(held).astype(np.float32)
-        found = {name: dx for name, dx in reference.gradients(upstream).items() if dx is not None}
-        rivals.append(_errors(rival.gradients(upstream), found, gradient_scales(found)))
-        if len(rivals) == 1:
-            dy, truth = upstream, found
-    rivals = {name: max(float(np.max(errors[name])) for errors in rivals) for name in truth}
-    typical = float(np.median(list(rivals.values())))  # the error of a single small gradient may by luck be 0
+        dy = rng.standard_normal(np.shape(y)).astype(held).astype(np.float32)
+        truth = {name: dx for name, dx in reference.gradients(dy).items() if dx is not None}
+        errors = _errors(rival.gradients(dy), truth)
+        rivals = {name: max(rivals.get(name, 0.0), float(np.max(error))) for name, error in errors.items()}
 
-    actual = Subject(case, home, backend, np.float32, held).gradients(dy)
+    actual, scales = Subject(case, home, backend, np.float32, held).gradients(dy), gradient_scales(truth)
+    rivals = {name: error / scales[name] for name, error in rivals.items()}
+    typical = float(np.median(list(rivals.values())))  # the error of a single small gradient may by luck be 0
     for name, dx in truth.items():
         if actual[name] is None or actual[name].shape != dx.shape:
             raise GradientMismatch(f"the gradient of {name} must have shape {dx.shape}, got {np.shape(actual[name])}")
-    for name, error in _errors(actual, truth, gradient_scales(truth)).items():
-        error[np.isnan(error)] = np.inf
-        dx = truth[name]
+    for name, error in _errors(actual, truth).items():
         where = tuple(int(i) for i in np.unravel_index(np.argmax(error), error.shape))
-        there = float(error[where]), float(actual[name][where]), float(dx[where])
+        there = float(error[where]) / scales[name], float(actual[name][where]), float(truth[name][where])
         yardstick = max(EPS[actual[name].dtype.name] + typical, rivals[name])
-        yield name, Comparison(*there, where, dx.shape), TIMES[backend.precision] * yardstick
+        yield name, Comparison(*there, where, error.shape), TIMES[backend.precision] * yardstick
 
 
-def _errors(gradients, truth, scales):
-    """{name: how far off each element is} of those that there are in truth, relative to the scales."""
-    return {name: np.abs(gradients[name].astype(np.float64) - dx) / scales[name] for name, dx in truth.items()}
+def _errors(gradients, truth):
+    """{name: how far off each element is} of the gradients that there are in truth; NaN is infinitely far."""
+    off = {name: np.abs(gradients[name].astype(np.float64) - dx) for name, dx in truth.items()}
+    return {name: np.where(np.isnan(error), np.inf, error) for name, error in off.items()}

@@ -37,7 +37,8 @@ class Subject:
             self.parameters = ()
         else:
             self.thing, self.parameters = case.build(home, backend, dtype)
-            randomise(self.parameters, held=held)
+            if self.parameters:
+                randomise(self.parameters, held=held)
         self._inputs = [self._convert(name, x) for name, x in case.inputs.items()]
         # {name: array} of everything that has a gradient, in the order in which ``backward`` gives them
         self.everything = dict(zip(case.inputs, self._inputs))

@@ -25,8 +25,8 @@ def add_arguments(parser):
     parser.add_argument("run", help="a checkpoint, or the folder of a run")
     parser.add_argument("--what", choices=WHATS, default="predict", help="default %(default)s")
     parser.add_argument("--batch", type=int, help="images at a time (default 1; of training the run's own)")
-    for name, (kind, text) in SAMPLING.items():
-        parser.add_argument(f"--{name}", help=f"with --what sample: {text}", **kind)
+    for name, (kind, said) in SAMPLING.items():
+        parser.add_argument(f"--{name}", help=f"with --what sample: {said}", **kind)
     add_precision_argument(parser)
     parser.add_argument("--totals", action="store_true", help="without the calls one by one")
 

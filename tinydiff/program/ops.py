@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinydiff import ops
-from tinydiff.precision import Stored, bfloat16
 from tinydiff.ops import contract
+from tinydiff.precision import Stored, bfloat16
 
 FLOAT = np.dtype(np.float32)
 
