@@ -24,7 +24,7 @@ from tinydiff.noise import schedules
 from tinydiff.noise.predictions import denoiser
 from tinydiff.samplers import ddim, finish
 
-BATCHES = {"small": (1, 16, 64), "reference": (1, 16)}  # with 64 the large network tells no more, in twelve minutes
+BATCHES = {"small": (1, 16, 64), "reference": (1, 16)}  # with 64 the large network tells no more, in some 8 minutes
 STEPS, GUIDANCE, IMAGES = 25, 2.0, 8
 TRAJECTORY_REPEATS = 3  # each is many evaluations
 TRAJECTORY = f"DDIM, {STEPS} steps, guidance {GUIDANCE:g}"

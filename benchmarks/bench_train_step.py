@@ -149,7 +149,7 @@ def main():
     if sys.argv[1:2] == ["--memory-of"]:  # the process that ``measure.peak_memory`` starts
         return print_memory_of(*sys.argv[2:])
 
-    args = measure.arguments(__doc__, cases=list(CASES)).parse_args()
+    args = measure.arguments(__doc__, repeats=7, cases=list(CASES)).parse_args()
     rows, peers, versions = [], {}, {}
     if args.peer:
         import torch_unet
