@@ -221,7 +221,7 @@ def ops_against_references(args):
 
 
 def main():
-    args = measure.arguments(__doc__, repeats=7, cases=["small", "reference"]).parse_args()
+    args = measure.arguments(__doc__, repeats=7, cases=["small", "reference"], precisions=["fp32"]).parse_args()
     versions = {}
     if args.peer:
         import torch
