@@ -224,7 +224,7 @@ def test_much_work_for_each_filter_needs_no_preparing(kernels):
 
     geometry = [28, 28, 32, 3, 3, 32, 1, 1, 28, 28, 0]
     for dtype in ("float32", "bfloat16"):
-        assert _cpu.prepared_bytes(dtype, [2, *geometry]) > 0 == _cpu.prepared_bytes(dtype, [16, *geometry])
+        assert _cpu.prepared_bytes(dtype, [1, *geometry]) > 0 == _cpu.prepared_bytes(dtype, [16, *geometry])
 
 
 def test_the_inputs_may_change(kernels):
@@ -322,7 +322,8 @@ def test_bfloat16_is_rounded_added_and_widened_as_by_numpy(kernels, values):
             assert found.dtype == wanted.dtype
             found, wanted = found.astype(np.float32), wanted.astype(np.float32)
             assert np.array_equal(found, wanted, equal_nan=True)
-            assert np.array_equal(np.signbit(found), np.signbit(wanted) | np.isnan(wanted) & np.signbit(found))
+            is_number = ~np.isnan(wanted)
+            assert np.array_equal(np.signbit(found)[is_number], np.signbit(wanted)[is_number])
 
 
 def test_a_captured_run_resumes_to_the_same_bits(in_both):
