@@ -41,14 +41,26 @@ class InstructionSet(NamedTuple):
 
 
 AVX512 = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]
+AVX512_BF16 = [*AVX512, "-mavx512bf16"]
 INSTRUCTION_SETS = {
     "baseline": InstructionSet(4, [], ()),  # SSE2 on x86-64 and NEON on 64-bit Arm
     "avx2": InstructionSet(8, ["-mavx2", "-mfma"]),
     "avx512": InstructionSet(16, AVX512),
     "avx512_bf16": InstructionSet(
         16,
-        [*AVX512, "-mavx512bf16"],
+        AVX512_BF16,
         program="#include <immintrin.h>\n__m512 f(__m512 a, __m512bh b) { return _mm512_dpbf16_ps(a, b, b); }\n",
+    ),
+    "amx": InstructionSet(  # tiles; tested on a stand-in (csrc/cpu/tiles.cpp), never run on a machine that has them
+        16,
+        [*AVX512_BF16, "-mamx-tile", "-mamx-bf16"],
+        program="#include <immintrin.h>\nvoid f() { _tile_dpbf16ps(0, 1, 2); }\n",
+    ),
+    "neon_bf16": InstructionSet(  # tested under QEMU
+        4,
+        ["-march=armv8.2-a+bf16"],
+        ARM,
+        program="#include <arm_neon.h>\nfloat32x4_t f(float32x4_t a, bfloat16x8_t b) { return vbfdotq_f32(a, b, b); }\n",
     ),
 }
 

@@ -13,10 +13,8 @@
 #ifdef __GLIBCXX__
 #include <cxxabi.h>
 #endif
-#ifdef __x86_64__
-#include <cpuid.h>
-#endif
 
+#include "machine.h"
 #include "parallel.h"
 
 namespace tinydiff {
@@ -42,6 +40,16 @@ constexpr const Kernels* avx512_bf16_kernels = &avx512_bf16::kernels;
 #else
 constexpr const Kernels* avx512_bf16_kernels = nullptr;
 #endif
+#ifdef TINYDIFF_WITH_AMX
+constexpr const Kernels* amx_kernels = &amx::kernels;
+#else
+constexpr const Kernels* amx_kernels = nullptr;
+#endif
+#ifdef TINYDIFF_WITH_NEON_BF16
+constexpr const Kernels* neon_bf16_kernels = &neon_bf16::kernels;
+#else
+constexpr const Kernels* neon_bf16_kernels = nullptr;
+#endif
 
 // Those of this machine, slowest first.
 std::vector<InstructionSet> sets_of_machine() {
@@ -52,11 +60,13 @@ std::vector<InstructionSet> sets_of_machine() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq")) {
         found.push_back({"avx512", &avx512::kernels, ""});
-        // compilers that lack these instructions do not know their names either
-        unsigned eax = 0, ebx, ecx, edx;
-        if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax >> 5 & 1)
+        if (has_avx512_bf16()) {
             found.push_back({"avx512_bf16", avx512_bf16_kernels, "GCC 10 and Clang 9, or newer,"});
+            if (has_amx()) found.push_back({"amx", amx_kernels, "GCC 11 and Clang 11, or newer,"});
+        }
     }
+#elif defined(__aarch64__)
+    if (has_neon_bf16()) found.push_back({"neon_bf16", neon_bf16_kernels, "GCC 10 and Clang 11, or newer,"});
 #endif
     return found;
 }

@@ -36,11 +36,12 @@ struct Arithmetic<Pair> {
         std::memcpy(&word, &a, sizeof word);
         const IntVec every = IntVec{} + word;
 #ifdef __AVX512BF16__
-        sum = reinterpret_cast<Vec>(_mm512_dpbf16_ps(
-            reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(every), reinterpret_cast<__m512bh>(b)));
+        sum = reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(every),
+                                                     reinterpret_cast<__m512bh>(b)));
 #else
-        sum = reinterpret_cast<Vec>(vbfdotq_f32(
-            reinterpret_cast<float32x4_t>(sum), reinterpret_cast<bfloat16x8_t>(every), reinterpret_cast<bfloat16x8_t>(b)));
+        using Pairs = bfloat16x8_t;
+        sum = reinterpret_cast<Vec>(vbfdotq_f32(reinterpret_cast<float32x4_t>(sum), reinterpret_cast<Pairs>(every),
+                                                reinterpret_cast<Pairs>(b)));
 #endif
     }
 };
@@ -206,17 +207,23 @@ void pack_transposed(const Real* matrix, int64_t stride, int64_t rows, int64_t O
     }
 }
 
-#define PRODUCTS(Real)                                                                        \
-    template decltype(multiply<Word<Real>>) multiply<Word<Real>>;                             \
-    template decltype(multiply_gathered<Word<Real>>) multiply_gathered<Word<Real>>;           \
-    template decltype(multiply_transposed<Word<Real>>) multiply_transposed<Word<Real>>;       \
-    template decltype(pack<Real>) pack<Real>;                                                 \
+#define PACKING(Real)                         \
+    template decltype(pack<Real>) pack<Real>; \
     template decltype(pack_transposed<Real>) pack_transposed<Real>;
+#define PRODUCTS(Word)                                \
+    template decltype(multiply<Word>) multiply<Word>; \
+    template decltype(multiply_gathered<Word>) multiply_gathered<Word>;
+#define TRANSPOSED_PRODUCTS(Word) template decltype(multiply_transposed<Word>) multiply_transposed<Word>;
+PACKING(float)
 PRODUCTS(float)
+TRANSPOSED_PRODUCTS(float)
 #ifndef __wasm__
+PACKING(bfloat16)
 PRODUCTS(bfloat16)
-template decltype(multiply<bfloat16>) multiply<bfloat16>;
-template decltype(multiply_gathered<bfloat16>) multiply_gathered<bfloat16>;
+#ifndef __AMX_BF16__  // they are in tiles.cpp
+PRODUCTS(Pair)
+TRANSPOSED_PRODUCTS(Pair)
+#endif
 #endif
 
 TINYDIFF_END

@@ -152,7 +152,8 @@ struct Kernels {
 };
 
 // Every instruction set that some machine may have.
-#define TINYDIFF_INSTRUCTION_SETS(EACH) EACH(baseline) EACH(avx2) EACH(avx512) EACH(avx512_bf16) EACH(amx) EACH(neon_bf16)
+#define TINYDIFF_INSTRUCTION_SETS(EACH) \
+    EACH(baseline) EACH(avx2) EACH(avx512) EACH(avx512_bf16) EACH(amx) EACH(neon_bf16)
 
 #define DECLARE(name, arguments) void name arguments;
 #define DECLARE_IN_BOTH(name, arguments) \

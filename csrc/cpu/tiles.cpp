@@ -12,8 +12,8 @@
 //     tiles 0 1    sums of the upper rows        4    a, upper rows        6 7    b
 //           2 3    sums of the lower rows        5    a, lower rows
 //
-// Every row is computed by itself, so its bits do not depend on the block it is in. They are not those of AVX-512: of 16
-// words the first and the second numbers are summed apart, then both are added to the sum.
+// Every row is computed by itself, so its bits do not depend on the block it is in. They are not those of AVX-512: of
+// 16 words the first and the second numbers are summed apart, then both are added to the sum.
 #include "gemm.h"
 
 #ifdef __AMX_BF16__
@@ -25,6 +25,7 @@ TINYDIFF_BEGIN
 namespace {
 
 constexpr int TILE_ROWS = 16, DEPTH = 16;  // rows of a tile, and words of one
+constexpr int64_t BYTES = 4;               // of a word or a float, as strides count
 constexpr int AT_ONCE = 8 * DEPTH;         // words of a row that is copied; with as many rows of b they stay in cache
 static_assert(W == 16 && NV == 2 && MR <= 2 * TILE_ROWS);
 
@@ -47,8 +48,9 @@ inline void configure(int upper, int lower) {
     Configuration wanted{}, current{};
     wanted.palette = 1;
     for (int tile = 0; tile < 8; ++tile) {
+        const bool is_lower = tile == 2 || tile == 3 || tile == 5;
         wanted.row_bytes[tile] = 64;
-        wanted.rows[tile] = static_cast<uint8_t>(tile >= 6 ? DEPTH : tile == 2 || tile == 3 || tile == 5 ? lower : upper);
+        wanted.rows[tile] = static_cast<uint8_t>(tile >= 6 ? DEPTH : is_lower ? lower : upper);
     }
     const Configuration *from = &wanted, *to = &current;
     asm volatile("" : "+r"(from), "+r"(to) : : "memory");
@@ -64,7 +66,7 @@ struct Block {
 
     void load_sums(const float* c, int64_t ldc, bool accumulate) const {
         const float* lower = c + upper * ldc;
-        const int64_t stride = ldc * static_cast<int64_t>(sizeof *c);
+        const int64_t stride = ldc * BYTES;
         memory_is_used();
         if (accumulate) {
             _tile_loadd(0, c, stride);
@@ -81,7 +83,7 @@ struct Block {
 
     void store_sums(float* c, int64_t ldc) const {
         float* lower = c + upper * ldc;
-        const int64_t stride = ldc * static_cast<int64_t>(sizeof *c);
+        const int64_t stride = ldc * BYTES;
         _tile_stored(0, c, stride);
         if constexpr (VECTORS == 2) _tile_stored(1, c + W, stride);
         if constexpr (HALVES == 2) _tile_stored(2, lower, stride);
@@ -91,7 +93,7 @@ struct Block {
 
     // sums += a b over DEPTH words
     void add_product(const Pair* a, int64_t lda, const Pair* b, int64_t ldb) const {
-        const int64_t stride_a = lda * static_cast<int64_t>(sizeof *a), stride_b = ldb * static_cast<int64_t>(sizeof *b);
+        const int64_t stride_a = lda * BYTES, stride_b = ldb * BYTES;
         _tile_loadd(6, b, stride_b);
         _tile_loadd(4, a, stride_a);
         _tile_dpbf16ps(0, 4, 6);
@@ -147,8 +149,8 @@ struct Copy {
         for (int64_t k = 0; k < K; k += DEPTH) {
             IntVec block[DEPTH];
             for (int j = 0; j < DEPTH; ++j) {
-                const Vec row = k + j < K ? load_part(reinterpret_cast<const float*>(from + (k + j) * stride), count)
-                                          : Vec{};
+                const Vec row =
+                    k + j < K ? load_part(reinterpret_cast<const float*>(from + (k + j) * stride), count) : Vec{};
                 std::memcpy(&block[j], &row, sizeof row);
             }
             transpose(block);

@@ -1,9 +1,10 @@
 // One vector of floats, as wide as the instruction set this file is compiled for.
 //
 // Every kernel file is compiled once per instruction set (setup.py), each time with other compiler flags. The
-// code sees the difference only here: TINYDIFF_W floats a vector, and TINYDIFF_ISA, a namespace of its own, so that
-// the linker never mistakes one set's functions for another's. For the same reason kernel files use no containers or
-// algorithms of the standard library: the linker keeps one copy of those, maybe the one this machine cannot run.
+// code sees the difference only here and in the products of gemm.h: TINYDIFF_W floats a vector, and TINYDIFF_ISA, a
+// namespace of its own, so that the linker never mistakes one set's functions for another's. For the same reason kernel
+// files use no containers or algorithms of the standard library: the linker keeps one copy of those, maybe the one this
+// machine cannot run.
 #pragma once
 
 #include <cstdint>

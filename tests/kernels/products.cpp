@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "gemm.h"
+#include "machine.h"
 
 namespace tinydiff {
 namespace TINYDIFF_ISA {
@@ -59,8 +60,8 @@ void solve(const Problem& of) {
             segments[s] = b.values + starts_b.values[s];
             for (int64_t i = 0; i < of.rows; ++i) rows[s * MR + i] = a.values + starts_a.values[s * of.rows + i];
         }
-        multiply_gathered<Pair>(static_cast<int>(of.rows), vectors, of.segments, rows, segments, of.K, of.ldb,
-                                c.values, of.ldc, of.accumulate);
+        multiply_gathered<Pair>(static_cast<int>(of.rows), vectors, of.segments, rows, segments, of.K, of.ldb, c.values,
+                                of.ldc, of.accumulate);
         std::free(rows);
     } else {
         for (int64_t i = 0; i < of.size_c; i += W) {
@@ -77,6 +78,7 @@ void solve(const Problem& of) {
 }  // namespace tinydiff
 
 int main() {
+    tinydiff::has_amx();  // and where it has, leave to use it
     tinydiff::TINYDIFF_ISA::Problem problem;
     while (std::fread(&problem, sizeof problem, 1, stdin) == 1) tinydiff::TINYDIFF_ISA::solve(problem);
 }

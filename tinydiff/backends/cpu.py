@@ -3,7 +3,7 @@
 An op here is what its reference in ``tinydiff.ops`` is, with the arithmetic elsewhere: the same arguments, the same
 errors, the same gradients to within round-off. Derivations are not repeated. Results have the same bits for any
 number of threads, though not for any instruction set. In bfloat16 the products of matrices take two numbers at once where
-the machine can (avx512_bf16); elsewhere what is gained is memory.
+the machine can (avx512_bf16, amx, neon_bf16); elsewhere what is gained is memory.
 
 ``TINYDIFF_THREADS`` says how many threads work (default: as many as cores.py finds cores that this process may use) and
 ``TINYDIFF_INSTRUCTION_SET`` which kernels (default: the best this machine has); empty is as if unset.

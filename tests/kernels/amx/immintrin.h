@@ -1,5 +1,5 @@
-// A stand-in for the AMX intrinsics that csrc/cpu/tiles.cpp uses: what Intel's manual says of each instruction (volume 2,
-// LDTILECFG, STTILECFG, TILELOADD, TILESTORED, TILEZERO, TDPBF16PS), in plain C++. What would be a fault aborts.
+// A stand-in for the AMX intrinsics that csrc/cpu/tiles.cpp uses: what Intel's manual says of each instruction (volume
+// 2, LDTILECFG, STTILECFG, TILELOADD, TILESTORED, TILEZERO, TDPBF16PS), in plain C++. What would be a fault aborts.
 //
 // Found in the place of the compiler's header by being in an earlier folder of the search path.
 #pragma once
@@ -91,9 +91,9 @@ inline void multiply(int sums, int a, int b) {
     fault_unless(sums != a && sums != b && a != b, "TDPBF16PS of one tile twice");
     fault_unless(of.row_bytes[sums] % 4 == 0 && of.row_bytes[a] % 4 == 0 && of.row_bytes[b] % 4 == 0,
                  "TDPBF16PS of half a word");
-    fault_unless(of.rows[sums] == of.rows[a] && of.row_bytes[sums] == of.row_bytes[b] &&
-                     of.row_bytes[a] == 4 * of.rows[b],
-                 "TDPBF16PS of tiles that do not fit");
+    fault_unless(
+        of.rows[sums] == of.rows[a] && of.row_bytes[sums] == of.row_bytes[b] && of.row_bytes[a] == 4 * of.rows[b],
+        "TDPBF16PS of tiles that do not fit");
     for (int m = 0; m < of.rows[sums]; ++m) {
         float even[ROWS] = {}, odd[ROWS] = {};
         for (int k = 0; k < of.row_bytes[a] / 4; ++k)
