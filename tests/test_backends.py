@@ -76,4 +76,18 @@ def test_without_ml_dtypes(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(ValueError, match="^precision 'bf16' needs ml_dtypes: pip install ml_dtypes$"):
         backends.get(name, "bf16")
-    assert backends.get(name).precision == "fp32"
+    assert backends.get(name).precision == backends.get(name, "auto").precision == "fp32"
+
+
+@pytest.mark.skipif("cpu" in MISSING, reason="the kernels are not compiled")
+def test_the_precision_that_is_faster():
+    from tinydiff.backends import cpu
+
+    before = cpu.instruction_set()
+    for name in cpu.instruction_sets():
+        cpu.use_instruction_set(name)
+        expected = "bf16" if name in cpu.MULTIPLY_BFLOAT16 else "fp32"
+        for auto in ("auto", "cpu"):
+            assert backends.get(auto, "auto").precision == expected
+    cpu.use_instruction_set(before)
+    assert backends.get("numpy", "auto").precision == "fp32"

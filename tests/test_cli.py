@@ -184,8 +184,7 @@ def test_default_folders_never_overwrite(tmp_path, data_dir, monkeypatch):
 )
 def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_dir, number, precision):
     backend_or_skip("auto", precision)
-    in_it = [] if precision == "fp32" else ["--precision", precision]
-    steps = ["--steps", "40", "--checkpoint-every", "7", *in_it]
+    steps = ["--steps", "40", "--checkpoint-every", "7", "--precision", precision]
     assert cli.main(train_arguments(data_dir, tmp_path / "straight", *steps)) == 0
 
     out = tmp_path / "stopped"
@@ -199,17 +198,17 @@ def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_
     else:
         assert process.returncode == 128 + number and "Traceback" not in stderr
         assert f"tinydiff train --resume {out} --preset laptop" in stdout
-        assert stdout.endswith(f"--precision {precision}\n") == bool(in_it)
+        assert stdout.endswith(f"--precision {precision}\n")
         assert newest(out).name == f"step-{len(read_metrics(out / 'metrics.jsonl')):07d}.safetensors"
     assert len(read_metrics(out / "metrics.jsonl")) < 40
 
     again = ["train", "--resume", str(out), "--data-dir", data_dir, "--sample-every", "0", "--checkpoint-every", "7"]
-    assert cli.main([*again, *in_it]) == 0
+    assert cli.main(again) == 0  # in the precision of the run
     assert newest(out).read_bytes() == newest(tmp_path / "straight").read_bytes()
     assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
 
 
-def test_a_run_goes_on_in_the_other_precision(tmp_path, data_dir, capsys):
+def test_a_run_goes_on_in_the_other_precision(tmp_path, data_dir, capsys, monkeypatch):
     """Checkpoints are float32 in both; in bfloat16 the same run comes out almost the same, not to the bit."""
     backend_or_skip("auto", "bf16")
     arguments = [*"--steps 6 --checkpoint-every 3 --keep 2 --no-pictures --precision".split()]
@@ -220,10 +219,26 @@ def test_a_run_goes_on_in_the_other_precision(tmp_path, data_dir, capsys):
     losses = [np.array([entry["loss"] for entry in read_metrics(out / "metrics.jsonl")]) for out in runs.values()]
     assert not np.array_equal(*losses) and np.allclose(*losses, rtol=0.02)
 
+    for precision, out in runs.items():  # in its own where nothing is said
+        half, again = checkpoints.saved(out / "checkpoints")[0], tmp_path / f"{precision} again"
+        assert (
+            cli.main(["train", "--resume", str(half), "--data-dir", data_dir, "--no-pictures", "--out", str(again)])
+            == 0
+        )
+        assert newest(again).read_bytes() == newest(out).read_bytes()
+        assert cli.main(["info", str(out)]) == 0
+        said = capsys.readouterr().out
+        assert "so far" not in said and f"to train, batch 4, {precision}: " in said and "guided, fp32: " in said
+    resume = ["train", "--resume", str(half), "--data-dir", data_dir, "--out", str(tmp_path / "without")]
+    with monkeypatch.context() as without_kernels:
+        without_kernels.setattr(backends, "CpuBackend", None)
+        assert "is 'numpy' here, which has no precision 'bf16'" in failure(resume, capsys)
+
     for there, here in (("fp32", "bf16"), ("bf16", "fp32")):
         half, out = checkpoints.saved(runs[there] / "checkpoints")[0], tmp_path / f"{there} then {here}"
         again = ["train", "--resume", str(half), "--data-dir", data_dir, "--no-pictures", "--out", str(out)]
         assert cli.main([*again, "--precision", here]) == 0
+        assert f"trained in {there} so far, it goes on in {here}: not to the bits" in capsys.readouterr().out
         found = np.array([entry["loss"] for entry in read_metrics(out / "metrics.jsonl")])[-3:]
         assert all(not np.array_equal(found, each[3:]) and np.allclose(found, each[3:], rtol=0.02) for each in losses)
 

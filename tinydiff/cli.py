@@ -121,7 +121,7 @@ def _finish(status):
 
 def info(args):
     """Print versions, backends and where data would be looked for."""
-    if args.precision != "fp32" and not args.run:
+    if args.precision and not args.run:
         raise ValueError("precision goes with a run, whose memory it decides")
     print(f"tinydiff {__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")
     for name, state in backends.describe():

@@ -34,6 +34,15 @@ def bfloat16():
     return np.dtype(ml_dtypes.bfloat16)
 
 
+def has_bfloat16():
+    """Whether the precision "bf16" can be had here."""
+    try:
+        bfloat16()
+    except ValueError:
+        return False
+    return True
+
+
 class Stored:
     """What an op's arrays are: ``real`` is the dtype of those that depend on the precision."""
 

@@ -9,11 +9,11 @@ import pytest
 
 from tests.checks import normal, ones, same_bits
 from tests.kernels.conftest import IN_BOTH_PRECISIONS, in_use
-from tests.kernels.rounded import widen
 from tests.ops.test_contract import CASES
-from tinydiff.precision import FLOAT32, bfloat16
 from tinydiff.gradcheck.adjoint import as_tuple
+from tinydiff.gradcheck.rounded import widen
 from tinydiff.ops import OPS
+from tinydiff.precision import FLOAT32, bfloat16
 
 WITH_GRADIENT = list(CASES)
 ONE = {"learning_rate": ones(1), "norm": ones(1), "limit": 1.0, "average_decay": ones(1)}

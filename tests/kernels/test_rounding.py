@@ -5,7 +5,7 @@ import pytest
 
 from tests.checks import same_bits
 from tests.kernels.conftest import in_use
-from tests.kernels.rounded import widen
+from tinydiff.gradcheck.rounded import widen
 from tinydiff.precision import bfloat16
 
 SMALLEST = 2.0**-126  # of the normal numbers
@@ -94,5 +94,5 @@ def test_a_program_rounds_and_widens(cpu):
         )
         for way, _ in cpu.each(threads=(1, 3)):
             rounded, wide = captured()
-            assert_rounded("as NumPy", rounded, part)
+            assert_rounded("a program", rounded, part)  # as NumPy does, in every instruction set
             assert np.array_equal(wide.view(np.uint32), every.view(np.uint16).astype(np.uint32) << 16), way

@@ -9,12 +9,12 @@ import pytest
 from tests.checks import EPS32, assert_as_good, normal
 from tests.kernels.comparison import moved
 from tests.kernels.conftest import in_use
-from tests.kernels.rounded import RoundedReference
 from tests.model.checks import OnlyX, randomise
 from tests.train import tiny
 from tinydiff import backends
 from tinydiff.backends.numpy import NumpyBackend
 from tinydiff.data.dataset import Dataset
+from tinydiff.gradcheck.rounded import RoundedReference
 from tinydiff.model.unet import UNet, UNetConfig
 from tinydiff.train import Trainer
 from tinydiff.train.presets import PRESETS

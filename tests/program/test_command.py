@@ -106,8 +106,8 @@ def test_a_run_that_is_none(tmp_path, capsys):
 def test_info_says_what_memory_a_run_needs(run, capsys):
     assert cli.main(["info", str(run)]) == 0
     train, draw = capsys.readouterr().out.splitlines()[-2:]
-    assert train.startswith("to train, batch 8: ") and "live across runs, and an arena of " in train
-    assert draw.startswith("to draw 1024 at a time, guided: ")
+    assert train.startswith("to train, batch 8, fp32: ") and "live across runs, and an arena of " in train
+    assert draw.startswith("to draw 1024 at a time, guided, fp32: ")
 
 
 def test_the_memory_said_before_is_that_of_the_training_that_follows():

@@ -22,7 +22,7 @@ from tinydiff.backends.captured import Captured
 from tinydiff.backends.cores import usable_cores
 from tinydiff.backends.numpy import NumpyBackend
 from tinydiff.ops import contract
-from tinydiff.precision import Stored, bfloat16
+from tinydiff.precision import Stored, bfloat16, has_bfloat16
 
 instruction_sets = _cpu.instruction_sets
 instruction_set = _cpu.instruction_set
@@ -47,7 +47,7 @@ class CpuBackend(NumpyBackend):
         super().__init__()
         _obey_environment()
         if precision == "auto":
-            precision = "bf16" if instruction_set() in MULTIPLY_BFLOAT16 else "fp32"
+            precision = "bf16" if instruction_set() in MULTIPLY_BFLOAT16 and has_bfloat16() else "fp32"
         self.precision = precision
         self.activations = bfloat16() if precision == "bf16" else None
         self._offer({op.__name__: op(precision) for op in OPS})

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from tinydiff import data
+from tinydiff import backends, data
 from tinydiff.commands.arguments import add_data_arguments, add_data_changed_argument, at_least, load_data_of
 from tinydiff.commands.sample import add_drawing_arguments, draw, guidance_of
 from tinydiff.evaluate import TITLES, measure, proportional_labels
@@ -32,6 +32,7 @@ def evaluate(args):
     """Draw samples and print all that can be measured of them."""
     checkpoint = checkpoints.load(args.checkpoint)
     args.guidance = guidance_of(args, checkpoint)
+    args.precision = backends.get(args.backend, args.precision).precision  # which of the two
     if args.json:
         expect_writable("json", args.json)
     train = load_data_of(args, checkpoint)

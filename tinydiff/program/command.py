@@ -36,8 +36,7 @@ def add_precision_argument(parser):
     parser.add_argument(
         "--precision",
         choices=backends.PRECISIONS,
-        default="fp32",
-        help="in which the run is trained or drawn from (default %(default)s)",
+        help="in which it computes (default: training in that of the run, drawing in fp32)",
     )
 
 
@@ -50,26 +49,36 @@ def run(args):
     given = {name: getattr(args, name) for name in SAMPLING if getattr(args, name) is not None}
     if given and args.what != "sample":
         raise ValueError(f"{next(iter(given))} goes with --what sample")
-    config = checkpoints.load(args.run).config
+    checkpoint = checkpoints.load(args.run)
+    config = checkpoint.config
     sampling = {}
     if args.what == "sample":
         sampling = {"steps": min(25, config.noise_steps), "guidance": 2.0 if config.model.classes else 1.0} | given
-    backend = _recorder(args.precision)
+    backend = _recorder(args.precision or _precision(args.what, checkpoint))
     program = runs.of_config(config, backend, args.what, count=args.batch or 1, **sampling).program
     print("\n".join([*text.head(program), "", *text.totals(program)]) if args.totals else program)
 
 
-def describe_memory(path, precision="fp32"):
-    """Lines that say what a run needs of memory, to train and to draw from."""
-    config, backend = checkpoints.load(path).config, _recorder(precision)
+def describe_memory(path, precision=None):
+    """Lines that say what a run needs of memory, to train and to draw from, in a precision or as it would be."""
+    checkpoint = checkpoints.load(path)
+    config = checkpoint.config
     count = batches(PIXELS_AT_ONCE, config.model.shape)[0].stop  # as ``tinydiff sample`` draws them
     steps = min(2, config.noise_steps)  # more need no more
-    training = runs.of_config(config, backend, "train").program
-    drawing = runs.of_config(config, backend, "sample", count=count, steps=steps, guidance=2.0).program
+    options = {"train": {}, "sample": dict(count=count, steps=steps, guidance=2.0)}
+    needs = {}
+    for what, given in options.items():
+        it = precision or _precision(what, checkpoint)
+        needs[what] = f"{it}: {text.memory(runs.of_config(config, _recorder(it), what, **given).program)}"
     return [
-        f"to train, batch {config.batch}: {text.memory(training)}; the data set comes on top",
-        f"to draw {count} at a time, guided: {text.memory(drawing)}",
+        f"to train, batch {config.batch}, {needs['train']}; the data set comes on top",
+        f"to draw {count} at a time, guided, {needs['sample']}",
     ]
+
+
+def _precision(what, checkpoint):
+    """In which it is done, where nothing else is asked for."""
+    return (checkpoint.precision if what == "train" else None) or "fp32"
 
 
 def _recorder(precision):
