@@ -47,7 +47,7 @@ def test_services(name):
 
 
 def test_precision():
-    with pytest.raises(ValueError, match="precision must be one of fp32, bf16, got 'fp8'"):
+    with pytest.raises(ValueError, match="precision must be one of auto, fp32, bf16, got 'fp8'"):
         backends.get("numpy", "fp8")
     with pytest.raises(ValueError, match="backend 'numpy' has no precision 'bf16'; 'cpu', 'cuda' and 'emulator' have"):
         backends.get("numpy", "bf16")
