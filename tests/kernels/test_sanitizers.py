@@ -37,11 +37,14 @@ def sanitized(request, tmp_path_factory):
     setup.write_text(setup.read_text().replace(both, f"ext_modules=[{request.param}]"))
     compiler = {"CC": "gcc", "CXX": "g++", "CXXFLAGS": CXXFLAGS, "LDFLAGS": SANITIZE}
     said = python("setup.py", "build_ext", "--inplace", cwd=folder, **compiler)
+    # GCC 12 takes what lies in a frame that is kept after its return to be aligned to 64 bytes, as it lays out vectors of
+    # AVX-512 in memory; it is not, and the first store of such a vector ends the program
+    kept = 0 if request.param == "cpu" else 1
     built = [path.name.partition(".")[0] for path in folder.glob("tinydiff/backends/_*.so")]
     assert built == [f"_{request.param}"], said
     return folder, {
         "LD_PRELOAD": " ".join(libraries),
-        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
+        "ASAN_OPTIONS": f"detect_leaks=0:detect_stack_use_after_return={kept}",
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     }
 
