@@ -28,7 +28,7 @@ ONCE = ("bindings.cpp", "bindings_program.cpp", "bindings_training.cpp", "memory
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
 FLAGS += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # GCC says so of its own intrinsics
 EMULATOR_FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", f"-I{EMULATOR}", f"-I{CUDA}"]
-X86 = ("x86_64", "amd64")
+X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
 
 
 class InstructionSet(NamedTuple):
