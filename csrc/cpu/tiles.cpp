@@ -1,11 +1,11 @@
 // The products of gemm.h by AMX: 16 rows of a times 16 words times 16 columns of b, an instruction.
 //
 // Compiled and tested on a stand-in for the instructions (tests/kernels/amx), never run on a machine that has them. So
-// nothing here is tuned; times in the comments are those Intel gives for Sapphire Rapids.
+// nothing here is tuned, and what comments say of speed is expected, not measured.
 //
 // A packed panel is what an instruction takes for b: rows of words, each a pair of numbers that lie below one another.
-// Of a it takes rows of words a fixed stride apart: rows that lie anywhere, and columns, are copied first, which costs
-// a load and a store, or four shuffles, for 16 words that meet 32 columns in an eighth of the time of AVX-512.
+// Of a it takes rows of words a fixed stride apart. Rows that lie anywhere, and columns, are copied first: that is a
+// load and a store, or four shuffles, for 16 words, which AVX-512 would multiply in 32 instructions.
 //
 // Block by block of up to 32 rows, in two equal halves, by 32 columns:
 //
@@ -29,8 +29,8 @@ constexpr int64_t BYTES = 4;               // of a word or a float, as strides c
 constexpr int AT_ONCE = 8 * DEPTH;         // words of a row that is copied; with as many rows of b they stay in cache
 static_assert(W == 16 && NV == 2 && MR <= 2 * TILE_ROWS);
 
-// What tile instructions read and write the compilers do not all know: GCC 12 takes for it, of a configuration, 8
-// bytes, and of a tile that is loaded nothing.
+// Not every compiler knows what tile instructions read and write: GCC 12 takes it to be 8 bytes of a configuration, and
+// of a tile that is loaded nothing.
 inline void memory_is_used() { asm volatile("" : : : "memory"); }
 
 struct alignas(64) Configuration {
@@ -40,10 +40,10 @@ struct alignas(64) Configuration {
 };
 static_assert(sizeof(Configuration) == 64);
 
-// Tiles have the rows that a block has; a row has 64 bytes, where words are missing zeros (configured shorter, the sums
-// would be lost). To load a configuration takes as long as a dozen products, to look at it a tenth of that, so it is
-// loaded where it is another. To remember it instead would be wrong: between two calls another library may have
-// configured tiles on this thread. For the next one like this they are never released.
+// Tiles have the rows that a block has; a row has 64 bytes, where words are missing zeros (to configure shorter ones
+// for the last words would clear the sums). To load a configuration takes as long as many products, to look at it does
+// not, so it is loaded where it is another. To remember it instead would be wrong: between two calls another library
+// may have configured tiles on this thread. For the next call like this one they are never released.
 inline void configure(int upper, int lower) {
     Configuration wanted{}, current{};
     wanted.palette = 1;

@@ -257,12 +257,9 @@ def test_an_arm_machine_says_what_it_has(processor, has, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARM_FLAGS)
 def test_every_kernel_compiles_for_arm(name):
-    if shutil.which(ARM) is not None:
-        compiler = [ARM]
-    else:
-        pytest.importorskip("ziglang", reason=f"neither {ARM} nor ziglang is here")
-        compiler = [sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-linux-gnu"]
+    if shutil.which(ARM) is None:
+        pytest.skip(f"{ARM} is not here")
     flags = [*FLAGS, f"-DTINYDIFF_ISA={name}", "-DTINYDIFF_W=4", *ARM_FLAGS[name], "-fsyntax-only"]
     for source in sorted(CPU.glob("*.cpp")):
         if not source.name.startswith("bindings"):
-            subprocess.run([*compiler, *flags, source], check=True)
+            subprocess.run([ARM, *flags, source], check=True)
