@@ -14,10 +14,10 @@ import functools
 import time
 from collections import defaultdict
 
-import numpy as np
-
 import bench_train_step
 import measure
+import numpy as np
+
 from tinydiff import backends
 from tinydiff.ops import OPS
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import importlib.metadata
 
-import numpy as np
-
 import measure
+import numpy as np
 from bench_train_step import ALL_VARIANTS, CASES, batch_of, forward_flops, tinydiff_unet
+
 from tinydiff.generate import IMAGE_RANGE, Trajectory
 from tinydiff.noise import schedules
 from tinydiff.noise.predictions import denoiser

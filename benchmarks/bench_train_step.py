@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import sys
 
+import measure
 import numpy as np
 
-import measure
 from tinydiff.model.unet import UNet, UNetConfig
 from tinydiff.train.presets import PRESETS
 

@@ -15,8 +15,8 @@ constexpr int64_t CHUNK = 8192;
 // The factor of the gradients; NaN where their norm is.
 void adamw_clip(const float* norm, float limit, float* clip) { *clip = limit / (*norm <= limit ? limit : *norm); }
 
-// Reads grads, updates params, mean, mean_square and average (which may be null) in place; copy (which may be null) gets
-// the decayed ones of params, rounded. A clip that is not positive changes nothing.
+// Reads grads, updates params, mean, mean_square and average (which may be null) in place; copy (which may be null)
+// gets the decayed ones of params, rounded. A clip that is not positive changes nothing.
 void adamw_forward(float* params, const float* grads, float* mean, float* mean_square, float* average, bfloat16* copy,
                    int64_t P, const AdamW& options) {
     if (!(options.clip > 0)) return;

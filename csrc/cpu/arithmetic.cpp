@@ -32,9 +32,8 @@ void for_each_vector(int64_t count, const Body& body) {
 
 template <class Real>
 void array_add(const Real* a, const Real* b, Real* y, Shape count) {
-    for_each_vector(count, [=](int64_t i, int64_t n) {
-        store_as_numpy(y + i, load_part(a + i, n) + load_part(b + i, n), n);
-    });
+    for_each_vector(count,
+                    [=](int64_t i, int64_t n) { store_as_numpy(y + i, load_part(a + i, n) + load_part(b + i, n), n); });
 }
 
 void array_subtract(const float* a, const float* b, float* y, Shape count) {

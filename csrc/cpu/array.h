@@ -41,7 +41,7 @@ inline const py::dtype& bfloat16_dtype() {
 
 // An array of such numbers.
 class Bfloat16Array : public py::array {
-   public:
+ public:
     Bfloat16Array() : py::array() {}
     explicit Bfloat16Array(py::array array) : py::array(std::move(array)) {}
     bfloat16* mutable_data() { return static_cast<bfloat16*>(py::array::mutable_data()); }
@@ -62,7 +62,7 @@ bool has_numbers(const py::array& array) {
 // same: a letter is one size wherever it stands, a digit that size, a leading ``...`` any number of axes.
 // Everything that does not fit is a ValueError that names the op and the argument; nothing is ever converted.
 class Arguments {
-   public:
+ public:
     explicit Arguments(const char* op) : op_(op) {}
 
     template <class Real>
@@ -115,7 +115,7 @@ class Arguments {
         return py::reinterpret_borrow<py::array>(object);
     }
 
-   private:
+ private:
     struct Size {
         char letter;
         int64_t value;
@@ -152,9 +152,8 @@ class Arguments {
     template <class Real>
     Real* data(const char* name, const py::array& array) const {
         const char* const expected = std::is_same<Real, float>::value ? "float32" : "bfloat16";
-        require(has_numbers<Real>(array), name, [&] {
-            return "must be " + std::string(expected) + ", got " + std::string(py::str(array.dtype()));
-        });
+        require(has_numbers<Real>(array), name,
+                [&] { return "must be " + std::string(expected) + ", got " + std::string(py::str(array.dtype())); });
         require(array.flags() & py::array::c_style, name, "must be C-contiguous");
         return static_cast<Real*>(const_cast<void*>(array.data()));
     }
@@ -221,7 +220,7 @@ struct Optional {
         if (wanted) take(output(given, name, into, shape));
     }
 
-   private:
+ private:
     void take(ArrayOf<Real> made) {
         data = made.mutable_data();
         array = made;

@@ -1,7 +1,8 @@
 // attention: y = softmax(q k^T / sqrt(D)) v. Derivation: tinydiff/ops/attention.py.
 //
-// A task is one head of one sample, its queries some rows at a time, at most ROWS and all about as many, so of the L x M
-// matrix only those rows are ever in memory. Forward keeps the logarithm of each row's sum; backward recomputes the rows from it.
+// A task is one head of one sample, its queries some rows at a time, at most ROWS and all about as many, so of the L x
+// M matrix only those rows are ever in memory. Forward keeps the logarithm of each row's sum; backward recomputes the
+// rows from it.
 #include <cmath>
 
 #include "gemm.h"

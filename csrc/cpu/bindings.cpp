@@ -66,8 +66,8 @@ std::map<std::string, std::string> lacking_instruction_sets() {
     std::map<std::string, std::string> why;
     for (const InstructionSet& each : sets_of_machine())
         if (!each.kernels)
-            why[each.name] = "the compiler that built tinydiff lacked its instructions; " + std::string(each.compilers) +
-                             " have them: install tinydiff again with such a one";
+            why[each.name] = "the compiler that built tinydiff lacked its instructions; " +
+                             std::string(each.compilers) + " have them: install tinydiff again with such a one";
     return why;
 }
 
@@ -103,8 +103,9 @@ object linear_forward(const object& x, const object& w, const object& b) {
     Sizes shape = shape_of(x);
     shape.back() = given['O'];
     ArrayOf<Real> y = empty<Real>(shape);
-    unlocked(
-        [&] { kernels_of<Real>().linear_forward(px, pw, pb, y.mutable_data(), y.size() / given['O'], given['C'], given['O']); });
+    unlocked([&] {
+        kernels_of<Real>().linear_forward(px, pw, pb, y.mutable_data(), y.size() / given['O'], given['C'], given['O']);
+    });
     return y;
 }
 
@@ -120,8 +121,8 @@ py::tuple linear_backward(const object& dy, const object& x, const object& w, bo
     Array dw = output(given, "dw", dw_into, shape_of(w));
     Optional<> db(has_b, {given['O']}, given, "db", db_into);
     unlocked([&] {
-        kernels_of<Real>().linear_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, dx.size() / given['C'],
-                                 given['C'], given['O']);
+        kernels_of<Real>().linear_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data,
+                                           dx.size() / given['C'], given['C'], given['O']);
     });
     return py::make_tuple(dx, dw, db.array);
 }
@@ -221,7 +222,8 @@ py::tuple conv2d_backward(const object& dy, const object& x, const object& w, bo
     Optional<> db(has_b, {conv.O}, given, "db", db_into);
     Optional<Real> dtime_shift(has_time_shift, {conv.N, 1, 1, conv.O});
     unlocked([&] {
-        kernels_of<Real>().conv2d_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, dtime_shift.data, conv);
+        kernels_of<Real>().conv2d_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, dtime_shift.data,
+                                           conv);
     });
     return py::make_tuple(dx, dw, db.array, dtime_shift.array);
 }
@@ -247,7 +249,7 @@ py::tuple group_norm_forward(const object& x, const object& gamma, const object&
     Array mean = empty({norm.N, G}), rstd = empty({norm.N, G});
     unlocked([&] {
         kernels_of<Real>().group_norm_forward(px, pgamma, pbeta, pscale, pshift, y.mutable_data(), mean.mutable_data(),
-                                    rstd.mutable_data(), norm);
+                                              rstd.mutable_data(), norm);
     });
     return py::make_tuple(y, mean, rstd);
 }
@@ -271,8 +273,9 @@ py::tuple group_norm_backward(const object& dy, const object& x, const object& g
     Array dbeta = output(given, "dbeta", dbeta_into, {norm.C});
     Optional<Real> dscale(pscale, {norm.N, norm.C}), dshift(pscale, {norm.N, norm.C});
     unlocked([&] {
-        kernels_of<Real>().group_norm_backward(pdy, px, pgamma, pbeta, pscale, pshift, pmean, prstd, padd, dx.mutable_data(),
-                                     dgamma.mutable_data(), dbeta.mutable_data(), dscale.data, dshift.data, norm);
+        kernels_of<Real>().group_norm_backward(pdy, px, pgamma, pbeta, pscale, pshift, pmean, prstd, padd,
+                                               dx.mutable_data(), dgamma.mutable_data(), dbeta.mutable_data(),
+                                               dscale.data, dshift.data, norm);
     });
     return py::make_tuple(dx, dgamma, dbeta, dscale.array, dshift.array);
 }
@@ -322,7 +325,7 @@ py::tuple attention_backward(const object& dy, const object& q, const object& k,
     ArrayOf<Real> dq = empty_like<Real>(q), dk = empty_like<Real>(k), dv = empty_like<Real>(v);
     unlocked([&] {
         kernels_of<Real>().attention_backward(pdy, pq, pk, pv, saved_y, plse, dq.mutable_data(), dk.mutable_data(),
-                                    dv.mutable_data(), sizes);
+                                              dv.mutable_data(), sizes);
     });
     return py::make_tuple(dq, dk, dv);
 }
@@ -334,8 +337,9 @@ object upsample2x_forward(const object& x) {
     Arguments given("upsample2x");
     const Real* px = given.reals<Real>("x", x, "N H W C");
     ArrayOf<Real> y = empty<Real>({given['N'], 2 * given['H'], 2 * given['W'], given['C']});
-    unlocked(
-        [&] { kernels_of<Real>().upsample2x_forward(px, y.mutable_data(), given['N'], given['H'], given['W'], given['C']); });
+    unlocked([&] {
+        kernels_of<Real>().upsample2x_forward(px, y.mutable_data(), given['N'], given['H'], given['W'], given['C']);
+    });
     return y;
 }
 
@@ -384,7 +388,9 @@ object class_embedding_forward(const object& table, const object& labels) {
                std::to_string(high);
     });
     ArrayOf<Real> y = empty<Real>({static_cast<py::ssize_t>(rows.size()), given['E']});
-    unlocked([&] { kernels_of<Real>().class_embedding_forward(ptable, rows.data(), y.mutable_data(), y.shape(0), given['E']); });
+    unlocked([&] {
+        kernels_of<Real>().class_embedding_forward(ptable, rows.data(), y.mutable_data(), y.shape(0), given['E']);
+    });
     return y;
 }
 
@@ -395,8 +401,8 @@ object class_embedding_backward(const object& dy, const object& labels, const Si
     const Real* pdy = given.expect<Real>("dy", dy, {static_cast<py::ssize_t>(rows.size()), table_shape.at(1)});
     Array dtable = output(given, "dtable", into, table_shape);
     unlocked([&] {
-        kernels_of<Real>().class_embedding_backward(pdy, rows.data(), dtable.mutable_data(), rows.size(), table_shape[0],
-                                          table_shape[1]);
+        kernels_of<Real>().class_embedding_backward(pdy, rows.data(), dtable.mutable_data(), rows.size(),
+                                                    table_shape[0], table_shape[1]);
     });
     return dtable;
 }

@@ -36,7 +36,7 @@ struct Signals {
 
 // Words whose pointers count from ``base``. Whoever made them keeps the arrays they point to.
 class Program {
-   public:
+ public:
     Program(std::vector<int64_t> words, uintptr_t base) : words_(std::move(words)), base_(base) {}
 
     // The position of the check that failed, or -1. One thread at a time: they would share the arena.
@@ -52,7 +52,7 @@ class Program {
         return reached == count ? -1 : reached;
     }
 
-   private:
+ private:
     const std::vector<int64_t> words_;
     const uintptr_t base_;
     std::mutex running_;

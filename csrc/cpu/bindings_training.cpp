@@ -138,8 +138,8 @@ object global_norm_forward(const object& grads) {
 // adamw: what concerns the options is checked by the reference's own function
 
 void adamw_forward(const object& params, const object& grads, const object& mean, const object& mean_square,
-                   const object& average, const object& copy, float learning_rate, double step_number, float clip, float average_decay,
-                   int64_t decayed, double weight_decay, double beta1, double beta2, double eps) {
+                   const object& average, const object& copy, float learning_rate, double step_number, float clip,
+                   float average_decay, int64_t decayed, double weight_decay, double beta1, double beta2, double eps) {
     Arguments given("adamw");
     float* pparams = given.floats_in_place("params", params, "P");
     const float* pgrads = given.floats("grads", grads, "P");
@@ -148,7 +148,8 @@ void adamw_forward(const object& params, const object& grads, const object& mean
     float* paverage = average.is_none() ? nullptr : given.floats_in_place("average", average, "P");
     bfloat16* pcopy = copy.is_none() ? nullptr : given.reals_in_place<bfloat16>("copy", copy, "D");
     const AdamW options{learning_rate, clip, step_number, average_decay, decayed, weight_decay, beta1, beta2, eps};
-    unlocked([&] { kernels->adamw_forward(pparams, pgrads, pmean, pmean_square, paverage, pcopy, given['P'], options); });
+    unlocked(
+        [&] { kernels->adamw_forward(pparams, pgrads, pmean, pmean_square, paverage, pcopy, given['P'], options); });
 }
 
 }  // namespace

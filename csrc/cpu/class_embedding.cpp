@@ -8,7 +8,8 @@ TINYDIFF_BEGIN
 template <class Real>
 void class_embedding_forward(const float* table, const int64_t* labels, Real* y, int64_t N, int64_t E) {
     for (int64_t n = 0; n < N; ++n)
-        for (int64_t e = 0; e < E; e += W) store_part(y + n * E + e, load_part(table + labels[n] * E + e, E - e), E - e);
+        for (int64_t e = 0; e < E; e += W)
+            store_part(y + n * E + e, load_part(table + labels[n] * E + e, E - e), E - e);
 }
 
 // A task gathers one row of the table from the samples that looked it up, in their order.

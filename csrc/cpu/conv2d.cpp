@@ -124,13 +124,14 @@ void multiply_blocks(const Rows& a, const Operands<Unit>& of, const Store& store
             const Unit* from = of.b + panel * of.panel_stride;
             const int vectors = panels.vectors(panel);
             if constexpr (reach == Reach::gathered) {
-                const int64_t parts = larger(1, ceil_div(all, ROWS_AT_ONCE)), at_once = larger(1, ceil_div(segments, parts));
+                const int64_t parts = larger(1, ceil_div(all, ROWS_AT_ONCE)),
+                              at_once = larger(1, ceil_div(segments, parts));
                 for (int64_t s = 0; s < segments; ++s) b[s] = from + s * K * of.ldb;
                 for (int64_t s = 0; s < larger(1, segments); s += at_once)
                     for (int64_t g = 0; g < groups.count; ++g)
                         multiply_gathered(groups.size(g), vectors, smaller(at_once, segments - s),
-                                          rows + (g * segments + s) * MR, b + s, K, of.ldb,
-                                          sums + groups.start(g) * NR, NR, s > 0);
+                                          rows + (g * segments + s) * MR, b + s, K, of.ldb, sums + groups.start(g) * NR,
+                                          NR, s > 0);
             } else {
                 for (int64_t k = 0; k < larger(1, all); k += ROWS_AT_ONCE)  // of no row at all the sums are 0
                     multiply(count, vectors, dense + k, all, smaller(ROWS_AT_ONCE, all - k), from + k * of.ldb, of.ldb,
@@ -151,8 +152,8 @@ void product(int64_t pixels, const Rows& a, const Matrix<Real>& matrix, const Pa
     const Panels panels = matrix.panels();
     const int64_t segments = matrix.segments;
     if (matrix.plain && !matrix.packed && matrix.is_better_plain(pixels)) {
-        multiply_blocks<reach>(
-            a, Operands<Real>{pixels, segments, matrix.C, panels, matrix.plain, NR, matrix.O}, store_vector);
+        multiply_blocks<reach>(a, Operands<Real>{pixels, segments, matrix.C, panels, matrix.plain, NR, matrix.O},
+                               store_vector);
         return;
     }
     Scratch<Word<Real>> own(matrix.packed ? 0 : panels.words());
@@ -285,14 +286,13 @@ void input_gradient(const Real* dy, const Real* w, Real* dx, const Conv& conv) {
                     pack_transposed(w + taps[s] * C * O, O, O, C, panel, to + s * words<Real>(O) * NR);
             };
             product_of(conv.N * a.high * a.wide, is_flat(conv), a, Matrix<Real>{count, O, C, nullptr, nullptr},
-                       pack_panel, [&](int64_t m, int64_t c, Vec result) {
-                           store_part(dx + a.index(m) * C + c, result, C - c);
-                       });
+                       pack_panel,
+                       [&](int64_t m, int64_t c, Vec result) { store_part(dx + a.index(m) * C + c, result, C - c); });
         }
 }
 
-// So many pixels from ``first`` on as an operand of the weight gradient: words of neighbouring pixels, ``width`` apart; in
-// each the C numbers of a.row(pixel, s) for every segment s.
+// So many pixels from ``first`` on as an operand of the weight gradient: words of neighbouring pixels, ``width`` apart;
+// in each the C numbers of a.row(pixel, s) for every segment s.
 template <class Real, class Rows>
 void copy_pixels(const Rows& a, int64_t first, int64_t pixels, int64_t segments, int64_t C, Word<Real>* to,
                  int64_t width) {

@@ -133,8 +133,7 @@ struct Transposed {
                     bool accumulate) {
         Vec acc[M][V] = {};
         if (accumulate) read(acc, c, ldc);
-        for (int64_t k = 0; k < K; ++k, a += lda, b += ldb)
-            outer_product(acc, [=](int i) { return a[i]; }, b, 0);
+        for (int64_t k = 0; k < K; ++k, a += lda, b += ldb) outer_product(acc, [=](int i) { return a[i]; }, b, 0);
         write(acc, c, ldc);
     }
 };

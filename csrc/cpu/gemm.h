@@ -7,8 +7,8 @@
 //
 // Operands come in words: floats or, of what is stored in bfloat16, pairs of neighbours, of which a multiply-add takes
 // both. So a matrix of K rows of floats has as many rows of words, one in bfloat16 half as many: its rows are paired, 0
-// and 1, 2 and 3, ..., the last with zeros where K is odd. Few rows of a can meet a matrix in bfloat16 as it stands, word
-// by single word. Sums are float32.
+// and 1, 2 and 3, ..., the last with zeros where K is odd. Few rows of a can meet a matrix in bfloat16 as it stands,
+// word by single word. Sums are float32.
 #pragma once
 
 #include "vector.h"

@@ -9,12 +9,11 @@ TINYDIFF_BEGIN
 #define K(name, arguments) name,
 #define F(name, arguments) name<float>,
 #define B(name, arguments) name<bfloat16>,
-const Kernels kernels = {
-    NAME(TINYDIFF_ISA),
-    {TINYDIFF_MODEL_KERNELS(F)},
+const Kernels kernels = {NAME(TINYDIFF_ISA),
+                         {TINYDIFF_MODEL_KERNELS(F)},
 #ifndef __wasm__
-    {TINYDIFF_MODEL_KERNELS(B)},
+                         {TINYDIFF_MODEL_KERNELS(B)},
 #endif
-    TINYDIFF_KERNELS(K)};
+                         TINYDIFF_KERNELS(K)};
 
 TINYDIFF_END

@@ -79,10 +79,9 @@ using Shape = const int64_t;
                         Real* dtime_shift, const Conv& conv))                                                          \
     K(group_norm_forward, (const Real* x, const float* gamma, const float* beta, const Real* scale, const Real* shift, \
                            Real* y, float* mean, float* rstd, const GroupNorm& norm))                                  \
-    K(group_norm_backward,                                                                                             \
-      (const Real* dy, const Real* x, const float* gamma, const float* beta, const Real* scale, const Real* shift,     \
-       const float* mean, const float* rstd, const Real* add, Real* dx, float* dgamma, float* dbeta, Real* dscale,     \
-       Real* dshift, const GroupNorm& norm))                                                                           \
+    K(group_norm_backward, (const Real* dy, const Real* x, const float* gamma, const float* beta, const Real* scale,   \
+                            const Real* shift, const float* mean, const float* rstd, const Real* add, Real* dx,        \
+                            float* dgamma, float* dbeta, Real* dscale, Real* dshift, const GroupNorm& norm))           \
     K(silu_forward, (const Real* x, Real* y, Shape count))                                                             \
     K(silu_backward, (const Real* dy, const Real* x, Real* dx, Shape count))                                           \
     K(attention_forward,                                                                                               \
@@ -98,39 +97,39 @@ using Shape = const int64_t;
     K(timestep_embedding_forward, (const float* step, Real* y, Shape N, Shape half))                                   \
     K(array_add, (const Real* a, const Real* b, Real* y, Shape count))
 
-#define TINYDIFF_KERNELS(K)                                                                                            \
-    K(mse_loss_forward,                                                                                                \
-      (const float* prediction, const float* target, const float* weight, float* loss, Shape N, Shape M))              \
-    K(mse_loss_backward, (float dloss, const float* prediction, const float* target, const float* weight,              \
-                          float* dprediction, float* dtarget, float* dweight, Shape N, Shape M))                       \
-    K(philox_bits,                                                                                                     \
-      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, uint32_t* y, Shape N, Shape M))          \
-    K(philox_uniform,                                                                                                  \
-      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))             \
-    K(philox_normal,                                                                                                   \
-      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))             \
-    K(draw_batch_forward, (const int64_t* labels, int64_t number, const BatchOptions& options, int64_t* index,         \
-                           int64_t* step, int64_t* labels_N))                                                          \
-    K(corrupt_bytes, (const uint8_t* images, const int64_t* index, const int64_t* step, const float* table,            \
-                      const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))                   \
-    K(corrupt_floats, (const float* images, const int64_t* index, const int64_t* step, const float* table,             \
-                       const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))                  \
-    K(global_norm_forward, (const float* grads, float* norm, Shape P))                                                 \
-    K(adamw_clip, (const float* norm, float limit, float* clip))                                                       \
-    K(adamw_forward, (float* params, const float* grads, float* mean, float* mean_square, float* average, bfloat16* copy,  \
-                      Shape P, const AdamW& options))                                                                  \
-    K(array_subtract, (const float* a, const float* b, float* y, Shape count))                                         \
-    K(array_add_number, (const float* x, float number, float* y, Shape count))                                         \
-    K(array_multiply_number, (const float* x, float number, float* y, Shape count))                                    \
-    K(array_divide_number, (const float* x, float number, float* y, Shape count))                                      \
-    K(array_clip, (const float* x, float low, float high, float* y, Shape count))                                      \
-    K(array_fill, (float value, float* y, Shape count))                                                                \
-    K(array_fill_integers, (int64_t value, int64_t* y, Shape count))                                                   \
-    K(array_add_integer, (const int64_t* x, int64_t number, int64_t* y, Shape count))                                  \
-    K(array_cast, (const int64_t* x, float* y, Shape count))                                                           \
-    K(array_round, (const float* x, bfloat16* y, Shape count))                                                             \
-    K(array_widen, (const bfloat16* x, float* y, Shape count))                                                             \
-    K(array_copy, (const uint8_t* x, uint8_t* y, Shape rows, Shape bytes, Shape from, Shape to))                       \
+#define TINYDIFF_KERNELS(K)                                                                                    \
+    K(mse_loss_forward,                                                                                        \
+      (const float* prediction, const float* target, const float* weight, float* loss, Shape N, Shape M))      \
+    K(mse_loss_backward, (float dloss, const float* prediction, const float* target, const float* weight,      \
+                          float* dprediction, float* dtarget, float* dweight, Shape N, Shape M))               \
+    K(philox_bits,                                                                                             \
+      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, uint32_t* y, Shape N, Shape M))  \
+    K(philox_uniform,                                                                                          \
+      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))     \
+    K(philox_normal,                                                                                           \
+      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))     \
+    K(draw_batch_forward, (const int64_t* labels, int64_t number, const BatchOptions& options, int64_t* index, \
+                           int64_t* step, int64_t* labels_N))                                                  \
+    K(corrupt_bytes, (const uint8_t* images, const int64_t* index, const int64_t* step, const float* table,    \
+                      const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))           \
+    K(corrupt_floats, (const float* images, const int64_t* index, const int64_t* step, const float* table,     \
+                       const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))          \
+    K(global_norm_forward, (const float* grads, float* norm, Shape P))                                         \
+    K(adamw_clip, (const float* norm, float limit, float* clip))                                               \
+    K(adamw_forward, (float* params, const float* grads, float* mean, float* mean_square, float* average,      \
+                      bfloat16* copy, Shape P, const AdamW& options))                                          \
+    K(array_subtract, (const float* a, const float* b, float* y, Shape count))                                 \
+    K(array_add_number, (const float* x, float number, float* y, Shape count))                                 \
+    K(array_multiply_number, (const float* x, float number, float* y, Shape count))                            \
+    K(array_divide_number, (const float* x, float number, float* y, Shape count))                              \
+    K(array_clip, (const float* x, float low, float high, float* y, Shape count))                              \
+    K(array_fill, (float value, float* y, Shape count))                                                        \
+    K(array_fill_integers, (int64_t value, int64_t* y, Shape count))                                           \
+    K(array_add_integer, (const int64_t* x, int64_t number, int64_t* y, Shape count))                          \
+    K(array_cast, (const int64_t* x, float* y, Shape count))                                                   \
+    K(array_round, (const float* x, bfloat16* y, Shape count))                                                 \
+    K(array_widen, (const bfloat16* x, float* y, Shape count))                                                 \
+    K(array_copy, (const uint8_t* x, uint8_t* y, Shape rows, Shape bytes, Shape from, Shape to))               \
     K(array_take, (const uint8_t* table, const int64_t* index, uint8_t* y, Shape count, Shape bytes))
 
 template <class Real>
@@ -159,11 +158,11 @@ struct Kernels {
 #define DECLARE_IN_BOTH(name, arguments) \
     template <class Real>                \
     void name arguments;
-#define DECLARE_KERNELS(set)                    \
-    namespace set {                             \
-    TINYDIFF_KERNELS(DECLARE)                   \
-    TINYDIFF_MODEL_KERNELS(DECLARE_IN_BOTH)     \
-    extern const Kernels kernels;               \
+#define DECLARE_KERNELS(set)                \
+    namespace set {                         \
+    TINYDIFF_KERNELS(DECLARE)               \
+    TINYDIFF_MODEL_KERNELS(DECLARE_IN_BOTH) \
+    extern const Kernels kernels;           \
     }
 TINYDIFF_INSTRUCTION_SETS(DECLARE_KERNELS)
 #undef DECLARE_KERNELS
@@ -174,7 +173,7 @@ TINYDIFF_INSTRUCTION_SETS(DECLARE_KERNELS)
 #ifdef __wasm__
 #define TINYDIFF_IN_BOTH(name) template decltype(name<float>) name<float>;
 #else
-#define TINYDIFF_IN_BOTH(name)                \
+#define TINYDIFF_IN_BOTH(name)                  \
     template decltype(name<float>) name<float>; \
     template decltype(name<bfloat16>) name<bfloat16>;
 #endif

@@ -15,8 +15,8 @@ void linear_forward(const Real* x, const Real* w, const float* b, Real* y, int64
 }
 
 template <class Real>
-void linear_backward(const Real* dy, const Real* x, const Real* w, Real* dx, float* dw, float* db, int64_t M,
-                     int64_t C, int64_t O) {
+void linear_backward(const Real* dy, const Real* x, const Real* w, Real* dx, float* dw, float* db, int64_t M, int64_t C,
+                     int64_t O) {
     conv2d_backward<Real>(dy, x, w, dx, dw, db, nullptr, as_convolution(M, C, O));
 }
 

@@ -158,7 +158,7 @@ struct Copy {
         }
     }
 
-   private:
+ private:
     // The lanes ``from``, counted on through a and b.
     template <int... from>
     static IntVec lanes(IntVec a, IntVec b) {

@@ -8,9 +8,10 @@
 //                     channels through the other two, making the filters' points a row of points at a time, just
 //                     before they are used: their 36 values for every 9 weights are never in memory together
 //
-// winograd_gradient.cpp has the gradient with respect to filters. Tried without gain on 2 cores: a third to three halves
-// as many tiles at once, and one to two and a half times as large rounds, all within 5 %. Points prepared before, where the same filters come again, take a fifth off one
-// evaluation of the small network at batch 1 (6.2 to 5.1 ms on one thread, AMD EPYC with AVX-512, 2026-11) for 29 MB.
+// winograd_gradient.cpp has the gradient with respect to filters. Tried without gain on 2 cores: a third to three
+// halves as many tiles at once, and one to two and a half times as large rounds, all within 5 %. Points prepared
+// before, where the same filters come again, take a fifth off one evaluation of the small network at batch 1 (6.2
+// to 5.1 ms on one thread, AMD EPYC with AVX-512, 2026-11) for 29 MB.
 #include "memory.h"
 #include "parallel.h"
 #include "winograd_tiles.h"
@@ -124,8 +125,8 @@ void small_filters_to_points(const Real* w, int64_t C, const Panels& panels, Wor
     const int64_t parts = ceil_div(panels.K, ROWS);
     parallel_for(panels.count() * parts, [&](int64_t task) {
         const int64_t panel = task / parts, first = task % parts * ROWS;
-        filters_to_points<m>(w, C, panels, panel, first, smaller(panels.K, first + ROWS),
-                             points + panels.start(panel), panels.words());
+        filters_to_points<m>(w, C, panels, panel, first, smaller(panels.K, first + ROWS), points + panels.start(panel),
+                             panels.words());
     });
 }
 
@@ -138,8 +139,8 @@ void large_filters_to_points(const Real* w, int64_t C, const Panels& panels, Wor
         Scratch half(n * 3 * C * NR);
         filters_to_rows<m>(w, C, panels, panel, half);
         for (int row = 0; row < n; ++row)
-            row_to_points<m, Real>(half + row * 3 * C * NR, C, panels, panel,
-                                   points + (panel * n * n + row * n) * size, size);
+            row_to_points<m, Real>(half + row * 3 * C * NR, C, panels, panel, points + (panel * n * n + row * n) * size,
+                                   size);
     });
 }
 
@@ -186,8 +187,9 @@ void correlate(const Real* x, const Real* w, const Word<Real>* prepared, const E
     Scratch<Real> in(points * stride_in);
     for (int64_t first = 0; first < tiles.count; first += at_once) {
         const int64_t count = smaller(at_once, tiles.count - first);
-        parallel_for(count,
-                     [&](int64_t t) { input_to_points<m, Real>(tiles, first + t, x, zeros, conv, in + t * width_in, stride_in); });
+        parallel_for(count, [&](int64_t t) {
+            input_to_points<m, Real>(tiles, first + t, x, zeros, conv, in + t * width_in, stride_in);
+        });
         parallel_for(panels.count(), [&](int64_t panel) {
             const int64_t size = panels.K * NR, stride = prepared ? size : point_stride(panels.K, NR);
             Scratch half(prepared ? 0 : (m + 2) * 3 * C * NR);

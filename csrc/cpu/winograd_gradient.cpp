@@ -1,7 +1,7 @@
 // The weight gradient of 3x3 convolutions with stride 1 by minimal filtering; winograd.h has the mathematics.
 //
-// Points of inputs and of the outputs' gradient, one transposed matrix product a point (channels in x tiles times tiles x
-// channels out), points to filters: a few tiles of a slice at a time where the sums are small, else many tiles by all
+// Points of inputs and of the outputs' gradient, one transposed matrix product a point (channels in x tiles times tiles
+// x channels out), points to filters: a few tiles of a slice at a time where the sums are small, else many tiles by all
 // threads and then a block of channels a task. Slices are added in their order.
 #include "memory.h"
 #include "parallel.h"
@@ -87,8 +87,8 @@ void weight_gradient(const Real* dy, const Real* x, float* dw, const Conv& conv)
             tiles, row * numbers, C, [&](const Place& place) { return input_patch<m, Real>(place, x, zeros, conv); },
             in, stride_in);
         tiles_to_words<m, Upstream, Real>(
-            tiles, row * numbers, O, [&](const Place& place) { return upstream_patch<m, Real>(place, dy, zeros, conv); },
-            upstream, stride_out);
+            tiles, row * numbers, O,
+            [&](const Place& place) { return upstream_patch<m, Real>(place, dy, zeros, conv); }, upstream, stride_out);
     };
     // those of so many rows that have point p: only rows of one tile may have none
     auto with_point = [&](int p, int64_t first, int64_t count) {

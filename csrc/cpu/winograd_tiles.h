@@ -11,8 +11,8 @@ constexpr int64_t OWN_FLOATS = 144 << 10;   // points of one task's tiles: about
 constexpr int64_t SHARED_FLOATS = 2 << 20;  // points of all tiles of one round, with large filters
 constexpr int64_t AHEAD = 4;                // tiles whose pixels are asked for before they are needed
 
-// Rows or columns of tiles: ``full`` of m outputs, then some of m - 1, so that few outputs stick out. (In bfloat16, where
-// tiles go in pairs, all are full.)
+// Rows or columns of tiles: ``full`` of m outputs, then some of m - 1, so that few outputs stick out. (In bfloat16,
+// where tiles go in pairs, all are full.)
 template <int m, class Real>
 struct Axis {
     int64_t count, full;
@@ -109,8 +109,8 @@ struct Upstream {
     }
 };
 
-// What a tile reads: ``size`` x ``size`` pixels of an image (H, W_image, C) from (h, w) on, zeros outside it. Half of all
-// tiles lie at an edge where images are small, so those must be fast too.
+// What a tile reads: ``size`` x ``size`` pixels of an image (H, W_image, C) from (h, w) on, zeros outside it. Half of
+// all tiles lie at an edge where images are small, so those must be fast too.
 template <int size, class Real>
 struct Patch {
     const Real* first;

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.checks import assert_as_good, same_bits, seeds
 from tests.kernels.comparison import assert_same, moved
 from tests.kernels.rows import between_nans, floats
-from tinydiff.precision import bfloat16
 from tinydiff.ops import adamw
+from tinydiff.precision import bfloat16
 
 BUFFERS = ("params", "mean", "mean_square", "average")
 EACH_STEP = {"learning_rate": 0.0625, "norm": 2.0, "average_decay": 0.75}  # exact in float32

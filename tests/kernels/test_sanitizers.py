@@ -213,8 +213,8 @@ def every_cuda_kernel():
 def ops_without_a_row(backend, largest, most):
     """Up to a largest shape and a largest number of parameters."""
     from tests.kernels import test_adamw
-    from tinydiff.precision import bfloat16
     from tinydiff.ops.philox import KINDS
+    from tinydiff.precision import bfloat16
 
     for kind, shape in itertools.product(KINDS, [(), (0,), (3,), largest]):
         backend.philox.forward(5, "noise", np.array([3, 1, 2]), 7, shape, kind=kind)
