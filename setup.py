@@ -13,23 +13,55 @@ import runpy
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools.errors import CompileError
 
 SOURCES = Path("csrc/cpu")
 EMULATOR, CUDA = Path("csrc/emulator"), Path("csrc/cuda")
 KERNEL_NAMES = Path("tinydiff/backends/kernel_names.py")  # which the emulator finds kernels by
 ONCE = ("bindings.cpp", "bindings_program.cpp", "bindings_training.cpp", "memory.cpp", "parallel.cpp", "program.cpp")
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
+FLAGS += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # GCC says so of its own intrinsics
 EMULATOR_FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", f"-I{EMULATOR}", f"-I{CUDA}"]
-# name: floats a vector, flags; the baseline is SSE2 on x86-64 and NEON on 64-bit Arm
+X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
+
+
+class InstructionSet(NamedTuple):
+    """Kernels are compiled for each that the machine's kind may have."""
+
+    width: int  # floats a vector
+    flags: list  # of the compiler
+    machines: tuple = X86  # of which some processors have it; none named: all have
+    program: str = ""  # of instructions that compilers in use lack: without them the set is left out
+
+
+AVX512 = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]
+AVX512_BF16 = [*AVX512, "-mavx512bf16"]
 INSTRUCTION_SETS = {
-    "baseline": (4, []),
-    "avx2": (8, ["-mavx2", "-mfma"]),
-    "avx512": (16, ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]),
+    "baseline": InstructionSet(4, [], ()),  # SSE2 on x86-64 and NEON on 64-bit Arm
+    "avx2": InstructionSet(8, ["-mavx2", "-mfma"]),
+    "avx512": InstructionSet(16, AVX512),
+    "avx512_bf16": InstructionSet(
+        16,
+        AVX512_BF16,
+        program="#include <immintrin.h>\n__m512 f(__m512 a, __m512bh b) { return _mm512_dpbf16_ps(a, b, b); }\n",
+    ),
+    "amx": InstructionSet(  # tiles; tested on a stand-in (csrc/cpu/tiles.cpp), never run on a machine that has them
+        16,
+        [*AVX512_BF16, "-mamx-tile", "-mamx-bf16"],
+        program="#include <immintrin.h>\nvoid f() { _tile_dpbf16ps(0, 1, 2); }\n",
+    ),
+    "neon_bf16": InstructionSet(  # tested under QEMU
+        4,
+        ["-march=armv8.2-a+bf16"],
+        ARM,
+        program="#include <arm_neon.h>\nfloat32x4_t f(float32x4_t a, bfloat16x8_t b) { return vbfdotq_f32(a, b, b); }\n",
+    ),
 }
 
 
@@ -57,14 +89,33 @@ class BuildKernels(build_ext):
         )
 
     def cpu_jobs(self):
-        """(name, flags, source): each kernel file with the flags of each instruction set."""
-        x86 = platform.machine().lower() in ("x86_64", "amd64")
+        """(name, flags, source): each kernel file with the flags of each instruction set, the others once, told which
+        sets there are."""
+        machine = platform.machine().lower()
+        sets = {name: each for name, each in INSTRUCTION_SETS.items() if not each.machines or machine in each.machines}
+        sets = {name: each for name, each in sets.items() if self.compiler_has(name, each)}
         kernels = [str(path) for path in sorted(SOURCES.glob("*.cpp")) if path.name not in ONCE]
-        work = [("once", [], [str(SOURCES / name) for name in ONCE])]
-        for name, (width, flags) in INSTRUCTION_SETS.items():
-            if name == "baseline" or x86:
-                work.append((name, [f"-DTINYDIFF_ISA={name}", f"-DTINYDIFF_W={width}", *flags], kernels))
+        work = [("once", [f"-DTINYDIFF_WITH_{name.upper()}" for name in sets], [str(SOURCES / name) for name in ONCE])]
+        for name, each in sets.items():
+            work.append((name, [f"-DTINYDIFF_ISA={name}", f"-DTINYDIFF_W={each.width}", *each.flags], kernels))
         return [(name, [*FLAGS, *flags], source) for name, flags, sources in work for source in sources]
+
+    def compiler_has(self, name, instruction_set):
+        """Whether it makes the set's program, if there is one."""
+        if not instruction_set.program:
+            return True
+        folder = Path(self.build_temp) / "has"
+        folder.mkdir(parents=True, exist_ok=True)
+        source = folder / f"{name}.cpp"
+        source.write_text(instruction_set.program)
+        try:
+            self.compiler.compile(
+                [str(source)], output_dir=str(folder), extra_postargs=[*FLAGS, *instruction_set.flags]
+            )
+        except CompileError:
+            print(f"the compiler lacks the instructions of {name}: the kernels are built without that set")
+            return False
+        return True
 
     def emulator_jobs(self):
         """(name, flags, source): the emulator, and in each precision each .cu file inside a C++ file that is written

@@ -10,13 +10,14 @@ exceed the machine's peak. Errors are the largest, relative to the largest value
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import defaultdict
 
-import numpy as np
-
 import bench_train_step
 import measure
+import numpy as np
+
 from tinydiff import backends
 from tinydiff.ops import OPS
 
@@ -112,45 +113,68 @@ def shares_of_a_step(args):
 
 
 def versions_of_conv2d(args):
-    """The ladder: the reference, then each version of the kernel, with its error."""
+    """The ladder: the reference, then each version of the kernel in both precisions, with its error.
+
+    In bfloat16 operands and results are rounded; what that costs by itself is the error of the reference so rounded.
+    """
     from tinydiff.backends import cpu
 
     rows = []
-    kernels, reference = backends.get("cpu").conv2d, backends.get("numpy").conv2d
+    kernels = {precision: backends.get("cpu", precision) for precision in backends.PRECISIONS}
+    reference, bfloat16 = backends.get("numpy").conv2d, kernels["bf16"].activations
     for N, H, C, O in CONVOLUTIONS:
         x, w, dy = normal(N, H, H, C), normal(3, 3, C, O, seed=1) / np.float32(3 * C**0.5), normal(N, H, H, O, seed=2)
-        exact_y, exact_cache = reference.forward(x.astype(np.float64), w.astype(np.float64), padding=1)
-        exact = exact_y, *reference.backward(dy.astype(np.float64), exact_cache)[:2]
-        functions, errors = {"matmul": matmul()}, {}
-        for version in ("numpy reference", *cpu.CONV2D_VERSIONS):
-            compiled = version in cpu.CONV2D_VERSIONS
-            op = kernels if compiled else reference
+        arrays = {"fp32": (x, w, dy), "bf16": tuple(each.astype(bfloat16) for each in (x, w, dy))}
 
-            def forward(op=op, version=version, compiled=compiled):
-                if compiled:
-                    cpu.use_conv2d_version(version)
-                return op.forward(x, w, padding=1)
+        def found(op, x, w, dy):
+            y, cache = op.forward(x, w, padding=1)
+            return y, *op.backward(dy, cache)[:2]
 
-            def backward(op=op, version=version, compiled=compiled, cache=forward()[1]):
-                if compiled:
-                    cpu.use_conv2d_version(version)
-                return op.backward(dy, cache)
+        def rounded(arrays):
+            return [each.astype(bfloat16).astype(np.float32) for each in arrays]
 
-            functions[version, "forward"], functions[version, "backward"] = forward, backward
-            found = forward()[0], *backward()[:2]
-            errors[version] = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, exact)]
+        exact = found(reference, *(each.astype(np.float64) for each in arrays["fp32"]))
+        y, dx, dw = found(reference, *rounded(arrays["fp32"]))
+        results = {"numpy reference": found(reference, x, w, dy)}
+        functions = {"matmul": matmul(), **timed("numpy reference", reference, x, w, dy)}
+        for precision, backend in kernels.items():
+            mark = "" if precision == "fp32" else f", {precision}"
+            if mark:
+                results[f"numpy reference{mark}"] = *rounded((y, dx)), dw
+            for version in cpu.CONV2D_VERSIONS:
+                cpu.use_conv2d_version(version)
+                results[f"{version}{mark}"] = found(backend.conv2d, *arrays[precision])
+                use = functools.partial(cpu.use_conv2d_version, version)
+                functions |= timed(f"{version}{mark}", backend.conv2d, *arrays[precision], use)
         seconds = measure.interleaved(functions, args.repeats)
         cpu.use_conv2d_version("fastest")
         peak = 2 * MATRIX**3 / np.median(seconds["matmul"])
-        for version in errors:
+        for version, made in results.items():
             row = {"3x3 conv2d": f"{N}x{H}x{H}x{C} to {O}", "version": version}
             for verb, count in (("forward", 1), ("backward", 2)):
-                rate = count * 2 * N * H * H * 9 * C * O / np.median(seconds[version, verb])
-                row |= {f"{verb} ms": measure.short(1e3 * np.median(seconds[version, verb]))}
-                row |= {f"{verb} of matmul": f"{rate / peak:.0%}"}
-            row |= {f"error of {name}": f"{error:.0e}" for name, error in zip(("y", "dx", "dw"), errors[version])}
+                if (version, verb) in seconds:
+                    rate = count * 2 * N * H * H * 9 * C * O / np.median(seconds[version, verb])
+                    row |= {f"{verb} ms": measure.short(1e3 * np.median(seconds[version, verb]))}
+                    row |= {f"{verb} of matmul": f"{rate / peak:.0%}"}
+            for name, a, b in zip(("y", "dx", "dw"), made, exact):
+                row[f"error of {name}"] = f"{np.abs(a.astype(np.float64) - b).max() / np.abs(b).max():.1e}"
             rows.append(row)
     return rows
+
+
+def timed(version, op, x, w, dy, use=lambda: None):
+    """{(version, verb): what is timed} of a convolution; ``use`` puts the version in use."""
+    cache = op.forward(x, w, padding=1)[1]
+
+    def forward():
+        use()
+        op.forward(x, w, padding=1)
+
+    def backward():
+        use()
+        op.backward(dy, cache)
+
+    return {(version, "forward"): forward, (version, "backward"): backward}
 
 
 # op: inputs, options; at the sizes of the small U-Net
@@ -197,7 +221,7 @@ def ops_against_references(args):
 
 
 def main():
-    args = measure.arguments(__doc__, repeats=7, cases=["small", "reference"]).parse_args()
+    args = measure.arguments(__doc__, repeats=7, cases=["small", "reference"], precisions=["fp32"]).parse_args()
     versions = {}
     if args.peer:
         import torch

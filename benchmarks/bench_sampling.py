@@ -6,25 +6,26 @@
 
 On the cpu backend an evaluation is the program that a sampler runs, with its filters prepared, and also ops called from
 Python one by one. The variants of PyTorch are those of bench_train_step.py, in inference mode, where the compiler also
-freezes the weights. ONNX Runtime and OpenVINO run the file of ``tinydiff export --format onnx``, in float32 and, where
-they have it, bfloat16. That all compute the same evaluation, or the same images, is checked before anything is timed.
+freezes the weights and bfloat16 is that of a module converted whole. ONNX Runtime and OpenVINO run the file of
+``tinydiff export --format onnx``: the first in float32 alone, as on x86 it has no kernels of bfloat16, the second in
+both. That all compute the same evaluation, or the same images, is checked before anything is timed.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 
-import numpy as np
-
 import measure
-from bench_train_step import CASES, batch_of, forward_flops, tinydiff_unet
+import numpy as np
+from bench_train_step import ALL_VARIANTS, CASES, batch_of, forward_flops, tinydiff_unet
+
 from tinydiff.generate import IMAGE_RANGE, Trajectory
 from tinydiff.noise import schedules
 from tinydiff.noise.predictions import denoiser
 from tinydiff.samplers import ddim, finish
 
-BATCHES = (1, 16, 64)
-STEPS, GUIDANCE, IMAGES = 25, 2.0, 16
+BATCHES = {"small": (1, 16, 64), "reference": (1, 16)}  # with 64 the large network tells no more, in some 8 minutes
+STEPS, GUIDANCE, IMAGES = 25, 2.0, 8
 TRAJECTORY_REPEATS = 3  # each is many evaluations
 TRAJECTORY = f"DDIM, {STEPS} steps, guidance {GUIDANCE:g}"
 SCHEDULE = schedules.cosine(200)
@@ -36,6 +37,7 @@ PEERS = ("torch", "onnxruntime", "openvino")
 def tinydiff_evaluation(model, N):
     """{variant: function}."""
     backend = model.backend
+    variant = measure.variant(backend.name, backend.precision)
     x, _, step, labels = batch_of(model.config, N)
     labels = labels.astype(np.int64)
 
@@ -43,9 +45,9 @@ def tinydiff_evaluation(model, N):
         return model.predict(x, step, labels)
 
     if backend.name != "cpu":
-        return {backend.name: lambda: backend.to_numpy(by_ops())}
+        return {variant: lambda: backend.to_numpy(by_ops())}
     # the peers take their weights apart when they load or compile, too
-    return {"cpu": backend.capture(by_ops, frozen_weights=True), "cpu, op by op": by_ops}
+    return {variant: backend.capture(by_ops, frozen_weights=True), f"{variant}, op by op": by_ops}
 
 
 def peer_evaluation(peer, model, N):
@@ -62,9 +64,10 @@ def trajectory(model, N):
 
 def tinydiff_trajectory(model, N):
     backend, (whole, labels) = model.backend, trajectory(model, N)
-    drawn = {backend.name: lambda: backend.to_numpy(whole.draw(labels))}
+    variant = measure.variant(backend.name, backend.precision)
+    drawn = {variant: lambda: backend.to_numpy(whole.draw(labels))}
     if backend.name == "cpu":
-        drawn["cpu, op by op"] = lambda: backend.to_numpy(finish(whole.states(labels)))
+        drawn[f"{variant}, op by op"] = lambda: backend.to_numpy(finish(whole.states(labels)))
     return drawn
 
 
@@ -82,13 +85,14 @@ def peer_trajectory(peer, model, N):
     return peer.inference(lambda: peer.array(finish(ddim(denoise, start, SCHEDULE, grid))))
 
 
-def peers_of(names, config, parameters, N):
+def peers_of(names, case, parameters, N):
     """{variant: peer} of the peers named, for networks that see N samples at a time."""
+    _, config, _ = CASES[case]
     made = {}
     if "torch" in names:
         import torch_unet
 
-        made |= torch_unet.peers(config, parameters)
+        made |= torch_unet.peers(config, parameters, every=case in ALL_VARIANTS, trains=False)
     if others := set(names) - {"torch"}:
         import onnx_peers
 
@@ -105,20 +109,18 @@ def main():
     rows = []
     for case in args.case:
         name, config, _ = CASES[case]
-        models = {backend: tinydiff_unet(config, backend) for backend in args.backend}
-        works = [("one evaluation", tinydiff_evaluation, peer_evaluation, N, N, 1) for N in BATCHES]
+        models = {variant: tinydiff_unet(config, variant) for variant in args.backend}
+        works = [("one evaluation", tinydiff_evaluation, peer_evaluation, N, N, 1) for N in BATCHES[case]]
         if case == "small":  # at the size of the reference it would take an hour
             works.append((TRAJECTORY, tinydiff_trajectory, peer_trajectory, IMAGES, 2 * IMAGES, STEPS))
         for what, ours, theirs, N, evaluated, times in works:
             model = models[args.backend[0]]
-            peers = peers_of(args.peer, config, model.parameters, evaluated)
+            peers = peers_of(args.peer, case, model.parameters, evaluated)
             functions = {variant: each for one in models.values() for variant, each in ours(one, N).items()}
             functions |= {variant: theirs(peer, model, N) for variant, peer in peers.items()}
             repeats = min(args.repeats, TRAJECTORY_REPEATS) if what == TRAJECTORY else args.repeats
             flops = times * forward_flops(config, evaluated)
-            for variant, columns in measure.compare(
-                functions, repeats, flops, peers, best_of="peer in float32"
-            ).items():
+            for variant, columns in measure.compare(functions, repeats, flops, peers).items():
                 rows.append({"sampling": what, "network": name, "batch": N, "with": variant, **columns})
                 print(rows[-1])
     measure.save("sampling", rows, dry_run=args.dry_run, **versions_of(args.peer))

@@ -3,20 +3,22 @@
     python benchmarks/bench_train_step.py                          # tinydiff alone
     python benchmarks/bench_train_step.py --peer torch             # in turn with the same network in PyTorch
     python benchmarks/bench_train_step.py --case small --dry-run   # one network, printed and not saved
+    python benchmarks/bench_train_step.py --backend cpu cpu-bf16   # these of tinydiff, not all
 
-PyTorch runs eagerly and compiled, each with images as NCHW and as channels-last, with its fused AdamW. All start from
-the same weights; that they compute the same prediction is checked before anything is timed. Memory is that of a
-process which runs nothing else: the peak of a step, above what the process holds after a step of a tiny network.
+tinydiff and PyTorch compute in float32 and in bfloat16. PyTorch runs eagerly and compiled, each with images as NCHW and
+as channels-last, with its fused AdamW; compiled from NCHW it is timed with the small network only (``torch_unet``
+says why). All start from the same weights; that they compute the same prediction is checked before anything is timed.
+Memory is that of a process in which nothing else runs: the peak of a step, above what the process holds after a step of
+a tiny network.
 """
 
 from __future__ import annotations
 
 import sys
 
+import measure
 import numpy as np
 
-import measure
-from tinydiff import backends
 from tinydiff.model.unet import UNet, UNetConfig
 from tinydiff.train.presets import PRESETS
 
@@ -25,6 +27,7 @@ CASES = {
     "small": ("small", UNetConfig(channels=(32, 64, 128)), 32),
     "reference": ("reference", UNetConfig(channels=(64, 128, 256)), 16),
 }
+ALL_VARIANTS = ("small",)  # of PyTorch: with other networks only those which may be its fastest
 TINY = UNetConfig(size=4, channels=(4, 8), groups=2)
 
 
@@ -37,10 +40,11 @@ def batch_of(config, N):
     return x, target, step, labels
 
 
-def tinydiff_unet(config, backend):
-    model = UNet(config, backends.get(backend))
+def tinydiff_unet(config, variant):
+    model = UNet(config, measure.backend(variant))
     rng = np.random.default_rng(1)
     model.parameters.values[...] = 0.05 * rng.standard_normal(model.parameters.count, dtype=np.float32)
+    model.parameters.refresh()
     return model
 
 
@@ -96,6 +100,8 @@ def tinydiff_step(model, x, target, step, labels):
             parameters.grads,
             mean,
             mean_square,
+            copy=parameters.rounded,  # in bfloat16, which the next step reads
+            decayed=parameters.decayed,
             learning_rate=learning_rate,
             step_number=number,
             norm=backend.global_norm.forward(parameters.grads),
@@ -129,7 +135,7 @@ def print_memory_of(variant, case):
     _, config, N = CASES[case]
 
     def make_step(config, N):
-        if variant in backends.NAMES:
+        if measure.is_ours(variant):
             return tinydiff_step(tinydiff_unet(config, variant), *batch_of(config, N))
         import torch_unet
 
@@ -143,7 +149,7 @@ def main():
     if sys.argv[1:2] == ["--memory-of"]:  # the process that ``measure.peak_memory`` starts
         return print_memory_of(*sys.argv[2:])
 
-    args = measure.arguments(__doc__, cases=list(CASES)).parse_args()
+    args = measure.arguments(__doc__, repeats=7, cases=list(CASES)).parse_args()
     rows, peers, versions = [], {}, {}
     if args.peer:
         import torch_unet
@@ -152,14 +158,16 @@ def main():
     for case in args.case:
         name, config, N = CASES[case]
         batch = batch_of(config, N)
-        models = {backend: tinydiff_unet(config, backend) for backend in args.backend}
-        steps = {backend: tinydiff_step(model, *batch) for backend, model in models.items()}
+        models = {variant: tinydiff_unet(config, variant) for variant in args.backend}
+        steps = {variant: tinydiff_step(model, *batch) for variant, model in models.items()}
         if args.peer:
-            peers = torch_unet.peers(config, models[args.backend[0]].parameters)
+            peers = torch_unet.peers(config, models[args.backend[0]].parameters, every=case in ALL_VARIANTS)
             steps |= {variant: torch_step(peer, *batch) for variant, peer in peers.items()}
-        for variant, columns in measure.compare(steps, args.repeats, 3 * forward_flops(config, N), peers).items():
+        timed = measure.compare(steps, args.repeats, 3 * forward_flops(config, N), peers)
+        memory = measure.peak_memory({variant: ("--memory-of", variant, case) for variant in timed})
+        for variant, columns in timed.items():
             row = {"training step": name, "channels": str(config.channels), "batch": N, "with": variant, **columns}
-            rows.append(row | measure.peak_memory("--memory-of", variant, case))
+            rows.append(row | memory[variant])
             print(rows[-1])
     measure.save("train_step", rows, dry_run=args.dry_run, **versions)
 

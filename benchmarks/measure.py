@@ -15,12 +15,14 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 import tinydiff
 from tinydiff import backends
+from tinydiff.backends.kernel_names import PRECISIONS
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "README.md", HERE / "README.md"
@@ -31,26 +33,58 @@ PAGES = HERE.parent / "README.md", HERE / "README.md"
 REST = 0.1
 WHILE = 0.1  # seconds
 LARGEST_BATCH = 32  # on the first page
-OURS = ("numpy", "cpu")  # backends; with other names come peers
-FLOAT32, BFLOAT16 = 1e-4, 3e-2  # how far results may lie from the first one's, in parts of its largest value
+BF16 = "bf16"  # what tells in a name that something computes in bfloat16: "cpu, bf16", "torch eager, bf16"
+
+# How far results may lie from the first one's in float32, in parts of its largest value. One rounding to bfloat16 errs
+# by at most 2^-9, 0.002. On its way through a network a value is rounded some fifty times, and independent roundings
+# add up as their root: to 7 of one at the worst, 0.014, of which PyTorch was seen to take a third to two thirds. So
+# much hides small terms (without attention the small network is off by 0.003): that a library has the network right is
+# what its float32 shows. In bfloat16 it is enough to find images or weights that lie in the wrong places: 0.3 and more.
+FLOAT32, BFLOAT16 = 1e-4, 3e-2
+
+# Columns of ``compare``: times divided by those of the fastest peer, of all peers, and like with like
+TO_BEST, TO_BEST_IN_FLOAT32 = "time / best peer", "time / best peer in float32"
 
 
-def arguments(doc, *, repeats=10, cases=None, peers=("torch",)):
+def arguments(doc, *, repeats=10, cases=None, peers=("torch",), precisions=PRECISIONS):
     """The flags of a benchmark: those of every one, and with ``cases`` those that compare whole networks, ours with
-    those of ``peers``."""
+    those of ``peers``. By default ours are numpy and cpu, in those of the ``precisions`` that they have."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--dry-run", action="store_true", help="print the rows and write nothing")
     if cases:
         parser.add_argument("--peer", nargs="+", choices=peers, default=[])
-        parser.add_argument("--backend", nargs="+", default=[name for name in ("numpy", "cpu") if _works(name)])
+        ours = [variant(name, precision) for name in ("numpy", "cpu") for precision in precisions]
+        parser.add_argument(
+            "--backend",
+            nargs="+",
+            type=lambda flag: variant(*flag.split("-")),
+            default=[each for each in ours if _works(each)],
+            help="numpy, cpu, ..., in bfloat16 with -bf16 behind it: cpu-bf16",
+        )
         parser.add_argument("--case", nargs="+", choices=cases, default=cases)
     return parser
 
 
-def _works(backend):
+def variant(backend, precision="fp32"):
+    """How a row names a backend: "cpu", and "cpu, bf16"."""
+    return backend if precision == "fp32" else f"{backend}, {precision}"
+
+
+def backend(named):
+    """The backend that a row names so."""
+    name, _, precision = named.partition(", ")
+    return backends.get(name, precision or "fp32")
+
+
+def is_ours(name):
+    """Whether a row is one of tinydiff; with other names come peers."""
+    return name.partition(", ")[0] in backends.NAMES
+
+
+def _works(named):
     try:
-        return bool(backends.get(backend))
+        return bool(backend(named))
     except ValueError:
         return False
 
@@ -98,36 +132,54 @@ def ratio(seconds, other):
     return round(float(np.median(np.array(seconds) / np.array(other))), 2)
 
 
-def compare(functions, repeats, flops, peers=(), *, best_of="torch"):
+def compare(functions, repeats, flops, peers=()):
     """Time functions that do the same work, of so many operations: {name: function} -> {name: columns of its row}.
 
-    Every function returns an array; all must return what the first does, those with bf16 in their name within what its
-    roundings cost. The times are divided by those of the fastest peer in float32, the one with the smallest median.
+    Every function returns an array; all must return what the first in float32 does, those in bfloat16 within what
+    their roundings cost. The times are divided by those of the fastest of the peers, the one with the smallest median;
+    times in float32 also by those of the fastest in float32.
     """
-    first, *others = functions
-    truth = np.array(functions[first]())
-    for other in others:
-        tolerance = BFLOAT16 if "bf16" in other else FLOAT32
-        if not np.allclose(functions[other](), truth, rtol=0, atol=tolerance * np.abs(truth).max()):
-            raise SystemExit(f"{other} does not compute what {first} does")
+    check_same(functions)
     seconds = interleaved(functions, repeats)
-    in_float32 = [name for name in peers if "bf16" not in name]
-    best = min(in_float32, key=lambda name: np.median(seconds[name]), default=None)
+    in_float32 = [name for name in peers if BF16 not in name]
+    best, best_in_float32 = (
+        min(names, key=lambda name: np.median(seconds[name]), default=None) for names in (peers, in_float32)
+    )
     columns = {}
     for name, each in seconds.items():
         rate = round(flops / float(np.median(each)) / 1e9)
         columns[name] = {**summary(each), "GFLOP": short(flops / 1e9), "GFLOP/s": rate}
         if best:
-            columns[name][f"time / best {best_of}"] = ratio(each, seconds[best])
+            columns[name][TO_BEST] = ratio(each, seconds[best])
+        if best_in_float32 and BF16 not in name:
+            columns[name][TO_BEST_IN_FLOAT32] = ratio(each, seconds[best_in_float32])
     return columns
 
 
-def peak_memory(*flags):
-    """The column that this program, started anew with these flags, prints by ``print_peak_memory``."""
+def check_same(functions):
+    """Raise ``SystemExit`` that names the first function which does not compute what the others do."""
+    reference = next((name for name in functions if BF16 not in name), next(iter(functions)))
+    truth = np.array(functions[reference]())
+    for name, function in functions.items():
+        if name == reference:
+            continue
+        tolerance = BFLOAT16 if BF16 in name or BF16 in reference else FLOAT32
+        if not np.allclose(function(), truth, rtol=0, atol=tolerance * np.abs(truth).max()):
+            raise SystemExit(f"{name} does not compute what {reference} does")
+
+
+def peak_memory(flags_of):
+    """{name: its flags} -> {name: the column that this program, started anew with these flags, prints by
+    ``print_peak_memory``}."""
     if platform.libc_ver()[0] != "glibc":  # how to measure it is known on Linux with glibc alone
-        return {}
-    run = subprocess.run([sys.executable, sys.argv[0], *flags], check=True, stdout=subprocess.PIPE, text=True)
-    return {"peak MB": int(run.stdout)}
+        return dict.fromkeys(flags_of, {})
+
+    def one(flags):
+        run = subprocess.run([sys.executable, sys.argv[0], *flags], check=True, stdout=subprocess.PIPE, text=True)
+        return {"peak MB": int(run.stdout)}
+
+    with ThreadPoolExecutor(2) as pool:  # what a process takes is the same however many run
+        return dict(zip(flags_of, pool.map(one, flags_of.values()), strict=True))
 
 
 def print_peak_memory(make_step):
@@ -217,26 +269,37 @@ def markdown(content, section):
 
 
 def headlines(content):
-    """The cpu backend beside the fastest other in float32, wherever both were timed, but for large batches: what the
-    first page shows of a device."""
+    """tinydiff at its fastest beside the fastest other, of either precision, wherever both were timed, but for large
+    batches: what the first page shows of a device."""
     rows = []
     for section in ("train_step", "sampling"):
-        for ours, theirs in _rivals(content[section]["rows"]):
-            if ours["batch"] > LARGEST_BATCH:
-                continue
-            rows.append(
-                {
-                    "": ours.get("sampling", "training step"),
-                    "network": ours.get("network", ours.get("training step")),
-                    "batch": ours["batch"],
-                    "tinydiff, ms": ours["median ms"],
-                    "fastest other, ms": theirs["median ms"],
-                    "which is": theirs["with"],
-                    "time / its time": next(value for name, value in ours.items() if name.startswith("time / best")),
-                    "measured": content[section]["date"],
-                }
-            )
+        for case in _cases(content[section]["rows"]):
+            ours = [row for row in case if row["with"] in ("cpu", variant("cpu", BF16))]
+            theirs = [row for row in case if not is_ours(row["with"])]
+            if not any(TO_BEST in row for row in case):  # results in which the ratios are those in float32
+                ours, theirs = ([row for row in each if BF16 not in row["with"]] for each in (ours, theirs))
+            if ours and theirs and ours[0]["batch"] <= LARGEST_BATCH:
+                rows.append({**_headline(ours, theirs), "measured": content[section]["date"]})
     return f"{content['device']}\n\n{_table(rows)}"
+
+
+def _headline(ours, theirs):
+    """The columns of a case, of the rows of tinydiff and those of the others."""
+    row, other = (min(rows, key=lambda row: row["median ms"]) for rows in (ours, theirs))
+    columns = {
+        "": row.get("sampling", "training step"),
+        "network": row.get("network", row.get("training step")),
+        "batch": row["batch"],
+        "tinydiff, ms": row["median ms"],
+    }
+    if TO_BEST in row:
+        columns["in"] = "bfloat16" if BF16 in row["with"] else "float32"
+    columns |= {"fastest other, ms": other["median ms"], "which is": other["with"]}
+    columns["time / its time"] = next(value for name, value in row.items() if name.startswith("time / best"))
+    if TO_BEST in row:
+        in_float32 = next((each for each in ours if TO_BEST_IN_FLOAT32 in each), {})
+        columns["both in float32"] = in_float32.get(TO_BEST_IN_FLOAT32, "")
+    return columns
 
 
 def browser(content):
@@ -256,17 +319,13 @@ def browser(content):
     return f"{content['device']}, {content['web']['date']}\n\n{_table(list(rows.values()))}"
 
 
-def _rivals(rows):
-    """(the cpu backend's row, that of the fastest peer in float32) of each case."""
+def _cases(rows):
+    """The rows of each case, which agree in all columns before "with"."""
     cases = {}
     for row in rows:
         case = tuple(itertools.takewhile(lambda item: item[0] != "with", row.items()))
         cases.setdefault(case, []).append(row)
-    for case in cases.values():
-        ours = [row for row in case if row["with"] == "cpu"]
-        theirs = [row for row in case if not row["with"].startswith(OURS) and "bf16" not in row["with"]]
-        if ours and theirs:
-            yield ours[0], min(theirs, key=lambda row: row["median ms"])
+    return cases.values()
 
 
 def _table(rows):

@@ -17,7 +17,11 @@ THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 
 
 class OnnxRuntime:
-    """The U-Net in ONNX Runtime; images are NHWC NumPy arrays outside. Its CPU provider computes in float32 alone."""
+    """The U-Net in ONNX Runtime; images are NHWC NumPy arrays outside.
+
+    In float32 alone: of convolutions and matrix products its CPU provider has none in bfloat16, and the option of a
+    session that lets products of float32 compute in it, ``mlas.enable_gemm_fastmath_arm64_bfloat16``, is for Arm.
+    """
 
     def __init__(self, model, N):
         options = onnxruntime.SessionOptions()

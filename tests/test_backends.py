@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -45,8 +47,47 @@ def test_services(name):
 
 
 def test_precision():
-    with pytest.raises(ValueError, match="precision must be one of fp32, bf16, got 'fp8'"):
+    with pytest.raises(ValueError, match="precision must be one of auto, fp32, bf16, got 'fp8'"):
         backends.get("numpy", "fp8")
-    for name in ("auto", "numpy", "cpu"):
-        with pytest.raises(ValueError, match=f"backend '{name}' has no precision 'bf16'; 'cuda' and 'emulator' have"):
+    with pytest.raises(ValueError, match="backend 'numpy' has no precision 'bf16'; 'cpu', 'cuda' and 'emulator' have"):
+        backends.get("numpy", "bf16")
+
+
+@pytest.mark.parametrize("name", [name for name in ("auto", "cpu", "emulator") if name not in MISSING])
+def test_bfloat16(name, monkeypatch):
+    if backends.get(name).name == "numpy":
+        pytest.skip("the kernels are not compiled")
+    backend = backends.get(name, "bf16")
+    assert backend.precision == "bf16" and str(backend.activations) == "bfloat16"
+    assert str(backend.zeros(3, backend.activations).dtype) == "bfloat16"
+    values = backend.asarray(np.array([1 + 2.0**-8, -0.0], np.float32), backend.activations)
+    assert backend.asarray(values, np.float32).tolist() == [1, 0]  # to even at a tie
+
+    monkeypatch.setattr(backends, "CpuBackend", None)
+    if name == "auto":
+        with pytest.raises(ValueError, match="backend 'auto' is 'numpy' here, which has no precision 'bf16'; 'cpu'"):
             backends.get(name, "bf16")
+
+
+@pytest.mark.parametrize("name", [name for name in ("auto", "cpu", "emulator") if name not in MISSING])
+def test_without_ml_dtypes(name, monkeypatch):
+    if backends.get(name).name == "numpy":
+        pytest.skip("the kernels are not compiled")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ValueError, match="^precision 'bf16' needs ml_dtypes: pip install ml_dtypes$"):
+        backends.get(name, "bf16")
+    assert backends.get(name).precision == backends.get(name, "auto").precision == "fp32"
+
+
+@pytest.mark.skipif("cpu" in MISSING, reason="the kernels are not compiled")
+def test_the_precision_that_is_faster():
+    from tinydiff.backends import cpu
+
+    before = cpu.instruction_set()
+    for name in cpu.instruction_sets():
+        cpu.use_instruction_set(name)
+        expected = "bf16" if name in cpu.MULTIPLY_BFLOAT16 else "fp32"
+        for auto in ("auto", "cpu"):
+            assert backends.get(auto, "auto").precision == expected
+    cpu.use_instruction_set(before)
+    assert backends.get("numpy", "auto").precision == "fp32"

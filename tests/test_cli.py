@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.checks import backend_or_skip
 from tests.data import idx
 from tests.train import tiny
 from tinydiff import backends, cli, report
@@ -98,9 +99,12 @@ def test_the_command_it_prints_draws(tmp_path, data_dir, capsys, monkeypatch):
         assert picture.size == (2 * (8 * 30 + 2), 2 * (30 + 2))
 
 
-def test_the_example_runs(tmp_path, data_dir):
+@pytest.mark.parametrize("precision", backends.PRECISIONS)
+def test_the_example_runs(tmp_path, data_dir, precision):
+    backend_or_skip("auto", precision)
+    arguments = train_arguments(data_dir, tmp_path / "run", "--steps", "2", "--precision", precision)
     done = subprocess.run(
-        [sys.executable, EXAMPLE, *train_arguments(data_dir, tmp_path / "run", "--steps", "2")[1:]],
+        [sys.executable, EXAMPLE, *arguments[1:]],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -125,6 +129,34 @@ def test_sample(trained, tmp_path, sampler):
     assert not np.array_equal(one, draw("four", "--weights", "model"))
 
 
+def test_sample_in_bfloat16(trained, tmp_path):
+    backend_or_skip("auto", "bf16")
+
+    def draw(out, *more):
+        path = tmp_path / f"{out}.png"
+        assert cli.main(["sample", str(trained), "--count", "2", "--steps", "4", "--out", str(path), *more]) == 0
+        with Image.open(path) as picture:
+            return np.asarray(picture, np.float32)
+
+    drawn, rounded = draw("fp32"), draw("bf16", "--precision", "bf16")
+    assert np.array_equal(rounded, draw("again", "--precision", "bf16")) and not np.array_equal(rounded, drawn)
+    assert np.abs(rounded - drawn).mean() < 2  # of 255
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_info_says_which_precisions_there_are(capsys, monkeypatch, missing):
+    backend_or_skip("cpu", "bf16")
+    if missing:
+        monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    assert cli.main(["info"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("backend ")]
+    said = {line.split(":")[0].removeprefix("backend "): line for line in lines}
+    assert said["numpy"].endswith("; precision fp32")
+    lacking = "; precision fp32; precision 'bf16' needs ml_dtypes: pip install ml_dtypes"
+    assert said["cpu"].endswith(lacking if missing else "; precisions fp32 and bf16")
+    assert failure(["info", "--precision", "bf16"], capsys) == "precision goes with a run, whose memory it decides"
+
+
 def test_info(capsys):
     assert cli.main(["info"]) == 0
     out = capsys.readouterr().out
@@ -143,9 +175,16 @@ def test_default_folders_never_overwrite(tmp_path, data_dir, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["mnist-laptop", "mnist-laptop-2"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_dir, number):
-    steps = ["--steps", "40", "--checkpoint-every", "7"]
+@pytest.mark.parametrize(
+    "number, precision",
+    [
+        *((number, "fp32") for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)),
+        *((number, "bf16") for number in (signal.SIGKILL, signal.SIGINT)),
+    ],
+)
+def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_dir, number, precision):
+    backend_or_skip("auto", precision)
+    steps = ["--steps", "40", "--checkpoint-every", "7", "--precision", precision]
     assert cli.main(train_arguments(data_dir, tmp_path / "straight", *steps)) == 0
 
     out = tmp_path / "stopped"
@@ -159,17 +198,49 @@ def test_stopped_at_a_random_step_and_resumed_ends_bit_identical(tmp_path, data_
     else:
         assert process.returncode == 128 + number and "Traceback" not in stderr
         assert f"tinydiff train --resume {out} --preset laptop" in stdout
+        assert stdout.endswith(f"--precision {precision}\n")
         assert newest(out).name == f"step-{len(read_metrics(out / 'metrics.jsonl')):07d}.safetensors"
     assert len(read_metrics(out / "metrics.jsonl")) < 40
 
-    assert (
-        cli.main(
-            ["train", "--resume", str(out), "--data-dir", data_dir, "--sample-every", "0", "--checkpoint-every", "7"]
-        )
-        == 0
-    )
+    again = ["train", "--resume", str(out), "--data-dir", data_dir, "--sample-every", "0", "--checkpoint-every", "7"]
+    assert cli.main(again) == 0  # in the precision of the run
     assert newest(out).read_bytes() == newest(tmp_path / "straight").read_bytes()
     assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_goes_on_in_the_other_precision(tmp_path, data_dir, capsys, monkeypatch):
+    """Checkpoints are float32 in both; in bfloat16 the same run comes out almost the same, not to the bit."""
+    backend_or_skip("auto", "bf16")
+    arguments = [*"--steps 6 --checkpoint-every 3 --keep 2 --no-pictures --precision".split()]
+    runs = {each: tmp_path / each for each in ("fp32", "bf16")}
+    for precision, out in runs.items():
+        assert cli.main(train_arguments(data_dir, out, *arguments, precision)) == 0
+        assert f", {precision}; folder " in capsys.readouterr().out
+    losses = [np.array([entry["loss"] for entry in read_metrics(out / "metrics.jsonl")]) for out in runs.values()]
+    assert not np.array_equal(*losses) and np.allclose(*losses, rtol=0.02)
+
+    for precision, out in runs.items():  # in its own where nothing is said
+        half, again = checkpoints.saved(out / "checkpoints")[0], tmp_path / f"{precision} again"
+        assert (
+            cli.main(["train", "--resume", str(half), "--data-dir", data_dir, "--no-pictures", "--out", str(again)])
+            == 0
+        )
+        assert newest(again).read_bytes() == newest(out).read_bytes()
+        assert cli.main(["info", str(out)]) == 0
+        said = capsys.readouterr().out
+        assert "so far" not in said and f"to train, batch 4, {precision}: " in said and "guided, fp32: " in said
+    resume = ["train", "--resume", str(half), "--data-dir", data_dir, "--out", str(tmp_path / "without")]
+    with monkeypatch.context() as without_kernels:
+        without_kernels.setattr(backends, "CpuBackend", None)
+        assert "is 'numpy' here, which has no precision 'bf16'" in failure(resume, capsys)
+
+    for there, here in (("fp32", "bf16"), ("bf16", "fp32")):
+        half, out = checkpoints.saved(runs[there] / "checkpoints")[0], tmp_path / f"{there} then {here}"
+        again = ["train", "--resume", str(half), "--data-dir", data_dir, "--no-pictures", "--out", str(out)]
+        assert cli.main([*again, "--precision", here]) == 0
+        assert f"trained in {there} so far, it goes on in {here}: not to the bits" in capsys.readouterr().out
+        found = np.array([entry["loss"] for entry in read_metrics(out / "metrics.jsonl")])[-3:]
+        assert all(not np.array_equal(found, each[3:]) and np.allclose(found, each[3:], rtol=0.02) for each in losses)
 
 
 def test_a_run_that_nohup_began_outlives_its_terminal(tmp_path, data_dir):
@@ -208,7 +279,9 @@ def test_a_finished_run_is_trained_longer(tmp_path, data_dir, capsys):
         assert cli.main([*arguments, "--steps", "9"]) == 0
         return copied
 
-    assert cli.main(train_arguments(data_dir, tmp_path / "run", *"--steps 4 --warmup-steps 0 --no-pictures".split())) == 0
+    assert (
+        cli.main(train_arguments(data_dir, tmp_path / "run", *"--steps 4 --warmup-steps 0 --no-pictures".split())) == 0
+    )
     once = longer("once")
     assert "made longer, from 4 to 9 steps: the learning rate rises and falls once more" in capsys.readouterr().out
     loaded = checkpoints.load(once)
@@ -321,7 +394,7 @@ def test_bad_training_arguments(tmp_path, data_dir, capsys, change, message):
 
 def test_a_precision_that_a_backend_has_not(tmp_path, data_dir, capsys):
     said = failure(train_arguments(data_dir, tmp_path / "run", "--backend", "numpy", "--precision", "bf16"), capsys)
-    assert said.startswith("backend 'numpy' has no precision 'bf16'; 'cuda' and 'emulator' have")
+    assert said.startswith("backend 'numpy' has no precision 'bf16'; 'cpu', 'cuda' and 'emulator' have")
 
 
 def test_a_backend_that_is_missing(tmp_path, data_dir, capsys, monkeypatch):
@@ -340,7 +413,9 @@ def test_every_knob_of_a_run_is_a_flag(tmp_path, data_dir):
     settable = {flag.replace("-", "_") for flag in (*train.RUN_OVERRIDES, *train.MODEL_OVERRIDES)}
     fields = {field.name for kind in (TrainConfig, UNetConfig) for field in dataclasses.fields(kind)}
     # the data set decides the size, channels and classes of the images
-    assert fields - settable == {"model", "data", "size", "image_channels", "classes", "eps", "downsample_padding"} | {"restarts"}
+    assert fields - settable == {"model", "data", "size", "image_channels", "classes", "eps", "downsample_padding"} | {
+        "restarts"
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.checks import backend_or_skip
 from tests.train import tiny
 from tinydiff import cli
 from tinydiff.data import Dataset, bytes_to_signed, strokes
@@ -42,9 +43,26 @@ def test_one_command_measures_everything(few_strokes, tmp_path, capsys):
     results = json.loads(written.read_text())
     assert set(results) == {"drawn", "accuracy", "fid", "mmd", "memorisation"}
     assert results["drawn"]["samples"] == 80 and results["drawn"]["training_step"] == 0
+    assert results["drawn"]["precision"] == "fp32"
     assert results["fid"]["value"] > 2 * results["fid"]["floor"]  # noise is no digit
     assert results["mmd"]["value"] > results["mmd"]["band"][1]
     assert results["accuracy"]["value"] < 0.7 < results["accuracy"]["test"]
+
+
+def test_samples_drawn_in_bfloat16(few_strokes, tmp_path, capsys):
+    backend_or_skip("auto", "bf16")
+    path, written = tmp_path / "model.safetensors", tmp_path / "results.json"
+    save(path, strokes.load())
+    both = []
+    for precision in ("fp32", "bf16"):
+        arguments = [*BRIEF, "--precision", precision, "--samples", "80", "--json", str(written)]
+        assert cli.main(["evaluate", str(path), *arguments]) == 0
+        assert f"precision {precision}" in capsys.readouterr().out
+        both.append(json.loads(written.read_text()))
+        assert both[-1]["drawn"]["precision"] == precision
+    one, other = (results["fid"] for results in both)
+    assert abs(one["value"] - other["value"]) < 0.05 * one["value"]
+    assert one["floor"] == other["floor"]  # the judge is the same
 
 
 def test_of_too_few_samples_no_value_is_shown_that_says_nothing(few_strokes, tmp_path, capsys):

@@ -9,6 +9,7 @@ A map, in an order to read it in; lower folders never import higher ones, and te
     csrc/cuda/           and as CUDA kernels, float32 and bfloat16 on tensor cores, simplest versions first
     csrc/emulator/       the CUDA execution model on a CPU, which runs csrc/cuda unchanged, without a GPU
     tinydiff/backends/   the operations by name: numpy, cpu (C++), cuda (CuPy), emulator
+    tinydiff/precision.py  what compiled backends store in bfloat16, where they are asked to, and what stays float32
     tinydiff/model/      flat parameters, layers, blocks, U-Net, MLP; a backward is its forward read from the last
                          line to the first
     tinydiff/noise/      schedules: how much signal is left; predictions: what to predict; corruption, guidance

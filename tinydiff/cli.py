@@ -44,7 +44,7 @@ def main(argv=None):
     command.set_defaults(function=evaluate.evaluate)
 
     command = commands.add_parser("gradcheck", help="check every gradient, or explain one")
-    gradcheck.add_arguments(command, backends.NAMES[1:])
+    gradcheck.add_arguments(command)
     command.set_defaults(function=gradcheck.run)
 
     command = commands.add_parser("program", help="print what a run computes, call by call, and what memory it needs")
@@ -65,6 +65,7 @@ def main(argv=None):
 
     command = commands.add_parser("info", help="what this installation can do here")
     command.add_argument("run", nargs="?", help="also what this run, or checkpoint, needs of memory")
+    program.add_precision_argument(command)
     command.set_defaults(function=info)
 
     try:
@@ -120,6 +121,8 @@ def _finish(status):
 
 def info(args):
     """Print versions, backends and where data would be looked for."""
+    if args.precision and not args.run:
+        raise ValueError("precision goes with a run, whose memory it decides")
     print(f"tinydiff {__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")
     for name, state in backends.describe():
         print(f"backend {name}: {state}")
@@ -129,4 +132,4 @@ def info(args):
         found = f"not on this machine ({terminal.one_line(error)}); train downloads it"
     print(f"MNIST: {found}")
     if args.run:
-        print("\n".join(program.describe_memory(args.run)))
+        print("\n".join(program.describe_memory(args.run, args.precision)))

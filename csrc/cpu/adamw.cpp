@@ -15,10 +15,10 @@ constexpr int64_t CHUNK = 8192;
 // The factor of the gradients; NaN where their norm is.
 void adamw_clip(const float* norm, float limit, float* clip) { *clip = limit / (*norm <= limit ? limit : *norm); }
 
-// Reads grads, updates params, mean, mean_square and average (which may be null) in place. A clip that is not
-// positive changes nothing.
-void adamw_forward(float* params, const float* grads, float* mean, float* mean_square, float* average, int64_t P,
-                   const AdamW& options) {
+// Reads grads, updates params, mean, mean_square and average (which may be null) in place; copy (which may be null)
+// gets the decayed ones of params, rounded. A clip that is not positive changes nothing.
+void adamw_forward(float* params, const float* grads, float* mean, float* mean_square, float* average, bfloat16* copy,
+                   int64_t P, const AdamW& options) {
     if (!(options.clip > 0)) return;
     const float beta1 = static_cast<float>(options.beta1), new1 = static_cast<float>(1 - options.beta1);
     const float beta2 = static_cast<float>(options.beta2), new2 = static_cast<float>(1 - options.beta2);
@@ -43,6 +43,9 @@ void adamw_forward(float* params, const float* grads, float* mean, float* mean_s
         const int64_t border = larger(first, smaller(options.decayed, last));
         update(first, border, static_cast<float>(options.weight_decay));
         update(border, last, 0.0f);
+        if (copy)
+            for (int64_t i = first; i < border; i += W)  // a run that goes on has the copy from NumPy
+                store_as_numpy(copy + i, load_part(params + i, border - i), border - i);
     });
 }
 

@@ -19,10 +19,21 @@ void for_each(int64_t count, const Body& body) {
     });
 }
 
+// body(i, n): n <= W values from i on
+template <class Body>
+void for_each_vector(int64_t count, const Body& body) {
+    parallel_for(ceil_div(count, CHUNK), [&](int64_t chunk) {
+        const int64_t last = smaller(count, (chunk + 1) * CHUNK);
+        for (int64_t i = chunk * CHUNK; i < last; i += W) body(i, smaller(W, last - i));
+    });
+}
+
 }  // namespace
 
-void array_add(const float* a, const float* b, float* y, Shape count) {
-    for_each(count, [=](int64_t i) { y[i] = a[i] + b[i]; });
+template <class Real>
+void array_add(const Real* a, const Real* b, Real* y, Shape count) {
+    for_each_vector(count,
+                    [=](int64_t i, int64_t n) { store_as_numpy(y + i, load_part(a + i, n) + load_part(b + i, n), n); });
 }
 
 void array_subtract(const float* a, const float* b, float* y, Shape count) {
@@ -62,6 +73,14 @@ void array_cast(const int64_t* x, float* y, Shape count) {
     for (int64_t i = 0; i < count; ++i) y[i] = static_cast<float>(x[i]);
 }
 
+void array_round(const float* x, bfloat16* y, Shape count) {
+    for_each_vector(count, [=](int64_t i, int64_t n) { store_as_numpy(y + i, load_part(x + i, n), n); });
+}
+
+void array_widen(const bfloat16* x, float* y, Shape count) {
+    for_each_vector(count, [=](int64_t i, int64_t n) { store_part(y + i, load_part(x + i, n), n); });
+}
+
 // Rows of so many bytes, ``from`` bytes apart in x and ``to`` in y; the same row again and again where ``from`` is 0.
 void array_copy(const uint8_t* x, uint8_t* y, Shape rows, Shape bytes, Shape from, Shape to) {
     const int64_t at_once = larger(1, 4 * CHUNK / bytes), whole = 4 * CHUNK;
@@ -81,5 +100,7 @@ void array_copy(const uint8_t* x, uint8_t* y, Shape rows, Shape bytes, Shape fro
 void array_take(const uint8_t* table, const int64_t* index, uint8_t* y, Shape count, Shape bytes) {
     for (int64_t i = 0; i < count; ++i) std::memcpy(y + i * bytes, table + index[i] * bytes, bytes);
 }
+
+TINYDIFF_IN_BOTH(array_add)
 
 TINYDIFF_END

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels.h"
 #include "memory.h"
 
 namespace tinydiff {
@@ -31,30 +32,69 @@ inline Sizes shape_of(const py::array& array) { return Sizes(array.shape(), arra
 inline Sizes shape_of(const py::object& array) { return shape_of(py::reinterpret_borrow<py::array>(array)); }
 inline int64_t count_of(const py::object& array) { return py::reinterpret_borrow<py::array>(array).size(); }
 
+// NumPy's dtype of bfloat16, which the package ml_dtypes brings.
+inline const py::dtype& bfloat16_dtype() {
+    static const auto* const dtype =
+        new py::dtype(py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16")));
+    return *dtype;
+}
+
+// An array of such numbers.
+class Bfloat16Array : public py::array {
+ public:
+    Bfloat16Array() : py::array() {}
+    explicit Bfloat16Array(py::array array) : py::array(std::move(array)) {}
+    bfloat16* mutable_data() { return static_cast<bfloat16*>(py::array::mutable_data()); }
+};
+template <class Number>
+using ArrayOf =
+    typename std::conditional<std::is_same<Number, bfloat16>::value, Bfloat16Array, py::array_t<Number>>::type;
+
+template <class Number>
+bool has_numbers(const py::array& array) {
+    if constexpr (std::is_same<Number, bfloat16>::value)
+        return array.dtype().is(bfloat16_dtype()) || array.dtype().equal(bfloat16_dtype());
+    else
+        return py::isinstance<py::array_t<Number>>(array);
+}
+
 // The arguments of one call of an op. Shapes are written in letters, as in tinydiff/ops/contract.py, and mean the
 // same: a letter is one size wherever it stands, a digit that size, a leading ``...`` any number of axes.
 // Everything that does not fit is a ValueError that names the op and the argument; nothing is ever converted.
 class Arguments {
-   public:
+ public:
     explicit Arguments(const char* op) : op_(op) {}
 
-    const float* floats(const char* name, const py::object& object, const char* letters) {
-        return bind(name, object, letters);
+    template <class Real>
+    const Real* reals(const char* name, const py::object& object, const char* letters) {
+        return bind<Real>(name, object, letters);
     }
-    const float* floats_or_null(const char* name, const py::object& object, const char* letters) {
-        return object.is_none() ? nullptr : bind(name, object, letters);
+    template <class Real>
+    const Real* reals_or_null(const char* name, const py::object& object, const char* letters) {
+        return object.is_none() ? nullptr : bind<Real>(name, object, letters);
     }
-    float* floats_in_place(const char* name, const py::object& object, const char* letters) {
-        float* data = bind(name, object, letters);
+    template <class Real>
+    Real* reals_in_place(const char* name, const py::object& object, const char* letters) {
+        Real* data = bind<Real>(name, object, letters);
         require(py::reinterpret_borrow<py::array>(object).writeable(), name, "must be writeable");
         return data;
     }
+    const float* floats(const char* name, const py::object& object, const char* letters) {
+        return reals<float>(name, object, letters);
+    }
+    const float* floats_or_null(const char* name, const py::object& object, const char* letters) {
+        return reals_or_null<float>(name, object, letters);
+    }
+    float* floats_in_place(const char* name, const py::object& object, const char* letters) {
+        return reals_in_place<float>(name, object, letters);
+    }
     // Exactly this shape, as a gradient must have.
-    const float* expect(const char* name, const py::object& object, const Sizes& shape) const {
+    template <class Real = float>
+    const Real* expect(const char* name, const py::object& object, const Sizes& shape) const {
         const py::array array = require_array(name, object);
         require(shape_of(array) == shape, name,
                 [&] { return "must have shape " + text(shape) + ", got " + text(shape_of(array)); });
-        return data(name, array);
+        return data<Real>(name, array);
     }
 
     int64_t operator[](char letter) const { return find(letter); }
@@ -75,16 +115,17 @@ class Arguments {
         return py::reinterpret_borrow<py::array>(object);
     }
 
-   private:
+ private:
     struct Size {
         char letter;
         int64_t value;
         const char* source;
     };
 
-    float* bind(const char* name, const py::object& object, const char* letters) {
+    template <class Real>
+    Real* bind(const char* name, const py::object& object, const char* letters) {
         const py::array array = require_array(name, object);
-        float* start = data(name, array);
+        Real* start = data<Real>(name, array);
         const bool leading = letters[0] == '.';
         std::string axes;
         for (const char* p = letters; *p; ++p)
@@ -108,11 +149,13 @@ class Arguments {
         return start;
     }
 
-    float* data(const char* name, const py::array& array) const {
-        require(py::isinstance<py::array_t<float>>(array), name,
-                [&] { return "must be float32, got " + std::string(py::str(array.dtype())); });
+    template <class Real>
+    Real* data(const char* name, const py::array& array) const {
+        const char* const expected = std::is_same<Real, float>::value ? "float32" : "bfloat16";
+        require(has_numbers<Real>(array), name,
+                [&] { return "must be " + std::string(expected) + ", got " + std::string(py::str(array.dtype())); });
         require(array.flags() & py::array::c_style, name, "must be C-contiguous");
-        return static_cast<float*>(const_cast<void*>(array.data()));
+        return static_cast<Real*>(const_cast<void*>(array.data()));
     }
 
     int64_t find(char letter) const {
@@ -139,12 +182,15 @@ class Arguments {
 
 // A new array whose memory is recycled when the last reference goes.
 template <class Number = float>
-py::array_t<Number> empty(const Sizes& shape) {
+ArrayOf<Number> empty(const Sizes& shape) {
     size_t count = 1;
     for (const auto size : shape) count *= static_cast<size_t>(size);
     void* memory = take_memory(count * sizeof(Number));
     py::capsule owner(memory, [](void* block) { give_memory(block); });
-    return py::array_t<Number>(shape, static_cast<Number*>(memory), owner);
+    if constexpr (std::is_same<Number, bfloat16>::value)
+        return Bfloat16Array(py::array(bfloat16_dtype(), shape, memory, owner));
+    else
+        return py::array_t<Number>(shape, static_cast<Number*>(memory), owner);
 }
 
 // An output: the array the caller gave for it, which must fit, or where that is None a new one.
@@ -157,16 +203,25 @@ inline py::array_t<float> output(const Arguments& arguments, const char* name, c
     return array;
 }
 
-inline py::array_t<float> empty_like(const py::object& object) { return empty(shape_of(object)); }
+template <class Number = float>
+ArrayOf<Number> empty_like(const py::object& object) {
+    return empty<Number>(shape_of(object));
+}
 
 // An output for an optional input: an array, or None and a null pointer.
+template <class Real = float>
 struct Optional {
     py::object array = py::none();
-    float* data = nullptr;
-    Optional(bool wanted, const Sizes& shape) : Optional(wanted, shape, Arguments(""), "", py::none()) {}
+    Real* data = nullptr;
+    Optional(bool wanted, const Sizes& shape) {
+        if (wanted) take(empty<Real>(shape));
+    }
     Optional(bool wanted, const Sizes& shape, const Arguments& given, const char* name, const py::object& into) {
-        if (!wanted) return;
-        auto made = output(given, name, into, shape);
+        if (wanted) take(output(given, name, into, shape));
+    }
+
+ private:
+    void take(ArrayOf<Real> made) {
         data = made.mutable_data();
         array = made;
     }

@@ -1,7 +1,8 @@
 // attention: y = softmax(q k^T / sqrt(D)) v. Derivation: tinydiff/ops/attention.py.
 //
-// A task is one head of one sample, its queries ROWS at a time, so of the L x M matrix only ROWS rows are ever in
-// memory. Forward keeps the logarithm of each row's sum; backward recomputes the rows from it.
+// A task is one head of one sample, its queries some rows at a time, at most ROWS and all about as many, so of the L x
+// M matrix only those rows are ever in memory. Forward keeps the logarithm of each row's sum; backward recomputes the
+// rows from it.
 #include <cmath>
 
 #include "gemm.h"
@@ -12,39 +13,60 @@
 TINYDIFF_BEGIN
 namespace {
 
-constexpr int64_t ROWS = 4 * MR;
+constexpr int64_t ROWS = 5 * MR;  // at most
 
 // All panels of a head's keys or values, (M, D) with rows ``stride`` apart: as they are, or transposed to (D, M).
-void pack_all(const float* rows, int64_t stride, const Panels& panels, float* packed) {
+template <class Real>
+void pack_all(const Real* rows, int64_t stride, int64_t M, const Panels& panels, Word<Real>* packed) {
     for (int64_t panel = 0; panel < panels.count(); ++panel)
-        pack(rows, stride, panels, panel, packed + panels.start(panel));
+        pack(rows, stride, M, panels.O, panel, packed + panels.start(panel));
 }
 
-void pack_all_transposed(const float* rows, int64_t stride, const Panels& panels, float* packed) {
+template <class Real>
+void pack_all_transposed(const Real* rows, int64_t stride, int64_t D, const Panels& panels, Word<Real>* packed) {
     for (int64_t panel = 0; panel < panels.count(); ++panel)
-        pack_transposed(rows, stride, panels.K, panels.O, panel, packed + panels.start(panel));
+        pack_transposed(rows, stride, D, panels.O, panel, packed + panels.start(panel));
 }
 
 // y (rows, ldy) = a (rows, lda) times the packed matrix; y has room for whole vectors
-void product(const float* a, int64_t lda, int64_t rows, const Panels& panels, const float* packed, float* y,
+template <class Word>
+void product(const Word* a, int64_t lda, int64_t rows, const Panels& panels, const Word* packed, float* y,
              int64_t ldy) {
     for (int64_t panel = 0; panel < panels.count(); ++panel)
         multiply(rows, panels.vectors(panel), a, lda, panels.K, packed + panels.start(panel), NR, y + panel * NR, ldy);
 }
 
-// sum (K, ldb) += a^T b over ``rows`` rows, for K columns of a
-void add_transposed_product(const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, int64_t rows,
-                            float* sum) {
-    const Run run{a, b, rows};
-    multiply_transposed(K, ldb, &run, 1, lda, ldb, sum, ldb, true);
-}
-
-void copy_rows(const float* from, int64_t from_stride, int64_t rows, int64_t width, float factor, float* to,
-               int64_t to_stride) {
+// Rows of a head, with zeros up to ``width``.
+template <class Real>
+void copy_rows(const Real* from, int64_t stride, int64_t rows, int64_t D, Real* to, int64_t width) {
     for (int64_t i = 0; i < rows; ++i)
         for (int64_t d = 0; d < width; d += W)
-            store_part(to + i * to_stride + d, factor * load_part(from + i * from_stride + d, width - d),
-                       to_stride - d);
+            store(to + i * width + d, d < D ? load_part(from + i * stride + d, D - d) : Vec{});
+}
+
+// Rows (rows, width) as the left operand of a product: what is float32 rounded, where words are pairs.
+inline const float* rows_as_words(const float* from, int64_t, int64_t, float*) { return from; }
+inline const Pair* rows_as_words(const float* from, int64_t rows, int64_t width, Pair* to) {
+    bfloat16* numbers = reinterpret_cast<bfloat16*>(to);
+    for (int64_t i = 0; i < rows * width; i += W) store(numbers + i, load(from + i));
+    return to;
+}
+
+// Rows (rows, width) as an operand of a transposed product: words of neighbouring rows.
+inline const float* pairs_of_rows(const float* from, int64_t, int64_t, float*) { return from; }
+template <class Real>
+const Pair* pairs_of_rows(const Real* from, int64_t rows, int64_t width, Pair* to) {
+    for (int64_t i = 0; i < rows; i += 2)
+        for (int64_t c = 0; c < width; c += W)
+            store_words(to + i / 2 * width + c,
+                        {load(from + i * width + c), i + 1 < rows ? load(from + (i + 1) * width + c) : Vec{}});
+    return to;
+}
+
+// In a loop of its own: a product that is rounded here and not there would leave exp(row - lse) no 1 where one key has
+// all the weight.
+void multiply_row(float* row, int64_t count, float factor) {
+    for (int64_t m = 0; m < count; m += W) store(row + m, factor * load(row + m));
 }
 
 float maximum(const float* row, int64_t count) {
@@ -62,27 +84,30 @@ float maximum(const float* row, int64_t count) {
 
 }  // namespace
 
-void attention_forward(const float* q, const float* k, const float* v, float* y, float* lse,
-                       const Attention& attention) {
+template <class Real>
+void attention_forward(const Real* q, const Real* k, const Real* v, Real* y, float* lse, const Attention& attention) {
     const int64_t L = attention.L, M = attention.M, A = attention.A, D = attention.D, stride = A * D;
     const float scale = 1 / std::sqrt(static_cast<float>(D));
-    const Panels keys{D, M}, values{M, D};
+    const Panels keys{words<Real>(D), M}, values{words<Real>(M), D};
     const int64_t width_M = round_up(M, W), width_D = round_up(D, W);
+    const int64_t at_once = ceil_div(L, ceil_div(L, ROWS));
     parallel_for(attention.N * A, [&](int64_t head) {
         const int64_t n = head / A, a = head % A;
-        const float *q_head = q + n * L * stride + a * D, *k_head = k + n * M * stride + a * D;
-        const float* v_head = v + n * M * stride + a * D;
-        Scratch packed_keys(keys.floats()), packed_values(values.floats());
-        Scratch p(ROWS * width_M), q_rows(ROWS * width_D), mixed(ROWS * width_D);
-        pack_all_transposed(k_head, stride, keys, packed_keys);
-        pack_all(v_head, stride, values, packed_values);
+        const Real *q_head = q + n * L * stride + a * D, *k_head = k + n * M * stride + a * D;
+        const Real* v_head = v + n * M * stride + a * D;
+        Scratch<Word<Real>> packed_keys(keys.words()), packed_values(values.words()), p_words(ROWS * width_M);
+        Scratch<Real> q_rows(ROWS * width_D);
+        Scratch p(ROWS * width_M), mixed(ROWS * width_D);
+        pack_all_transposed<Real>(k_head, stride, D, keys, packed_keys);
+        pack_all<Real>(v_head, stride, M, values, packed_values);
 
-        for (int64_t first = 0; first < L; first += ROWS) {
-            const int64_t rows = smaller(ROWS, L - first);
-            copy_rows(q_head + first * stride, stride, rows, D, scale, q_rows, width_D);  // as the backward does
-            product(q_rows, width_D, rows, keys, packed_keys, p, width_M);
+        for (int64_t first = 0; first < L; first += at_once) {
+            const int64_t rows = smaller(at_once, L - first);
+            copy_rows<Real>(q_head + first * stride, stride, rows, D, q_rows, width_D);
+            product<Word<Real>>(as_words(q_rows), words<Real>(width_D), rows, keys, packed_keys, p, width_M);
             for (int64_t l = 0; l < rows; ++l) {
                 float* row = p + l * width_M;
+                multiply_row(row, M, scale);
                 const float largest = maximum(row, M);
                 Vec total{};
                 for (int64_t m = 0; m < M; m += W) {
@@ -90,11 +115,12 @@ void attention_forward(const float* q, const float* k, const float* v, float* y,
                     total += load_part(row + m, M - m);
                 }
                 const float sum_row = sum(total);
-                for (int64_t m = 0; m < M; m += W) store(row + m, load(row + m) * (1 / sum_row));
+                for (int64_t m = 0; m < M; m += W) store(row + m, load_part(row + m, M - m) * (1 / sum_row));
                 lse[head * L + first + l] = largest + static_cast<float>(std::log(static_cast<double>(sum_row)));
             }
-            product(p, width_M, rows, values, packed_values, mixed, width_D);
-            float* to = y + (n * L + first) * stride + a * D;
+            product<Word<Real>>(rows_as_words(p, rows, width_M, p_words), words<Real>(width_M), rows, values,
+                                packed_values, mixed, width_D);
+            Real* to = y + (n * L + first) * stride + a * D;
             for (int64_t l = 0; l < rows; ++l)
                 for (int64_t d = 0; d < D; d += W)
                     store_part(to + l * stride + d, load(mixed + l * width_D + d), D - d);
@@ -102,37 +128,52 @@ void attention_forward(const float* q, const float* k, const float* v, float* y,
     });
 }
 
-void attention_backward(const float* dy, const float* q, const float* k, const float* v, const float* y,
-                        const float* lse, float* dq, float* dk, float* dv, const Attention& attention) {
+template <class Real>
+void attention_backward(const Real* dy, const Real* q, const Real* k, const Real* v, const Real* y, const float* lse,
+                        Real* dq, Real* dk, Real* dv, const Attention& attention) {
     const int64_t L = attention.L, M = attention.M, A = attention.A, D = attention.D, stride = A * D;
     const float scale = 1 / std::sqrt(static_cast<float>(D));
-    const Panels keys_transposed{D, M}, values_transposed{D, M}, keys{M, D};
+    const Panels transposed{words<Real>(D), M}, keys{words<Real>(M), D};
     const int64_t width_M = round_up(M, W), width_D = round_up(D, W);
+    const int64_t at_once = ceil_div(L, ceil_div(L, ROWS));
     parallel_for(attention.N * A, [&](int64_t head) {
         const int64_t n = head / A, a = head % A;
         const int64_t queries = n * L * stride + a * D, tokens = n * M * stride + a * D;
-        Scratch packed_k_transposed(keys_transposed.floats()), packed_v_transposed(values_transposed.floats());
-        Scratch packed_k(keys.floats());
-        Scratch p(ROWS * width_M), dp(ROWS * width_M), rows_D(2 * ROWS * width_D), sums(2 * M * width_D);
-        float *q_rows = rows_D, *dy_rows = rows_D + ROWS * width_D;
+        Scratch<Word<Real>> packed_k_transposed(transposed.words()), packed_v_transposed(transposed.words());
+        Scratch<Word<Real>> packed_k(keys.words()), words_M(ROWS * width_M), words_D(ROWS * width_D);
+        Scratch<Real> q_rows(ROWS * width_D), dy_rows(ROWS * width_D);
+        Scratch p(ROWS * width_M), dp(ROWS * width_M), dq_rows(ROWS * width_D), sums(2 * M * width_D);
         float *dk_sum = sums, *dv_sum = sums + M * width_D;
-        pack_all_transposed(k + tokens, stride, keys_transposed, packed_k_transposed);
-        pack_all_transposed(v + tokens, stride, values_transposed, packed_v_transposed);
-        pack_all(k + tokens, stride, keys, packed_k);
+        pack_all_transposed<Real>(k + tokens, stride, D, transposed, packed_k_transposed);
+        pack_all_transposed<Real>(v + tokens, stride, D, transposed, packed_v_transposed);
+        pack_all<Real>(k + tokens, stride, M, keys, packed_k);
         std::memset(sums, 0, sizeof(float) * 2 * M * width_D);
+        // sum (M, width_D) += a (rows, M)^T b (rows, D)
+        auto add_transposed_product = [&](const float* a_rows, const Real* b_rows, int64_t rows, float* sum) {
+            multiply_transposed<Word<Real>>(M, width_D, pairs_of_rows(a_rows, rows, width_M, words_M), width_M,
+                                            words<Real>(rows), pairs_of_rows(b_rows, rows, width_D, words_D), width_D,
+                                            sum, width_D, true);
+        };
 
-        for (int64_t first = 0; first < L; first += ROWS) {
-            const int64_t rows = smaller(ROWS, L - first), at = queries + first * stride;
-            copy_rows(q + at, stride, rows, D, scale, q_rows, width_D);
-            copy_rows(dy + at, stride, rows, D, 1, dy_rows, width_D);
-            product(q_rows, width_D, rows, keys_transposed, packed_k_transposed, p, width_M);
-            for (int64_t l = 0; l < rows; ++l)
-                for (int64_t m = 0; m < M; m += W)
-                    store(p + l * width_M + m, exp(load(p + l * width_M + m) - lse[head * L + first + l]));
+        for (int64_t first = 0; first < L; first += at_once) {
+            const int64_t rows = smaller(at_once, L - first), at = queries + first * stride;
+            copy_rows<Real>(q + at, stride, rows, D, q_rows, width_D);
+            copy_rows<Real>(dy + at, stride, rows, D, dy_rows, width_D);
+            product<Word<Real>>(as_words(q_rows), words<Real>(width_D), rows, transposed, packed_k_transposed, p,
+                                width_M);
+            for (int64_t l = 0; l < rows; ++l) {
+                float* row = p + l * width_M;
+                multiply_row(row, M, scale);
+                for (int64_t m = 0; m < M; m += W) {
+                    store(row + m, exp(load(row + m) - lse[head * L + first + l]));
+                    store(row + m, load_part(row + m, M - m));  // zeros beyond
+                }
+            }
 
             // y = p v, reversed
-            add_transposed_product(p, width_M, M, dy_rows, width_D, rows, dv_sum);
-            product(dy_rows, width_D, rows, values_transposed, packed_v_transposed, dp, width_M);
+            add_transposed_product(p, dy_rows, rows, dv_sum);
+            product<Word<Real>>(as_words(dy_rows), words<Real>(width_D), rows, transposed, packed_v_transposed, dp,
+                                width_M);
 
             // p = softmax(s), reversed
             for (int64_t l = 0; l < rows; ++l) {
@@ -146,19 +187,23 @@ void attention_backward(const float* dy, const float* q, const float* k, const f
                 }
             }
 
-            // s = q k^T scale, reversed; q_rows holds q scale
-            add_transposed_product(dp, width_M, M, q_rows, width_D, rows, dk_sum);
-            product(dp, width_M, rows, keys, packed_k, dy_rows, width_D);
+            // s = q k^T scale, reversed; dk_sum waits for its factor
+            add_transposed_product(dp, q_rows, rows, dk_sum);
+            product<Word<Real>>(rows_as_words(dp, rows, width_M, words_M), words<Real>(width_M), rows, keys, packed_k,
+                                dq_rows, width_D);
             for (int64_t l = 0; l < rows; ++l)
                 for (int64_t d = 0; d < D; d += W)
-                    store_part(dq + at + l * stride + d, scale * load(dy_rows + l * width_D + d), D - d);
+                    store_part(dq + at + l * stride + d, scale * load(dq_rows + l * width_D + d), D - d);
         }
         for (int64_t m = 0; m < M; ++m)
             for (int64_t d = 0; d < D; d += W) {
-                store_part(dk + tokens + m * stride + d, load(dk_sum + m * width_D + d), D - d);
+                store_part(dk + tokens + m * stride + d, scale * load(dk_sum + m * width_D + d), D - d);
                 store_part(dv + tokens + m * stride + d, load(dv_sum + m * width_D + d), D - d);
             }
     });
 }
+
+TINYDIFF_IN_BOTH(attention_forward)
+TINYDIFF_IN_BOTH(attention_backward)
 
 TINYDIFF_END

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <string>
 #include <thread>
 
@@ -13,21 +14,24 @@
 #include <cxxabi.h>
 #endif
 
+#include "instruction_sets.h"
 #include "parallel.h"
 
 namespace tinydiff {
+
+// as in conv2d.h, which only kernel files can include
+namespace baseline {
+template <class Real>
+int winograd_tile(const Conv& conv);
+}
+
 namespace {
 
-// The kernels this machine can run, slowest first.
+// Of those, what can run here.
 std::vector<const Kernels*> available() {
-    std::vector<const Kernels*> found{&baseline::kernels};
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernels);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq"))
-        found.push_back(&avx512::kernels);
-#endif
+    std::vector<const Kernels*> found;
+    for (const InstructionSet& each : sets_of_machine())
+        if (each.kernels) found.push_back(each.kernels);
     return found;
 }
 
@@ -57,6 +61,16 @@ std::vector<std::string> instruction_sets() {
     return names;
 }
 
+// {name: why} of the sets that this machine has and cannot run.
+std::map<std::string, std::string> lacking_instruction_sets() {
+    std::map<std::string, std::string> why;
+    for (const InstructionSet& each : sets_of_machine())
+        if (!each.kernels)
+            why[each.name] = "the compiler that built tinydiff lacked its instructions; " +
+                             std::string(each.compilers) + " have them: install tinydiff again with such a one";
+    return why;
+}
+
 void use_instruction_set(const std::string& name) {
     std::string known;
     for (const Kernels* each : available()) {
@@ -66,7 +80,10 @@ void use_instruction_set(const std::string& name) {
         }
         known += (known.empty() ? "" : ", ") + std::string(each->instruction_set);
     }
-    throw py::value_error("the instruction set must be one of " + known + " on this machine, got '" + name + "'");
+    const auto lacking = lacking_instruction_sets();
+    const auto why = lacking.find(name);
+    throw py::value_error("the instruction set must be one of " + known + " on this machine, got '" + name + "'" +
+                          (why == lacking.end() ? "" : ": " + why->second));
 }
 
 void use_checked_threads(int count) {
@@ -78,30 +95,34 @@ void use_checked_threads(int count) {
 
 // linear
 
+template <class Real>
 object linear_forward(const object& x, const object& w, const object& b) {
     Arguments given("linear");
-    const float *px = given.floats("x", x, "... C"), *pw = given.floats("w", w, "C O");
+    const Real *px = given.reals<Real>("x", x, "... C"), *pw = given.reals<Real>("w", w, "C O");
     const float* pb = given.floats_or_null("b", b, "O");
     Sizes shape = shape_of(x);
     shape.back() = given['O'];
-    Array y = empty(shape);
-    unlocked(
-        [&] { kernels->linear_forward(px, pw, pb, y.mutable_data(), y.size() / given['O'], given['C'], given['O']); });
+    ArrayOf<Real> y = empty<Real>(shape);
+    unlocked([&] {
+        kernels_of<Real>().linear_forward(px, pw, pb, y.mutable_data(), y.size() / given['O'], given['C'], given['O']);
+    });
     return y;
 }
 
+template <class Real>
 py::tuple linear_backward(const object& dy, const object& x, const object& w, bool has_b, const object& dw_into,
                           const object& db_into) {
     Arguments given("linear");
-    const float *px = given.floats("x", x, "... C"), *pw = given.floats("w", w, "C O");
+    const Real *px = given.reals<Real>("x", x, "... C"), *pw = given.reals<Real>("w", w, "C O");
     Sizes shape = shape_of(x);
     shape.back() = given['O'];
-    const float* pdy = given.expect("dy", dy, shape);
-    Array dx = empty_like(x), dw = output(given, "dw", dw_into, shape_of(w));
-    Optional db(has_b, {given['O']}, given, "db", db_into);
+    const Real* pdy = given.expect<Real>("dy", dy, shape);
+    ArrayOf<Real> dx = empty_like<Real>(x);
+    Array dw = output(given, "dw", dw_into, shape_of(w));
+    Optional<> db(has_b, {given['O']}, given, "db", db_into);
     unlocked([&] {
-        kernels->linear_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, dx.size() / given['C'],
-                                 given['C'], given['O']);
+        kernels_of<Real>().linear_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data,
+                                           dx.size() / given['C'], given['C'], given['O']);
     });
     return py::make_tuple(dx, dw, db.array);
 }
@@ -160,47 +181,63 @@ Conv geometry(const Arguments& given, const object& stride, const object& paddin
     return conv;
 }
 
+// Which of the versions computes it. winograd_tile says the same in every instruction set.
+template <class Real>
+const char* conv2d_version_of(const object& x, const object& w, const object& stride, const object& padding) {
+    Arguments given("conv2d");
+    given.reals<Real>("x", x, "N H W C");
+    given.reals<Real>("w", w, "R S C O");
+    const int tile = baseline::winograd_tile<Real>(geometry(given, stride, padding));
+    return CONV2D_VERSIONS[tile == 4 ? 3 : tile == 2 ? 2 : 1];
+}
+
+template <class Real>
 object conv2d_forward(const object& x, const object& w, const object& b, const object& add, const object& stride,
                       const object& padding) {
     Arguments given("conv2d");
-    const float *px = given.floats("x", x, "N H W C"), *pw = given.floats("w", w, "R S C O");
+    const Real *px = given.reals<Real>("x", x, "N H W C"), *pw = given.reals<Real>("w", w, "R S C O");
     const float* pb = given.floats_or_null("b", b, "O");
     const Conv conv = geometry(given, stride, padding);
     const Sizes shape{conv.N, conv.H_out, conv.W_out, conv.O}, shift{conv.N, 1, 1, conv.O};
-    const float* padd = nullptr;
+    const Real* padd = nullptr;
     Add kind = Add::none;
     if (!add.is_none()) {
         kind = shape_of(given.require_array("add", add)) == shift ? Add::time_shift : Add::residual;
-        padd = given.expect("add", add, kind == Add::time_shift ? shift : shape);
+        padd = given.expect<Real>("add", add, kind == Add::time_shift ? shift : shape);
     }
-    Array y = empty(shape);
-    unlocked([&] { kernels->conv2d_forward(px, pw, nullptr, pb, padd, kind, y.mutable_data(), conv); });
+    ArrayOf<Real> y = empty<Real>(shape);
+    unlocked([&] { kernels_of<Real>().conv2d_forward(px, pw, nullptr, pb, padd, kind, y.mutable_data(), conv); });
     return y;
 }
 
+template <class Real>
 py::tuple conv2d_backward(const object& dy, const object& x, const object& w, bool has_b, bool has_time_shift,
                           const object& stride, const object& padding, const object& dw_into, const object& db_into) {
     Arguments given("conv2d");
-    const float *px = given.floats("x", x, "N H W C"), *pw = given.floats("w", w, "R S C O");
+    const Real *px = given.reals<Real>("x", x, "N H W C"), *pw = given.reals<Real>("w", w, "R S C O");
     const Conv conv = geometry(given, stride, padding);
-    const float* pdy = given.expect("dy", dy, {conv.N, conv.H_out, conv.W_out, conv.O});
-    Array dx = empty_like(x), dw = output(given, "dw", dw_into, shape_of(w));
-    Optional db(has_b, {conv.O}, given, "db", db_into), dtime_shift(has_time_shift, {conv.N, 1, 1, conv.O});
+    const Real* pdy = given.expect<Real>("dy", dy, {conv.N, conv.H_out, conv.W_out, conv.O});
+    ArrayOf<Real> dx = empty_like<Real>(x);
+    Array dw = output(given, "dw", dw_into, shape_of(w));
+    Optional<> db(has_b, {conv.O}, given, "db", db_into);
+    Optional<Real> dtime_shift(has_time_shift, {conv.N, 1, 1, conv.O});
     unlocked([&] {
-        kernels->conv2d_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, dtime_shift.data, conv);
+        kernels_of<Real>().conv2d_backward(pdy, px, pw, dx.mutable_data(), dw.mutable_data(), db.data, dtime_shift.data,
+                                           conv);
     });
     return py::make_tuple(dx, dw, db.array, dtime_shift.array);
 }
 
 // group_norm
 
+template <class Real>
 py::tuple group_norm_forward(const object& x, const object& gamma, const object& beta, const object& scale,
                              const object& shift, const object& groups, const object& eps, bool silu) {
     Arguments given("group_norm");
-    const float *px = given.floats("x", x, "N H W C"), *pgamma = given.floats("gamma", gamma, "C");
-    const float* pbeta = given.floats("beta", beta, "C");
-    const float *pscale = given.floats_or_null("scale", scale, "N C"),
-                *pshift = given.floats_or_null("shift", shift, "N C");
+    const Real* px = given.reals<Real>("x", x, "N H W C");
+    const float *pgamma = given.floats("gamma", gamma, "C"), *pbeta = given.floats("beta", beta, "C");
+    const Real* pscale = given.reals_or_null<Real>("scale", scale, "N C");
+    const Real* pshift = given.reals_or_null<Real>("shift", shift, "N C");
     if (scale.is_none() != shift.is_none()) throw py::value_error("group_norm: scale and shift must be given together");
     const int64_t G = py::isinstance<py::int_>(groups) ? groups.cast<int64_t>() : 0;
     given.require(G >= 1 && given['C'] % G == 0, "groups", [&] {
@@ -208,126 +245,139 @@ py::tuple group_norm_forward(const object& x, const object& gamma, const object&
     });
     given.require(eps > py::float_(0.0), "eps", [&] { return "must be positive, got " + std::string(py::repr(eps)); });
     const GroupNorm norm{given['N'], given['H'] * given['W'], given['C'], G, eps.cast<float>(), silu};
-    Array y = empty_like(x), mean = empty({norm.N, G}), rstd = empty({norm.N, G});
+    ArrayOf<Real> y = empty_like<Real>(x);
+    Array mean = empty({norm.N, G}), rstd = empty({norm.N, G});
     unlocked([&] {
-        kernels->group_norm_forward(px, pgamma, pbeta, pscale, pshift, y.mutable_data(), mean.mutable_data(),
-                                    rstd.mutable_data(), norm);
+        kernels_of<Real>().group_norm_forward(px, pgamma, pbeta, pscale, pshift, y.mutable_data(), mean.mutable_data(),
+                                              rstd.mutable_data(), norm);
     });
     return py::make_tuple(y, mean, rstd);
 }
 
+template <class Real>
 py::tuple group_norm_backward(const object& dy, const object& x, const object& gamma, const object& beta,
                               const object& scale, const object& shift, const object& mean, const object& rstd,
                               bool silu, const object& add, const object& dgamma_into, const object& dbeta_into) {
     Arguments given("group_norm");
-    const float *px = given.floats("x", x, "N H W C"), *pgamma = given.floats("gamma", gamma, "C");
-    const float *pbeta = given.floats("beta", beta, "C"), *pmean = given.floats("mean", mean, "N G");
-    const float *prstd = given.floats("rstd", rstd, "N G"), *pdy = given.expect("dy", dy, shape_of(x));
-    const float *pscale = given.floats_or_null("scale", scale, "N C"),
-                *pshift = given.floats_or_null("shift", shift, "N C");
+    const Real* px = given.reals<Real>("x", x, "N H W C");
+    const float *pgamma = given.floats("gamma", gamma, "C"), *pbeta = given.floats("beta", beta, "C");
+    const float *pmean = given.floats("mean", mean, "N G"), *prstd = given.floats("rstd", rstd, "N G");
+    const Real* pdy = given.expect<Real>("dy", dy, shape_of(x));
+    const Real* pscale = given.reals_or_null<Real>("scale", scale, "N C");
+    const Real* pshift = given.reals_or_null<Real>("shift", shift, "N C");
     const GroupNorm norm{given['N'], given['H'] * given['W'], given['C'], given['G'], 0, silu};
-    const float* padd = add.is_none() ? nullptr : given.expect("add", add, shape_of(x));
+    const Real* padd = add.is_none() ? nullptr : given.expect<Real>("add", add, shape_of(x));
     given.require(norm.C % norm.G == 0, "mean", "must have as many columns as x has groups");
-    Array dx = empty_like(x), dgamma = output(given, "dgamma", dgamma_into, {norm.C});
+    ArrayOf<Real> dx = empty_like<Real>(x);
+    Array dgamma = output(given, "dgamma", dgamma_into, {norm.C});
     Array dbeta = output(given, "dbeta", dbeta_into, {norm.C});
-    Array dscale, dshift;
-    if (pscale) dscale = empty_like(scale), dshift = empty_like(shift);
+    Optional<Real> dscale(pscale, {norm.N, norm.C}), dshift(pscale, {norm.N, norm.C});
     unlocked([&] {
-        kernels->group_norm_backward(pdy, px, pgamma, pbeta, pscale, pshift, pmean, prstd, padd, dx.mutable_data(),
-                                     dgamma.mutable_data(), dbeta.mutable_data(),
-                                     pscale ? dscale.mutable_data() : nullptr, pscale ? dshift.mutable_data() : nullptr,
-                                     norm);
+        kernels_of<Real>().group_norm_backward(pdy, px, pgamma, pbeta, pscale, pshift, pmean, prstd, padd,
+                                               dx.mutable_data(), dgamma.mutable_data(), dbeta.mutable_data(),
+                                               dscale.data, dshift.data, norm);
     });
-    if (pscale) return py::make_tuple(dx, dgamma, dbeta, dscale, dshift);
-    return py::make_tuple(dx, dgamma, dbeta, py::none(), py::none());
+    return py::make_tuple(dx, dgamma, dbeta, dscale.array, dshift.array);
 }
 
 // silu
 
+template <class Real>
 object silu_forward(const object& x) {
-    const float* px = Arguments("silu").floats("x", x, "...");
-    Array y = empty_like(x);
-    unlocked([&] { kernels->silu_forward(px, y.mutable_data(), y.size()); });
+    const Real* px = Arguments("silu").reals<Real>("x", x, "...");
+    ArrayOf<Real> y = empty_like<Real>(x);
+    unlocked([&] { kernels_of<Real>().silu_forward(px, y.mutable_data(), y.size()); });
     return y;
 }
 
+template <class Real>
 object silu_backward(const object& dy, const object& x) {
     Arguments given("silu");
-    const float *px = given.floats("x", x, "..."), *pdy = given.expect("dy", dy, shape_of(x));
-    Array dx = empty_like(x);
-    unlocked([&] { kernels->silu_backward(pdy, px, dx.mutable_data(), dx.size()); });
+    const Real *px = given.reals<Real>("x", x, "..."), *pdy = given.expect<Real>("dy", dy, shape_of(x));
+    ArrayOf<Real> dx = empty_like<Real>(x);
+    unlocked([&] { kernels_of<Real>().silu_backward(pdy, px, dx.mutable_data(), dx.size()); });
     return dx;
 }
 
 // attention
 
+template <class Real>
 py::tuple attention_forward(const object& q, const object& k, const object& v) {
     Arguments given("attention");
-    const float *pq = given.floats("q", q, "N L A D"), *pk = given.floats("k", k, "N M A D");
-    const float* pv = given.floats("v", v, "N M A D");
+    const Real *pq = given.reals<Real>("q", q, "N L A D"), *pk = given.reals<Real>("k", k, "N M A D");
+    const Real* pv = given.reals<Real>("v", v, "N M A D");
     const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D']};
-    Array y = empty_like(q), lse = empty({sizes.N, sizes.A, sizes.L, 1});
-    unlocked([&] { kernels->attention_forward(pq, pk, pv, y.mutable_data(), lse.mutable_data(), sizes); });
+    ArrayOf<Real> y = empty_like<Real>(q);
+    Array lse = empty({sizes.N, sizes.A, sizes.L, 1});
+    unlocked([&] { kernels_of<Real>().attention_forward(pq, pk, pv, y.mutable_data(), lse.mutable_data(), sizes); });
     return py::make_tuple(y, lse);
 }
 
+template <class Real>
 py::tuple attention_backward(const object& dy, const object& q, const object& k, const object& v, const object& y,
                              const object& lse) {
     Arguments given("attention");
-    const float *pq = given.floats("q", q, "N L A D"), *pk = given.floats("k", k, "N M A D");
-    const float *pv = given.floats("v", v, "N M A D"), *saved_y = given.floats("y", y, "N L A D");
-    const float *plse = given.floats("lse", lse, "N A L 1"), *pdy = given.expect("dy", dy, shape_of(q));
+    const Real *pq = given.reals<Real>("q", q, "N L A D"), *pk = given.reals<Real>("k", k, "N M A D");
+    const Real *pv = given.reals<Real>("v", v, "N M A D"), *saved_y = given.reals<Real>("y", y, "N L A D");
+    const float* plse = given.floats("lse", lse, "N A L 1");
+    const Real* pdy = given.expect<Real>("dy", dy, shape_of(q));
     const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D']};
-    Array dq = empty_like(q), dk = empty_like(k), dv = empty_like(v);
+    ArrayOf<Real> dq = empty_like<Real>(q), dk = empty_like<Real>(k), dv = empty_like<Real>(v);
     unlocked([&] {
-        kernels->attention_backward(pdy, pq, pk, pv, saved_y, plse, dq.mutable_data(), dk.mutable_data(),
-                                    dv.mutable_data(), sizes);
+        kernels_of<Real>().attention_backward(pdy, pq, pk, pv, saved_y, plse, dq.mutable_data(), dk.mutable_data(),
+                                              dv.mutable_data(), sizes);
     });
     return py::make_tuple(dq, dk, dv);
 }
 
 // upsample2x
 
+template <class Real>
 object upsample2x_forward(const object& x) {
     Arguments given("upsample2x");
-    const float* px = given.floats("x", x, "N H W C");
-    Array y = empty({given['N'], 2 * given['H'], 2 * given['W'], given['C']});
-    unlocked(
-        [&] { kernels->upsample2x_forward(px, y.mutable_data(), given['N'], given['H'], given['W'], given['C']); });
+    const Real* px = given.reals<Real>("x", x, "N H W C");
+    ArrayOf<Real> y = empty<Real>({given['N'], 2 * given['H'], 2 * given['W'], given['C']});
+    unlocked([&] {
+        kernels_of<Real>().upsample2x_forward(px, y.mutable_data(), given['N'], given['H'], given['W'], given['C']);
+    });
     return y;
 }
 
+template <class Real>
 object upsample2x_backward(const object& dy, const Sizes& shape) {
     const Arguments given("upsample2x");
     const int64_t N = shape.at(0), H = shape.at(1), W = shape.at(2), C = shape.at(3);
-    const float* pdy = given.expect("dy", dy, {N, 2 * H, 2 * W, C});
-    Array dx = empty(shape);
-    unlocked([&] { kernels->upsample2x_backward(pdy, dx.mutable_data(), N, H, W, C); });
+    const Real* pdy = given.expect<Real>("dy", dy, {N, 2 * H, 2 * W, C});
+    ArrayOf<Real> dx = empty<Real>(shape);
+    unlocked([&] { kernels_of<Real>().upsample2x_backward(pdy, dx.mutable_data(), N, H, W, C); });
     return dx;
 }
 
 // concat
 
+template <class Real>
 object concat_forward(const object& a, const object& b) {
     Arguments given("concat");
-    const float *pa = given.floats("a", a, "N H W C"), *pb = given.floats("b", b, "N H W B");
-    Array y = empty({given['N'], given['H'], given['W'], given['C'] + given['B']});
+    const Real *pa = given.reals<Real>("a", a, "N H W C"), *pb = given.reals<Real>("b", b, "N H W B");
+    ArrayOf<Real> y = empty<Real>({given['N'], given['H'], given['W'], given['C'] + given['B']});
     const int64_t pixels = given['N'] * given['H'] * given['W'];
-    unlocked([&] { kernels->concat_forward(pa, pb, y.mutable_data(), pixels, given['C'], given['B']); });
+    unlocked([&] { kernels_of<Real>().concat_forward(pa, pb, y.mutable_data(), pixels, given['C'], given['B']); });
     return y;
 }
 
+template <class Real>
 py::tuple concat_backward(const object& dy, const Sizes& a_shape, const Sizes& b_shape) {
     const Arguments given("concat");
     const int64_t A = a_shape.at(3), B = b_shape.at(3), pixels = a_shape[0] * a_shape[1] * a_shape[2];
-    const float* pdy = given.expect("dy", dy, {a_shape[0], a_shape[1], a_shape[2], A + B});
-    Array da = empty(a_shape), db = empty(b_shape);
-    unlocked([&] { kernels->concat_backward(pdy, da.mutable_data(), db.mutable_data(), pixels, A, B); });
+    const Real* pdy = given.expect<Real>("dy", dy, {a_shape[0], a_shape[1], a_shape[2], A + B});
+    ArrayOf<Real> da = empty<Real>(a_shape), db = empty<Real>(b_shape);
+    unlocked([&] { kernels_of<Real>().concat_backward(pdy, da.mutable_data(), db.mutable_data(), pixels, A, B); });
     return py::make_tuple(da, db);
 }
 
 // class_embedding
 
+template <class Real>
 object class_embedding_forward(const object& table, const object& labels) {
     Arguments given("class_embedding");
     const float* ptable = given.floats("table", table, "K E");
@@ -337,34 +387,61 @@ object class_embedding_forward(const object& table, const object& labels) {
         return "must lie in [0, " + std::to_string(given['K']) + "), got " + std::to_string(low) + " .. " +
                std::to_string(high);
     });
-    Array y = empty({static_cast<py::ssize_t>(rows.size()), given['E']});
-    unlocked([&] { kernels->class_embedding_forward(ptable, rows.data(), y.mutable_data(), y.shape(0), given['E']); });
+    ArrayOf<Real> y = empty<Real>({static_cast<py::ssize_t>(rows.size()), given['E']});
+    unlocked([&] {
+        kernels_of<Real>().class_embedding_forward(ptable, rows.data(), y.mutable_data(), y.shape(0), given['E']);
+    });
     return y;
 }
 
+template <class Real>
 object class_embedding_backward(const object& dy, const object& labels, const Sizes& table_shape, const object& into) {
     const Arguments given("class_embedding");
     const auto rows = integers(given, "labels", labels);
-    const float* pdy = given.expect("dy", dy, {static_cast<py::ssize_t>(rows.size()), table_shape.at(1)});
+    const Real* pdy = given.expect<Real>("dy", dy, {static_cast<py::ssize_t>(rows.size()), table_shape.at(1)});
     Array dtable = output(given, "dtable", into, table_shape);
     unlocked([&] {
-        kernels->class_embedding_backward(pdy, rows.data(), dtable.mutable_data(), rows.size(), table_shape[0],
-                                          table_shape[1]);
+        kernels_of<Real>().class_embedding_backward(pdy, rows.data(), dtable.mutable_data(), rows.size(),
+                                                    table_shape[0], table_shape[1]);
     });
     return dtable;
 }
 
 // timestep_embedding
 
+template <class Real>
 object timestep_embedding_forward(const object& step, const object& width) {
     Arguments given("timestep_embedding");
     const float* pstep = given.floats("step", step, "N");
     const int64_t E = py::isinstance<py::int_>(width) ? width.cast<int64_t>() : 0;
     given.require(E >= 2 && E % 2 == 0, "width",
                   [&] { return "must be an even integer of at least 2, got " + std::string(py::repr(width)); });
-    Array y = empty({given['N'], E});
-    unlocked([&] { kernels->timestep_embedding_forward(pstep, y.mutable_data(), given['N'], E / 2); });
+    ArrayOf<Real> y = empty<Real>({given['N'], E});
+    unlocked([&] { kernels_of<Real>().timestep_embedding_forward(pstep, y.mutable_data(), given['N'], E / 2); });
     return y;
+}
+
+// All of these in one precision.
+template <class Real>
+void add_model_ops(py::module_ m) {
+    m.def("linear_forward", &linear_forward<Real>);
+    m.def("linear_backward", &linear_backward<Real>);
+    m.def("conv2d_version_of", &conv2d_version_of<Real>);
+    m.def("conv2d_forward", &conv2d_forward<Real>);
+    m.def("conv2d_backward", &conv2d_backward<Real>);
+    m.def("group_norm_forward", &group_norm_forward<Real>);
+    m.def("group_norm_backward", &group_norm_backward<Real>);
+    m.def("silu_forward", &silu_forward<Real>);
+    m.def("silu_backward", &silu_backward<Real>);
+    m.def("attention_forward", &attention_forward<Real>);
+    m.def("attention_backward", &attention_backward<Real>);
+    m.def("upsample2x_forward", &upsample2x_forward<Real>);
+    m.def("upsample2x_backward", &upsample2x_backward<Real>);
+    m.def("concat_forward", &concat_forward<Real>);
+    m.def("concat_backward", &concat_backward<Real>);
+    m.def("class_embedding_forward", &class_embedding_forward<Real>);
+    m.def("class_embedding_backward", &class_embedding_backward<Real>);
+    m.def("timestep_embedding_forward", &timestep_embedding_forward<Real>);
 }
 
 }  // namespace
@@ -376,6 +453,8 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("instruction_sets", &instruction_sets, "Those this machine can run, slowest first.");
     m.def("instruction_set", [] { return kernels->instruction_set; }, "The one in use.");
     m.def("use_instruction_set", &use_instruction_set);
+    m.def("lacking_instruction_sets", &lacking_instruction_sets,
+          "{name: why} of those that this machine has and this build has not.");
     m.attr("MOST_THREADS") = MOST_THREADS;
     m.def("threads", &threads, "How many threads work.");
     m.def("use_threads", &use_checked_threads);
@@ -385,23 +464,8 @@ PYBIND11_MODULE(_cpu, m) {
         "Bytes of arrays in use, and kept to be used again.");
     m.def("empty", [](const Sizes& shape) { return empty(shape); }, "A float32 array of recycled memory.");
 
-    m.def("linear_forward", &linear_forward);
-    m.def("linear_backward", &linear_backward);
-    m.def("conv2d_forward", &conv2d_forward);
-    m.def("conv2d_backward", &conv2d_backward);
-    m.def("group_norm_forward", &group_norm_forward);
-    m.def("group_norm_backward", &group_norm_backward);
-    m.def("silu_forward", &silu_forward);
-    m.def("silu_backward", &silu_backward);
-    m.def("attention_forward", &attention_forward);
-    m.def("attention_backward", &attention_backward);
-    m.def("upsample2x_forward", &upsample2x_forward);
-    m.def("upsample2x_backward", &upsample2x_backward);
-    m.def("concat_forward", &concat_forward);
-    m.def("concat_backward", &concat_backward);
-    m.def("class_embedding_forward", &class_embedding_forward);
-    m.def("class_embedding_backward", &class_embedding_backward);
-    m.def("timestep_embedding_forward", &timestep_embedding_forward);
+    add_model_ops<float>(m.def_submodule("fp32"));
+    add_model_ops<bfloat16>(m.def_submodule("bf16"));
     add_training_ops(m);
     add_programs(m);
 }

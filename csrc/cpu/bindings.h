@@ -11,12 +11,19 @@ namespace tinydiff {
 using py::object;
 using Array = py::array_t<float>;
 
-// Those of the chosen instruction set.
+// Those of the chosen instruction set, and of them those of a model in a precision.
 extern const Kernels* kernels;
+template <class Real>
+const ModelKernels<Real>& kernels_of() {
+    if constexpr (std::is_same<Real, float>::value)
+        return kernels->fp32;
+    else
+        return kernels->bf16;
+}
 
-// What PyEval_RestoreThread does, except that a daemon thread whose interpreter has ended meanwhile stays here until the
-// process ends. Python before 3.14 ends such a thread by unwinding its stack, and the frames below are C++ that must not
-// be left so: they would free arrays without the interpreter's lock, and then end the process with an error.
+// What PyEval_RestoreThread does, except that a daemon thread whose interpreter has ended meanwhile stays here until
+// the process ends. Python before 3.14 ends such a thread by unwinding its stack, and the frames below are C++ that
+// must not be left so: they would free arrays without the interpreter's lock, and then end the process with an error.
 void lock_again(PyThreadState* thread);
 
 // Run a kernel while other Python threads may go on.

@@ -36,7 +36,7 @@ struct Signals {
 
 // Words whose pointers count from ``base``. Whoever made them keeps the arrays they point to.
 class Program {
-   public:
+ public:
     Program(std::vector<int64_t> words, uintptr_t base) : words_(std::move(words)), base_(base) {}
 
     // The position of the check that failed, or -1. One thread at a time: they would share the arena.
@@ -52,26 +52,29 @@ class Program {
         return reached == count ? -1 : reached;
     }
 
-   private:
+ private:
     const std::vector<int64_t> words_;
     const uintptr_t base_;
     std::mutex running_;
 };
 
-// The floats that the filters of a convolution take once they are prepared, 0 where they are used as they stand.
-int64_t prepared_floats(const std::vector<int64_t>& geometry) {
+// The bytes that the filters of a convolution take once they are prepared, 0 where they are used as they stand.
+template <class Real>
+int64_t prepared_bytes(const std::vector<int64_t>& geometry) {
     const auto& g = geometry;
     const Conv conv{g.at(0), g.at(1), g.at(2), g.at(3), g.at(4),  g.at(5),
                     g.at(6), g.at(7), g.at(8), g.at(9), g.at(10), static_cast<Conv2dVersion>(g.at(11))};
-    int64_t floats = 0;
-    kernels->conv2d_prepared_floats(&floats, conv);
-    return floats;
+    int64_t bytes = 0;
+    kernels_of<Real>().conv2d_prepared_bytes(&bytes, conv);
+    return bytes;
 }
 
 }  // namespace
 
 void add_programs(py::module_& m) {
-    m.def("prepared_floats", &prepared_floats);
+    m.def("prepared_bytes", [](const std::string& dtype, const std::vector<int64_t>& geometry) {
+        return dtype == "bfloat16" ? prepared_bytes<bfloat16>(geometry) : prepared_bytes<float>(geometry);
+    });
     m.def(
         "program_kernels",
         [] {

@@ -39,8 +39,8 @@ py::tuple mse_loss_backward(float dloss, const object& prediction, const object&
                             bool prediction_only) {
     const Loss given = checked_loss(prediction, target, weight);
     Array dprediction = empty_like(prediction);
-    Optional dtarget(!prediction_only, shape_of(prediction));
-    Optional dweight(given.weight != nullptr && !prediction_only, {given.N});
+    Optional<> dtarget(!prediction_only, shape_of(prediction));
+    Optional<> dweight(given.weight != nullptr && !prediction_only, {given.N});
     unlocked([&] {
         kernels->mse_loss_backward(dloss, given.prediction, given.target, given.weight, dprediction.mutable_data(),
                                    dtarget.data, dweight.data, given.N, given.M);
@@ -138,16 +138,18 @@ object global_norm_forward(const object& grads) {
 // adamw: what concerns the options is checked by the reference's own function
 
 void adamw_forward(const object& params, const object& grads, const object& mean, const object& mean_square,
-                   const object& average, float learning_rate, double step_number, float clip, float average_decay,
-                   int64_t decayed, double weight_decay, double beta1, double beta2, double eps) {
+                   const object& average, const object& copy, float learning_rate, double step_number, float clip,
+                   float average_decay, int64_t decayed, double weight_decay, double beta1, double beta2, double eps) {
     Arguments given("adamw");
     float* pparams = given.floats_in_place("params", params, "P");
     const float* pgrads = given.floats("grads", grads, "P");
     float* pmean = given.floats_in_place("mean", mean, "P");
     float* pmean_square = given.floats_in_place("mean_square", mean_square, "P");
     float* paverage = average.is_none() ? nullptr : given.floats_in_place("average", average, "P");
+    bfloat16* pcopy = copy.is_none() ? nullptr : given.reals_in_place<bfloat16>("copy", copy, "D");
     const AdamW options{learning_rate, clip, step_number, average_decay, decayed, weight_decay, beta1, beta2, eps};
-    unlocked([&] { kernels->adamw_forward(pparams, pgrads, pmean, pmean_square, paverage, given['P'], options); });
+    unlocked(
+        [&] { kernels->adamw_forward(pparams, pgrads, pmean, pmean_square, paverage, pcopy, given['P'], options); });
 }
 
 }  // namespace

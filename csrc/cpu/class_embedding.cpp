@@ -5,19 +5,26 @@
 
 TINYDIFF_BEGIN
 
-void class_embedding_forward(const float* table, const int64_t* labels, float* y, int64_t N, int64_t E) {
-    for (int64_t n = 0; n < N; ++n) std::memcpy(y + n * E, table + labels[n] * E, sizeof(float) * E);
+template <class Real>
+void class_embedding_forward(const float* table, const int64_t* labels, Real* y, int64_t N, int64_t E) {
+    for (int64_t n = 0; n < N; ++n)
+        for (int64_t e = 0; e < E; e += W)
+            store_part(y + n * E + e, load_part(table + labels[n] * E + e, E - e), E - e);
 }
 
 // A task gathers one row of the table from the samples that looked it up, in their order.
-void class_embedding_backward(const float* dy, const int64_t* labels, float* dtable, int64_t N, int64_t K, int64_t E) {
+template <class Real>
+void class_embedding_backward(const Real* dy, const int64_t* labels, float* dtable, int64_t N, int64_t K, int64_t E) {
     parallel_for(K, [&](int64_t k) {
         float* row = dtable + k * E;
         std::memset(row, 0, sizeof(float) * E);
         for (int64_t n = 0; n < N; ++n)
             if (labels[n] == k)
-                for (int64_t e = 0; e < E; ++e) row[e] += dy[n * E + e];
+                for (int64_t e = 0; e < E; ++e) row[e] += widen(dy[n * E + e]);
     });
 }
+
+TINYDIFF_IN_BOTH(class_embedding_forward)
+TINYDIFF_IN_BOTH(class_embedding_backward)
 
 TINYDIFF_END

@@ -7,18 +7,78 @@ namespace {
 // (1,7,7,256) to 256 channels the median of a convolution falls by a fifth; elsewhere nothing changes.
 constexpr int64_t AHEAD = 16;
 
+// What a product does with words: take vectors of b and single words of a apart as it needs them, and add products.
+template <class Word>
+struct Arithmetic;
+
+template <>
+struct Arithmetic<float> {
+    using Row = Vec;
+    static Row row(const float* b) { return load(b); }
+    static void multiply_add(Vec& sum, float a, Row b) { sum += a * b; }
+};
+
+template <>
+struct Arithmetic<bfloat16> {
+    using Row = Vec;
+    static Row row(const bfloat16* b) { return load(b); }
+    static void multiply_add(Vec& sum, bfloat16 a, Row b) { sum += widen(a) * b; }
+};
+
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+// Two products and two sums an instruction, which rounds them as it likes: AVX-512 one after the other, Arm to odd.
+template <>
+struct Arithmetic<Pair> {
+    using Row = IntVec;
+    static Row row(const Pair* b) { return *reinterpret_cast<const IntVec*>(b); }
+    static void multiply_add(Vec& sum, Pair a, Row b) {
+        int32_t word;
+        std::memcpy(&word, &a, sizeof word);
+        const IntVec every = IntVec{} + word;
+#ifdef __AVX512BF16__
+        sum = reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(every),
+                                                     reinterpret_cast<__m512bh>(b)));
+#else
+        using Pairs = bfloat16x8_t;
+        sum = reinterpret_cast<Vec>(vbfdotq_f32(reinterpret_cast<float32x4_t>(sum), reinterpret_cast<Pairs>(every),
+                                                reinterpret_cast<Pairs>(b)));
+#endif
+    }
+};
+#else
+// Widened in registers: what is gained is memory.
+template <>
+struct Arithmetic<Pair> {
+    struct Row {
+        Vec low, high;
+    };
+    static Row row(const Pair* b) {
+        const IntVec bits = *reinterpret_cast<const IntVec*>(b), low = bits << 16, high = bits & -65536;
+        Row made;
+        std::memcpy(&made.low, &low, sizeof low);
+        std::memcpy(&made.high, &high, sizeof high);
+        return made;
+    }
+    static void multiply_add(Vec& sum, Pair a, const Row& b) {
+        sum += widen(a.low) * b.low;
+        sum += widen(a.high) * b.high;
+    }
+};
+#endif
+
 // acc[i] += value(i) b for one row of b, the step that every kernel here repeats; the row at b + ahead will be needed
-template <int M, int V, class Value>
-inline void outer_product(Vec (&acc)[M][V], const Value& value, const float* b, int64_t ahead) {
-    Vec row[V];
+template <int M, int V, class Word, class Value>
+inline void outer_product(Vec (&acc)[M][V], const Value& value, const Word* b, int64_t ahead) {
+    using Of = Arithmetic<Word>;
+    typename Of::Row row[V];
 #pragma GCC unroll 8
     for (int j = 0; j < V; ++j) __builtin_prefetch(b + ahead + j * W);
 #pragma GCC unroll 8
-    for (int j = 0; j < V; ++j) row[j] = load(b + j * W);
+    for (int j = 0; j < V; ++j) row[j] = Of::row(b + j * W);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i)
 #pragma GCC unroll 8
-        for (int j = 0; j < V; ++j) acc[i][j] += value(i) * row[j];
+        for (int j = 0; j < V; ++j) Of::multiply_add(acc[i][j], value(i), row[j]);
 }
 
 template <int M, int V>
@@ -38,8 +98,8 @@ inline void read(Vec (&acc)[M][V], const float* c, int64_t ldc) {
 }
 
 struct Strided {
-    template <int M, int V>
-    static void run(const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c, int64_t ldc,
+    template <int M, int V, class Word>
+    static void run(const Word* a, int64_t lda, int64_t K, const Word* b, int64_t ldb, float* c, int64_t ldc,
                     bool accumulate) {
         Vec acc[M][V] = {};
         if (accumulate) read(acc, c, ldc);
@@ -50,16 +110,16 @@ struct Strided {
 };
 
 struct Gathered {
-    template <int M, int V>
-    static void run(int64_t segments, const float* const* a, const float* const* b, int64_t K, int64_t ldb, float* c,
+    template <int M, int V, class Word>
+    static void run(int64_t segments, const Word* const* a, const Word* const* b, int64_t K, int64_t ldb, float* c,
                     int64_t ldc, bool accumulate) {
         Vec acc[M][V] = {};
         if (accumulate) read(acc, c, ldc);
         for (int64_t s = 0; s < segments; ++s, a += MR) {
-            const float* rows[M];
+            const Word* rows[M];
 #pragma GCC unroll 16
             for (int i = 0; i < M; ++i) rows[i] = a[i];
-            const float* row = b[s];
+            const Word* row = b[s];
             for (int64_t k = 0; k < K; ++k, row += ldb)
                 outer_product(acc, [&](int i) { return rows[i][k]; }, row, AHEAD * ldb);
         }
@@ -68,16 +128,12 @@ struct Gathered {
 };
 
 struct Transposed {
-    template <int M, int V>
-    static void run(const Run* runs, int64_t count, int64_t first_row, int64_t first_column, int64_t lda, int64_t ldb,
-                    float* c, int64_t ldc, bool accumulate) {
+    template <int M, int V, class Word>
+    static void run(const Word* a, int64_t lda, int64_t K, const Word* b, int64_t ldb, float* c, int64_t ldc,
+                    bool accumulate) {
         Vec acc[M][V] = {};
         if (accumulate) read(acc, c, ldc);
-        for (int64_t r = 0; r < count; ++r) {
-            const float *a = runs[r].a + first_row, *b = runs[r].b + first_column;
-            for (int64_t k = 0; k < runs[r].length; ++k, a += lda, b += ldb)
-                outer_product(acc, [=](int i) { return a[i]; }, b, 0);
-        }
+        for (int64_t k = 0; k < K; ++k, a += lda, b += ldb) outer_product(acc, [=](int i) { return a[i]; }, b, 0);
         write(acc, c, ldc);
     }
 };
@@ -96,7 +152,8 @@ inline void dispatch(int rows, int vectors, Arguments... arguments) {
 
 }  // namespace
 
-void multiply(int64_t rows, int vectors, const float* a, int64_t lda, int64_t K, const float* b, int64_t ldb, float* c,
+template <class Word>
+void multiply(int64_t rows, int vectors, const Word* a, int64_t lda, int64_t K, const Word* b, int64_t ldb, float* c,
               int64_t ldc, bool accumulate) {
     const RowGroups groups(rows);
     for (int64_t g = 0; g < groups.count; ++g)
@@ -104,34 +161,68 @@ void multiply(int64_t rows, int vectors, const float* a, int64_t lda, int64_t K,
                               c + groups.start(g) * ldc, ldc, accumulate);
 }
 
-void multiply_gathered(int rows, int vectors, int64_t segments, const float* const* a, const float* const* b, int64_t K,
+template <class Word>
+void multiply_gathered(int rows, int vectors, int64_t segments, const Word* const* a, const Word* const* b, int64_t K,
                        int64_t ldb, float* c, int64_t ldc, bool accumulate) {
     dispatch<Gathered, MR>(rows, vectors, segments, a, b, K, ldb, c, ldc, accumulate);
 }
 
-void multiply_transposed(int64_t rows, int64_t columns, const Run* runs, int64_t count, int64_t lda, int64_t ldb,
-                         float* c, int64_t ldc, bool accumulate) {
+template <class Word>
+void multiply_transposed(int64_t rows, int64_t columns, const Word* a, int64_t lda, int64_t K, const Word* b,
+                         int64_t ldb, float* c, int64_t ldc, bool accumulate) {
     const RowGroups groups(rows);
     for (int64_t o = 0; o < columns; o += NR)
         for (int64_t g = 0; g < groups.count; ++g)
-            dispatch<Transposed, MR>(groups.size(g), static_cast<int>(smaller(NV, (columns - o) / W)), runs, count,
-                                     groups.start(g), o, lda, ldb, c + groups.start(g) * ldc + o, ldc, accumulate);
+            dispatch<Transposed, MR>(groups.size(g), static_cast<int>(smaller(NV, (columns - o) / W)),
+                                     a + groups.start(g), lda, K, b + o, ldb, c + groups.start(g) * ldc + o, ldc,
+                                     accumulate);
 }
 
-void pack(const float* matrix, int64_t stride, const Panels& panels, int64_t panel, float* packed) {
-    const int64_t width = panels.width(panel);
-    for (int64_t k = 0; k < panels.K; ++k)
+template <class Real>
+void pack(const Real* matrix, int64_t stride, int64_t rows, int64_t O, int64_t panel, Word<Real>* packed) {
+    for (int64_t k = 0; k < rows; k += NUMBERS<Real>, packed += NR)
         for (int64_t j = 0; j < NR; j += W) {
-            const float* from = matrix + k * stride + panel * NR + j;
-            store(packed + k * NR + j, j < width ? load_part(from, width - j) : Vec{});
+            const int64_t o = panel * NR + j;
+            const Real* word[NUMBERS<Real>] = {};
+            for (int64_t i = 0; i < NUMBERS<Real> && k + i < rows && o < O; ++i)
+                word[i] = matrix + (k + i) * stride + o;
+            copy_words(packed + j, word, O - o);
         }
 }
 
-void pack_transposed(const float* matrix, int64_t stride, int64_t K, int64_t O, int64_t panel, float* packed) {
+template <class Real>
+void pack_transposed(const Real* matrix, int64_t stride, int64_t rows, int64_t O, int64_t panel, Word<Real>* packed) {
+    constexpr int n = NUMBERS<Real>;
+    const int64_t whole = rows / n;
     for (int64_t j = 0; j < NR; ++j) {
         const int64_t o = panel * NR + j;
-        for (int64_t k = 0; k < K; ++k) packed[k * NR + j] = o < O ? matrix[o * stride + k] : 0.0f;
+        const Real* column = matrix + o * stride;
+        for (int64_t k = 0; k < whole; ++k) packed[k * NR + j] = o < O ? as_words(column)[k] : Word<Real>{};
+        if (whole * n < rows) {  // half a pair
+            Word<Real> word{};
+            if (o < O) std::memcpy(&word, column + whole * n, sizeof(Real));
+            packed[whole * NR + j] = word;
+        }
     }
 }
+
+#define PACKING(Real)                         \
+    template decltype(pack<Real>) pack<Real>; \
+    template decltype(pack_transposed<Real>) pack_transposed<Real>;
+#define PRODUCTS(Word)                                \
+    template decltype(multiply<Word>) multiply<Word>; \
+    template decltype(multiply_gathered<Word>) multiply_gathered<Word>;
+#define TRANSPOSED_PRODUCTS(Word) template decltype(multiply_transposed<Word>) multiply_transposed<Word>;
+PACKING(float)
+PRODUCTS(float)
+TRANSPOSED_PRODUCTS(float)
+#ifndef __wasm__
+PACKING(bfloat16)
+PRODUCTS(bfloat16)
+#ifndef __AMX_BF16__  // they are in tiles.cpp
+PRODUCTS(Pair)
+TRANSPOSED_PRODUCTS(Pair)
+#endif
+#endif
 
 TINYDIFF_END

@@ -4,7 +4,8 @@
 // squared deviations for every channel; merged over slabs and over the channels of a group by
 //     sum (x - mean)^2 = sum over parts [ M2_part + count_part (mean_part - mean)^2 ]
 // they give the group's statistics to full precision from one reading of x; a second reading normalises. Backward
-// likewise: one reading of x and dy for the sums over pixels, a second for dx, in whose place du waits in between.
+// likewise: one reading of x and dy for the sums over pixels, a second for dx, in whose place du waits in between, or
+// in bfloat16, where waiting there would round it, beside it.
 //
 // gamma, beta, scale and shift together are a slope and an offset for each channel of each sample, u = slope xhat +
 // offset, so that FiLM costs no reading of its own.
@@ -34,45 +35,55 @@ struct Slabs {
 
 // With samples enough, a task takes one through all stages while it is in cache; else each stage is spread over
 // the slabs. The arithmetic is the same.
+//
+// ``room`` floats a sample are there from its first stage to its last, as the third argument of both.
 template <class First, class Merge, class Second>
-void in_two_readings(int64_t N, int64_t slabs, const First& first, const Merge& merge, const Second& second) {
+void in_two_readings(int64_t N, int64_t slabs, int64_t room, const First& first, const Merge& merge,
+                     const Second& second) {
     if (N >= 4) {
         parallel_for(N, [&](int64_t n) {
-            for (int64_t slab = 0; slab < slabs; ++slab) first(n, slab);
+            Scratch own(room);
+            for (int64_t slab = 0; slab < slabs; ++slab) first(n, slab, own);
             merge(n);
-            for (int64_t slab = 0; slab < slabs; ++slab) second(n, slab);
+            for (int64_t slab = 0; slab < slabs; ++slab) second(n, slab, own);
         });
         return;
     }
-    parallel_for(N * slabs, [&](int64_t task) { first(task / slabs, task % slabs); });
+    Scratch all(N * room);
+    parallel_for(N * slabs, [&](int64_t task) { first(task / slabs, task % slabs, all + task / slabs * room); });
     for (int64_t n = 0; n < N; ++n) merge(n);
-    parallel_for(N * slabs, [&](int64_t task) { second(task / slabs, task % slabs); });
+    parallel_for(N * slabs, [&](int64_t task) { second(task / slabs, task % slabs, all + task / slabs * room); });
 }
 
 // What both ways apply to x: xhat = (x - mean) rstd, then u = slope xhat + offset.
+template <class Real>
 struct Affine {
-    const float *gamma, *beta, *scale, *shift;  // scale and shift (N, C), or null
+    const float *gamma, *beta;
+    const Real *scale, *shift;  // (N, C), or null
     int64_t C;
 
-    float film(int64_t n, int64_t c) const { return scale ? 1 + scale[n * C + c] : 1; }
+    float film(int64_t n, int64_t c) const { return scale ? 1 + widen(scale[n * C + c]) : 1; }
     float slope(int64_t n, int64_t c) const { return gamma[c] * film(n, c); }
-    float offset(int64_t n, int64_t c) const { return scale ? beta[c] * film(n, c) + shift[n * C + c] : beta[c]; }
+    float offset(int64_t n, int64_t c) const {
+        return scale ? beta[c] * film(n, c) + widen(shift[n * C + c]) : beta[c];
+    }
 };
 
 }  // namespace
 
-void group_norm_forward(const float* x, const float* gamma, const float* beta, const float* scale, const float* shift,
-                        float* y, float* mean, float* rstd, const GroupNorm& norm) {
+template <class Real>
+void group_norm_forward(const Real* x, const float* gamma, const float* beta, const Real* scale, const Real* shift,
+                        Real* y, float* mean, float* rstd, const GroupNorm& norm) {
     const int64_t N = norm.N, C = norm.C, G = norm.G, width = C / G;
     const Slabs slabs(norm);
-    const Affine affine{gamma, beta, scale, shift, C};
+    const Affine<Real> affine{gamma, beta, scale, shift, C};
     // for every slab and channel: about the mean, the sum of deviations from it, and of their squares
     Scratch parts(N * slabs.count * 3 * C);
     Scratch per_channel(N * 3 * C);  // mean, rstd slope, offset
 
-    auto statistics = [&](int64_t n, int64_t slab) {
+    auto statistics = [&](int64_t n, int64_t slab, float*) {
         float* centre = parts + (n * slabs.count + slab) * 3 * C;
-        const float* sample = x + n * norm.HW * C;
+        const Real* sample = x + n * norm.HW * C;
         const int64_t first = slabs.first(slab), last = slabs.last(slab);
         over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
@@ -124,7 +135,7 @@ void group_norm_forward(const float* x, const float* gamma, const float* beta, c
             }
         }
     };
-    auto normalise = [&](int64_t n, int64_t slab) {
+    auto normalise = [&](int64_t n, int64_t slab, float*) {
         const float *mean_C = per_channel + n * 3 * C, *slope_C = mean_C + C, *offset_C = slope_C + C;
         over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
@@ -137,21 +148,24 @@ void group_norm_forward(const float* x, const float* gamma, const float* beta, c
                 load_columns(u, x + at, channels);
                 for (int j = 0; j < V; ++j) {
                     u[j] = (u[j] - m[j]) * slope[j] + offset[j];
-                    if (norm.silu) u[j] *= sigmoid(u[j]);
+                    if (norm.silu) u[j] *= sigmoid<Real>(u[j]);
                 }
                 store_columns(y + at, u, channels);
             }
         });
     };
-    in_two_readings(N, slabs.count, statistics, merge, normalise);
+    in_two_readings(N, slabs.count, 0, statistics, merge, normalise);
 }
 
-void group_norm_backward(const float* dy, const float* x, const float* gamma, const float* beta, const float* scale,
-                         const float* shift, const float* mean, const float* rstd, const float* add, float* dx,
-                         float* dgamma, float* dbeta, float* dscale, float* dshift, const GroupNorm& norm) {
+template <class Real>
+void group_norm_backward(const Real* dy, const Real* x, const float* gamma, const float* beta, const Real* scale,
+                         const Real* shift, const float* mean, const float* rstd, const Real* add, Real* dx,
+                         float* dgamma, float* dbeta, Real* dscale, Real* dshift, const GroupNorm& norm) {
     const int64_t N = norm.N, C = norm.C, G = norm.G, width = C / G;
+    constexpr bool in_dx = sizeof(Real) == sizeof(float);  // where du waits
+    const int64_t room = norm.silu && !in_dx ? norm.HW * C : 0;
     const Slabs slabs(norm);
-    const Affine affine{gamma, beta, scale, shift, C};
+    const Affine<Real> affine{gamma, beta, scale, shift, C};
     Scratch parts(N * slabs.count * 2 * C);  // for every slab and channel: sums of du and of du xhat
     Scratch sums(N * 2 * C);                 // the same for every sample
     Scratch per_channel(N * 6 * C);          // mean, rstd, slope, offset, through_mean, through_var
@@ -166,7 +180,7 @@ void group_norm_backward(const float* dy, const float* x, const float* gamma, co
         }
     }
 
-    auto pixel_sums = [&](int64_t n, int64_t slab) {
+    auto pixel_sums = [&](int64_t n, int64_t slab, float* waiting) {
         const float *mean_C = per_channel + n * 6 * C, *rstd_C = mean_C + C, *slope_C = rstd_C + C;
         const float* offset_C = slope_C + C;
         float* part = parts + (n * slabs.count + slab) * 2 * C;
@@ -190,7 +204,8 @@ void group_norm_backward(const float* dy, const float* x, const float* gamma, co
                     du_sum[j] += du[j];
                     du_xhat[j] += du[j] * xhat[j];
                 }
-                if (norm.silu) store_columns(dx + at, du, channels);
+                if (norm.silu && in_dx) store_columns(dx + at, du, channels);
+                if (norm.silu && !in_dx) store_columns(waiting + pixel * C + c, du, channels);
             }
             store_columns(part + c, du_sum, channels);
             store_columns(part + C + c, du_xhat, channels);
@@ -221,10 +236,10 @@ void group_norm_backward(const float* dy, const float* x, const float* gamma, co
             }
         }
     };
-    auto input_gradient = [&](int64_t n, int64_t slab) {
+    auto input_gradient = [&](int64_t n, int64_t slab, const float* waiting) {
         const float *mean_C = per_channel + n * 6 * C, *rstd_C = mean_C + C, *slope_C = rstd_C + C;
         const float *through_mean_C = mean_C + 4 * C, *through_var_C = through_mean_C + C;
-        const float* du_all = norm.silu ? dx : dy;
+        const Real* du_all = norm.silu && in_dx ? dx : dy;
         over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
             Vec m[V], r[V], slope[V], through_mean[V], through_var[V], xhat[V], result[V], other[V];
@@ -236,7 +251,10 @@ void group_norm_backward(const float* dy, const float* x, const float* gamma, co
             for (int64_t pixel = slabs.first(slab); pixel < slabs.last(slab); ++pixel) {
                 const int64_t at = (n * norm.HW + pixel) * C + c;
                 load_columns(xhat, x + at, channels);
-                load_columns(result, du_all + at, channels);
+                if (norm.silu && !in_dx)
+                    load_columns(result, waiting + pixel * C + c, channels);
+                else
+                    load_columns(result, du_all + at, channels);
                 for (int j = 0; j < V; ++j) {
                     xhat[j] = (xhat[j] - m[j]) * r[j];
                     result[j] = r[j] * (result[j] * slope[j] - through_mean[j] - xhat[j] * through_var[j]);
@@ -249,7 +267,7 @@ void group_norm_backward(const float* dy, const float* x, const float* gamma, co
             }
         });
     };
-    in_two_readings(N, slabs.count, pixel_sums, merge, input_gradient);
+    in_two_readings(N, slabs.count, room, pixel_sums, merge, input_gradient);
 
     for (int64_t c = 0; c < C; ++c) {
         double total_beta = 0, total_gamma = 0;
@@ -258,13 +276,16 @@ void group_norm_backward(const float* dy, const float* x, const float* gamma, co
             total_beta += film * du;
             total_gamma += film * du_xhat;
             if (scale) {
-                dscale[n * C + c] = static_cast<float>(gamma[c] * du_xhat + beta[c] * du);
-                dshift[n * C + c] = static_cast<float>(du);
+                dscale[n * C + c] = rounded_to<Real>(static_cast<float>(gamma[c] * du_xhat + beta[c] * du));
+                dshift[n * C + c] = rounded_to<Real>(static_cast<float>(du));
             }
         }
         dbeta[c] = static_cast<float>(total_beta);
         dgamma[c] = static_cast<float>(total_gamma);
     }
 }
+
+TINYDIFF_IN_BOTH(group_norm_forward)
+TINYDIFF_IN_BOTH(group_norm_backward)
 
 TINYDIFF_END

@@ -7,6 +7,13 @@ TINYDIFF_BEGIN
 #define TEXT(name) #name
 #define NAME(name) TEXT(name)
 #define K(name, arguments) name,
-const Kernels kernels = {NAME(TINYDIFF_ISA), TINYDIFF_KERNELS(K)};
+#define F(name, arguments) name<float>,
+#define B(name, arguments) name<bfloat16>,
+const Kernels kernels = {NAME(TINYDIFF_ISA),
+                         {TINYDIFF_MODEL_KERNELS(F)},
+#ifndef __wasm__
+                         {TINYDIFF_MODEL_KERNELS(B)},
+#endif
+                         TINYDIFF_KERNELS(K)};
 
 TINYDIFF_END

@@ -1,12 +1,21 @@
 // The list of all kernels: what bindings.cpp calls and each instruction set provides.
 //
-// All arrays are dense, channels last, float32. Outputs are written whole and never read, unless said otherwise.
-// Pointers that may be null say so. Each op's file explains its own.
+// All arrays are dense, channels last. Outputs are written whole and never read, unless said otherwise. Pointers that
+// may be null say so. Each op's file explains its own.
+//
+// The kernels of a model are there twice: ``Real``, in which activations, their gradients and the weights of linear and
+// conv2d are stored, is float or bfloat16. Arithmetic is float32, and so is all else: biases, scales of norms,
+// statistics, tables, gradients of parameters.
 #pragma once
 
 #include <cstdint>
 
 namespace tinydiff {
+
+// The upper half of a float32: its sign, its exponent, seven bits of its fraction.
+struct bfloat16 {
+    uint16_t bits;
+};
 
 // How to convolve: the fastest way for the shape, or one way wherever it is possible (else directly).
 enum class Conv2dVersion { fastest, direct, winograd_2, winograd_4 };
@@ -58,88 +67,115 @@ struct AdamW {
 
 using Shape = const int64_t;
 
-#define TINYDIFF_KERNELS(K)                                                                                            \
-    K(linear_forward, (const float* x, const float* w, const float* b, float* y, Shape M, Shape C, Shape O))           \
+#define TINYDIFF_MODEL_KERNELS(K)                                                                                      \
+    K(linear_forward, (const Real* x, const Real* w, const float* b, Real* y, Shape M, Shape C, Shape O))              \
     K(linear_backward,                                                                                                 \
-      (const float* dy, const float* x, const float* w, float* dx, float* dw, float* db, Shape M, Shape C, Shape O))   \
-    K(conv2d_forward, (const float* x, const float* w, const float* prepared, const float* b, const float* add,        \
-                       Add kind, float* y, const Conv& conv))                                                          \
-    K(conv2d_prepare, (const float* w, float* prepared, const Conv& conv))                                             \
-    K(conv2d_prepared_floats, (int64_t* floats, const Conv& conv))                                                     \
-    K(conv2d_backward, (const float* dy, const float* x, const float* w, float* dx, float* dw, float* db,              \
-                        float* dtime_shift, const Conv& conv))                                                         \
-    K(group_norm_forward, (const float* x, const float* gamma, const float* beta, const float* scale,                  \
-                           const float* shift, float* y, float* mean, float* rstd, const GroupNorm& norm))             \
-    K(group_norm_backward,                                                                                             \
-      (const float* dy, const float* x, const float* gamma, const float* beta, const float* scale, const float* shift, \
-       const float* mean, const float* rstd, const float* add, float* dx, float* dgamma, float* dbeta, float* dscale,  \
-       float* dshift, const GroupNorm& norm))                                                                          \
-    K(silu_forward, (const float* x, float* y, Shape count))                                                           \
-    K(silu_backward, (const float* dy, const float* x, float* dx, Shape count))                                        \
+      (const Real* dy, const Real* x, const Real* w, Real* dx, float* dw, float* db, Shape M, Shape C, Shape O))       \
+    K(conv2d_forward, (const Real* x, const Real* w, const Real* prepared, const float* b, const Real* add, Add kind,  \
+                       Real* y, const Conv& conv))                                                                     \
+    K(conv2d_prepare, (const Real* w, Real* prepared, const Conv& conv))                                               \
+    K(conv2d_prepared_bytes, (int64_t* bytes, const Conv& conv))                                                       \
+    K(conv2d_backward, (const Real* dy, const Real* x, const Real* w, Real* dx, float* dw, float* db,                  \
+                        Real* dtime_shift, const Conv& conv))                                                          \
+    K(group_norm_forward, (const Real* x, const float* gamma, const float* beta, const Real* scale, const Real* shift, \
+                           Real* y, float* mean, float* rstd, const GroupNorm& norm))                                  \
+    K(group_norm_backward, (const Real* dy, const Real* x, const float* gamma, const float* beta, const Real* scale,   \
+                            const Real* shift, const float* mean, const float* rstd, const Real* add, Real* dx,        \
+                            float* dgamma, float* dbeta, Real* dscale, Real* dshift, const GroupNorm& norm))           \
+    K(silu_forward, (const Real* x, Real* y, Shape count))                                                             \
+    K(silu_backward, (const Real* dy, const Real* x, Real* dx, Shape count))                                           \
     K(attention_forward,                                                                                               \
-      (const float* q, const float* k, const float* v, float* y, float* lse, const Attention& attention))              \
-    K(attention_backward, (const float* dy, const float* q, const float* k, const float* v, const float* y,            \
-                           const float* lse, float* dq, float* dk, float* dv, const Attention& attention))             \
-    K(upsample2x_forward, (const float* x, float* y, Shape N, Shape H, Shape W, Shape C))                              \
-    K(upsample2x_backward, (const float* dy, float* dx, Shape N, Shape H, Shape W, Shape C))                           \
-    K(concat_forward, (const float* a, const float* b, float* y, Shape pixels, Shape A, Shape B))                      \
-    K(concat_backward, (const float* dy, float* da, float* db, Shape pixels, Shape A, Shape B))                        \
-    K(class_embedding_forward, (const float* table, const int64_t* labels, float* y, Shape N, Shape E))                \
-    K(class_embedding_backward, (const float* dy, const int64_t* labels, float* dtable, Shape N, Shape K, Shape E))    \
-    K(timestep_embedding_forward, (const float* step, float* y, Shape N, Shape half))                                  \
-    K(mse_loss_forward,                                                                                                \
-      (const float* prediction, const float* target, const float* weight, float* loss, Shape N, Shape M))              \
-    K(mse_loss_backward, (float dloss, const float* prediction, const float* target, const float* weight,              \
-                          float* dprediction, float* dtarget, float* dweight, Shape N, Shape M))                       \
-    K(philox_bits,                                                                                                     \
-      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, uint32_t* y, Shape N, Shape M))          \
-    K(philox_uniform,                                                                                                  \
-      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))             \
-    K(philox_normal,                                                                                                   \
-      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))             \
-    K(draw_batch_forward, (const int64_t* labels, int64_t number, const BatchOptions& options, int64_t* index,         \
-                           int64_t* step, int64_t* labels_N))                                                          \
-    K(corrupt_bytes, (const uint8_t* images, const int64_t* index, const int64_t* step, const float* table,            \
-                      const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))                   \
-    K(corrupt_floats, (const float* images, const int64_t* index, const int64_t* step, const float* table,             \
-                       const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))                  \
-    K(global_norm_forward, (const float* grads, float* norm, Shape P))                                                 \
-    K(adamw_clip, (const float* norm, float limit, float* clip))                                                       \
-    K(adamw_forward, (float* params, const float* grads, float* mean, float* mean_square, float* average, Shape P,     \
-                      const AdamW& options))                                                                           \
-    K(array_add, (const float* a, const float* b, float* y, Shape count))                                              \
-    K(array_subtract, (const float* a, const float* b, float* y, Shape count))                                         \
-    K(array_add_number, (const float* x, float number, float* y, Shape count))                                         \
-    K(array_multiply_number, (const float* x, float number, float* y, Shape count))                                    \
-    K(array_divide_number, (const float* x, float number, float* y, Shape count))                                      \
-    K(array_clip, (const float* x, float low, float high, float* y, Shape count))                                      \
-    K(array_fill, (float value, float* y, Shape count))                                                                \
-    K(array_fill_integers, (int64_t value, int64_t* y, Shape count))                                                   \
-    K(array_add_integer, (const int64_t* x, int64_t number, int64_t* y, Shape count))                                  \
-    K(array_cast, (const int64_t* x, float* y, Shape count))                                                           \
-    K(array_copy, (const uint8_t* x, uint8_t* y, Shape rows, Shape bytes, Shape from, Shape to))                       \
+      (const Real* q, const Real* k, const Real* v, Real* y, float* lse, const Attention& attention))                  \
+    K(attention_backward, (const Real* dy, const Real* q, const Real* k, const Real* v, const Real* y,                 \
+                           const float* lse, Real* dq, Real* dk, Real* dv, const Attention& attention))                \
+    K(upsample2x_forward, (const Real* x, Real* y, Shape N, Shape H, Shape W, Shape C))                                \
+    K(upsample2x_backward, (const Real* dy, Real* dx, Shape N, Shape H, Shape W, Shape C))                             \
+    K(concat_forward, (const Real* a, const Real* b, Real* y, Shape pixels, Shape A, Shape B))                         \
+    K(concat_backward, (const Real* dy, Real* da, Real* db, Shape pixels, Shape A, Shape B))                           \
+    K(class_embedding_forward, (const float* table, const int64_t* labels, Real* y, Shape N, Shape E))                 \
+    K(class_embedding_backward, (const Real* dy, const int64_t* labels, float* dtable, Shape N, Shape K, Shape E))     \
+    K(timestep_embedding_forward, (const float* step, Real* y, Shape N, Shape half))                                   \
+    K(array_add, (const Real* a, const Real* b, Real* y, Shape count))
+
+#define TINYDIFF_KERNELS(K)                                                                                    \
+    K(mse_loss_forward,                                                                                        \
+      (const float* prediction, const float* target, const float* weight, float* loss, Shape N, Shape M))      \
+    K(mse_loss_backward, (float dloss, const float* prediction, const float* target, const float* weight,      \
+                          float* dprediction, float* dtarget, float* dweight, Shape N, Shape M))               \
+    K(philox_bits,                                                                                             \
+      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, uint32_t* y, Shape N, Shape M))  \
+    K(philox_uniform,                                                                                          \
+      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))     \
+    K(philox_normal,                                                                                           \
+      (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))     \
+    K(draw_batch_forward, (const int64_t* labels, int64_t number, const BatchOptions& options, int64_t* index, \
+                           int64_t* step, int64_t* labels_N))                                                  \
+    K(corrupt_bytes, (const uint8_t* images, const int64_t* index, const int64_t* step, const float* table,    \
+                      const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))           \
+    K(corrupt_floats, (const float* images, const int64_t* index, const int64_t* step, const float* table,     \
+                       const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))          \
+    K(global_norm_forward, (const float* grads, float* norm, Shape P))                                         \
+    K(adamw_clip, (const float* norm, float limit, float* clip))                                               \
+    K(adamw_forward, (float* params, const float* grads, float* mean, float* mean_square, float* average,      \
+                      bfloat16* copy, Shape P, const AdamW& options))                                          \
+    K(array_subtract, (const float* a, const float* b, float* y, Shape count))                                 \
+    K(array_add_number, (const float* x, float number, float* y, Shape count))                                 \
+    K(array_multiply_number, (const float* x, float number, float* y, Shape count))                            \
+    K(array_divide_number, (const float* x, float number, float* y, Shape count))                              \
+    K(array_clip, (const float* x, float low, float high, float* y, Shape count))                              \
+    K(array_fill, (float value, float* y, Shape count))                                                        \
+    K(array_fill_integers, (int64_t value, int64_t* y, Shape count))                                           \
+    K(array_add_integer, (const int64_t* x, int64_t number, int64_t* y, Shape count))                          \
+    K(array_cast, (const int64_t* x, float* y, Shape count))                                                   \
+    K(array_round, (const float* x, bfloat16* y, Shape count))                                                 \
+    K(array_widen, (const bfloat16* x, float* y, Shape count))                                                 \
+    K(array_copy, (const uint8_t* x, uint8_t* y, Shape rows, Shape bytes, Shape from, Shape to))               \
     K(array_take, (const uint8_t* table, const int64_t* index, uint8_t* y, Shape count, Shape bytes))
+
+template <class Real>
+struct ModelKernels {
+#define K(name, arguments) void(*name) arguments;
+    TINYDIFF_MODEL_KERNELS(K)
+#undef K
+};
 
 struct Kernels {
     const char* instruction_set;
+    ModelKernels<float> fp32;
+#ifndef __wasm__  // in a browser no program has bfloat16
+    ModelKernels<bfloat16> bf16;
+#endif
 #define K(name, arguments) void(*name) arguments;
     TINYDIFF_KERNELS(K)
 #undef K
 };
 
+// Every instruction set that some machine may have.
+#define TINYDIFF_INSTRUCTION_SETS(EACH) \
+    EACH(baseline) EACH(avx2) EACH(avx512) EACH(avx512_bf16) EACH(amx) EACH(neon_bf16)
+
 #define DECLARE(name, arguments) void name arguments;
-namespace baseline {
-TINYDIFF_KERNELS(DECLARE)
-extern const Kernels kernels;
-}  // namespace baseline
-namespace avx2 {
-TINYDIFF_KERNELS(DECLARE)
-extern const Kernels kernels;
-}  // namespace avx2
-namespace avx512 {
-TINYDIFF_KERNELS(DECLARE)
-extern const Kernels kernels;
-}  // namespace avx512
+#define DECLARE_IN_BOTH(name, arguments) \
+    template <class Real>                \
+    void name arguments;
+#define DECLARE_KERNELS(set)                \
+    namespace set {                         \
+    TINYDIFF_KERNELS(DECLARE)               \
+    TINYDIFF_MODEL_KERNELS(DECLARE_IN_BOTH) \
+    extern const Kernels kernels;           \
+    }
+TINYDIFF_INSTRUCTION_SETS(DECLARE_KERNELS)
+#undef DECLARE_KERNELS
+#undef DECLARE_IN_BOTH
 #undef DECLARE
+
+// Makes both of a template above, at the end of the file that defines it.
+#ifdef __wasm__
+#define TINYDIFF_IN_BOTH(name) template decltype(name<float>) name<float>;
+#else
+#define TINYDIFF_IN_BOTH(name)                  \
+    template decltype(name<float>) name<float>; \
+    template decltype(name<bfloat16>) name<bfloat16>;
+#endif
 
 }  // namespace tinydiff

@@ -9,13 +9,18 @@ Conv as_convolution(int64_t M, int64_t C, int64_t O) { return {M, 1, 1, C, 1, 1,
 
 }  // namespace
 
-void linear_forward(const float* x, const float* w, const float* b, float* y, int64_t M, int64_t C, int64_t O) {
-    conv2d_forward(x, w, nullptr, b, nullptr, Add::none, y, as_convolution(M, C, O));
+template <class Real>
+void linear_forward(const Real* x, const Real* w, const float* b, Real* y, int64_t M, int64_t C, int64_t O) {
+    conv2d_forward<Real>(x, w, nullptr, b, nullptr, Add::none, y, as_convolution(M, C, O));
 }
 
-void linear_backward(const float* dy, const float* x, const float* w, float* dx, float* dw, float* db, int64_t M,
-                     int64_t C, int64_t O) {
-    conv2d_backward(dy, x, w, dx, dw, db, nullptr, as_convolution(M, C, O));
+template <class Real>
+void linear_backward(const Real* dy, const Real* x, const Real* w, Real* dx, float* dw, float* db, int64_t M, int64_t C,
+                     int64_t O) {
+    conv2d_backward<Real>(dy, x, w, dx, dw, db, nullptr, as_convolution(M, C, O));
 }
+
+TINYDIFF_IN_BOTH(linear_forward)
+TINYDIFF_IN_BOTH(linear_backward)
 
 TINYDIFF_END

@@ -19,17 +19,18 @@ struct MemoryState {
 };
 MemoryState memory_state();
 
-// Floats for the length of a scope.
+// Values, floats unless said otherwise, for the length of a scope.
+template <class T = float>
 class Scratch {
-   public:
-    explicit Scratch(int64_t count) : floats(static_cast<float*>(take_memory(count * sizeof(float)))) {}
-    ~Scratch() { give_memory(floats); }
+ public:
+    explicit Scratch(int64_t count) : values(static_cast<T*>(take_memory(count * sizeof(T)))) {}
+    ~Scratch() { give_memory(values); }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
-    operator float*() const { return floats; }
+    operator T*() const { return values; }
 
-   private:
-    float* floats;
+ private:
+    T* values;
 };
 
 }  // namespace tinydiff

@@ -9,7 +9,7 @@ namespace {
 
 // Reads the arguments of one call.
 class Reader {
-   public:
+ public:
     Reader(const int64_t* header, uintptr_t base) : at_(header + 1), base_(base), kinds_(*header >> 16) {}
 
     template <class T>
@@ -29,7 +29,7 @@ class Reader {
         }
     }
 
-   private:
+ private:
     enum Kind { WORD, IN_MEMORY_FLOAT, IN_MEMORY_INTEGER };
 
     void* address(int64_t word) const { return reinterpret_cast<void*>(base_ + static_cast<uintptr_t>(word)); }
@@ -56,16 +56,15 @@ struct Next {
 };
 
 // Structures field by field; braces are read from left to right.
-#define NEXT Next{reader}
+#define NEXT \
+    Next { reader }
 template <class T>
 struct Argument {
     static T get(Reader& reader) { return reader.next<T>(); }
 };
 template <>
 struct Argument<Conv> {
-    static Conv get(Reader& reader) {
-        return {NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT};
-    }
+    static Conv get(Reader& reader) { return {NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT}; }
 };
 template <>
 struct Argument<GroupNorm> {
@@ -77,9 +76,7 @@ struct Argument<Attention> {
 };
 template <>
 struct Argument<BatchOptions> {
-    static BatchOptions get(Reader& reader) {
-        return {NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT};
-    }
+    static BatchOptions get(Reader& reader) { return {NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT}; }
 };
 template <>
 struct Argument<Drawn> {
@@ -100,7 +97,14 @@ void call(void (*kernel)(A...), Reader& reader) {
 using Step = void (*)(const Kernels& kernels, Reader& reader);
 const Step steps[] = {
 #define K(name, arguments) [](const Kernels& kernels, Reader& reader) { call(kernels.name, reader); },
-    TINYDIFF_KERNELS(K)
+#define F(name, arguments) [](const Kernels& kernels, Reader& reader) { call(kernels.fp32.name, reader); },
+#define B(name, arguments) [](const Kernels& kernels, Reader& reader) { call(kernels.bf16.name, reader); },
+    TINYDIFF_KERNELS(K) TINYDIFF_MODEL_KERNELS(F)
+#ifndef __wasm__
+        TINYDIFF_MODEL_KERNELS(B)
+#endif
+#undef B
+#undef F
 #undef K
 };
 constexpr int64_t CHECK = sizeof steps / sizeof *steps;
@@ -118,9 +122,14 @@ bool within(Reader& reader) {
 const char* program_kernel(int64_t number) {
     static const char* const names[] = {
 #define K(name, arguments) #name,
-        TINYDIFF_KERNELS(K)
+#define B(name, arguments) #name "_bf16",
+        TINYDIFF_KERNELS(K) TINYDIFF_MODEL_KERNELS(K)
+#ifndef __wasm__
+            TINYDIFF_MODEL_KERNELS(B)
+#endif
+#undef B
 #undef K
-        "expect_within"};
+                "expect_within"};
     return number <= CHECK ? names[number] : nullptr;
 }
 

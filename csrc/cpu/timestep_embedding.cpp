@@ -7,15 +7,18 @@
 
 TINYDIFF_BEGIN
 
-void timestep_embedding_forward(const float* step, float* y, int64_t N, int64_t half) {
+template <class Real>
+void timestep_embedding_forward(const float* step, Real* y, int64_t N, int64_t half) {
     constexpr double MAX_PERIOD = 10000;
     for (int64_t k = 0; k < half; ++k) {
         const double frequency = std::pow(MAX_PERIOD, -static_cast<double>(k) / static_cast<double>(half));
         for (int64_t n = 0; n < N; ++n) {
-            y[n * 2 * half + k] = static_cast<float>(std::sin(step[n] * frequency));
-            y[n * 2 * half + half + k] = static_cast<float>(std::cos(step[n] * frequency));
+            y[n * 2 * half + k] = rounded_to<Real>(static_cast<float>(std::sin(step[n] * frequency)));
+            y[n * 2 * half + half + k] = rounded_to<Real>(static_cast<float>(std::cos(step[n] * frequency)));
         }
     }
 }
+
+TINYDIFF_IN_BOTH(timestep_embedding_forward)
 
 TINYDIFF_END

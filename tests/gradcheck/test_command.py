@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.checks import backend_or_skip
 from tinydiff import cli
 from tinydiff.gradcheck import check as checks
 from tinydiff.gradcheck.command import WRONG
@@ -38,6 +39,34 @@ def test_a_wrong_gradient_is_told_and_ends_in_a_status(capsys, monkeypatch):
     monkeypatch.setattr(silu, "backward", lambda dy, cache: dy[0])
     assert cli.main(["gradcheck", "silu"]) == WRONG
     assert "WRONG: the gradient of x must have shape (2, 3), got (3,)" in capsys.readouterr().out
+
+
+def test_gradients_in_bfloat16(capsys, monkeypatch):
+    backend = backend_or_skip("cpu", "bf16")
+    in_it = ["--backend", "cpu", "--precision", "bf16"]
+    assert cli.main(["gradcheck", "group_norm", *in_it]) == 0
+    head, titles, *lines, last = capsys.readouterr().out.splitlines()
+    assert titles.split()[:6] == ["gradient", "of", "case", "shape", "error", "limit"] and "cpu bf16" in titles
+    assert len(lines) == 11 and last == "right"
+    assert cli.main(["gradcheck", "linear", "--json", *in_it]) == 0
+    x, w, b = json.loads(capsys.readouterr().out)[0]["gradients"]
+    assert 1e-3 < x["limit"] < 0.05 and w["limit"] < 1e-5 > b["limit"]  # one is rounded, two are sums in float32
+
+    kernel = type(backend.group_norm._op)
+    whole = kernel.backward
+
+    def broken(self, dy, cache, *others, **options):
+        """As if a mean were left in it."""
+        dx, *rest = whole(self, dy, cache, *others, **options)
+        return dx + dx.dtype.type(0.1), *rest
+
+    monkeypatch.setattr(kernel, "backward", broken)
+    assert cli.main(["gradcheck", "group_norm", *in_it]) == WRONG
+    wrong = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("WRONG")]
+    assert wrong == ["x"] * 3
+    monkeypatch.setattr("tinydiff.gradcheck.command.ROWS", {name: ROWS[name] for name in ("silu", "group_norm")})
+    assert cli.main(["gradcheck", *in_it]) == WRONG
+    assert "  WRONG: the gradient of x is off by" in capsys.readouterr().out
 
 
 def test_a_broken_term_is_caught(capsys, monkeypatch):
@@ -83,6 +112,8 @@ def test_json(capsys, monkeypatch):
         (["--break", "dx"], "break needs one name and no other option"),
         (["linear", "silu", "--break", "dx"], "break needs one name and no other option"),
         (["linear", "--break", "dx", "--backend", "cpu"], "break needs one name and no other option"),
+        (["linear", "--break", "dx", "--precision", "bf16"], "break needs one name and no other option"),
+        (["--precision", "bf16"], "backend 'numpy' has no precision 'bf16'; 'cpu', 'cuda' and 'emulator' have"),
         (["--explain"], "explain needs a name"),
         (["linear", "--explain", "--json"], "json and explain do not go together"),
     ],

@@ -10,6 +10,7 @@ from tests.checks import COMPILED, backend_or_skip
 from tinydiff import backends
 from tinydiff.backends.numpy import NumpyBackend
 from tinydiff.gradcheck import GradientMismatch
+from tinydiff.gradcheck.adjoint import FLOOR
 from tinydiff.gradcheck.check import check, compared
 from tinydiff.gradcheck.subjects import Case, Subject
 from tinydiff.gradcheck.table import KINDS, OP_ROWS, ROWS
@@ -47,12 +48,40 @@ def test_every_gradient_is_right(row):
     assert names and {parameter.name for parameter in parameters} <= names
 
 
+@pytest.mark.parametrize("precision", backends.PRECISIONS)
 @pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_every_gradient_of_a_backend_is_right(row, backend):
-    backend_or_skip(backend)
-    checked = check(row, backend)
+def test_every_gradient_of_a_backend_is_right(row, backend, precision):
+    backend_or_skip(backend, precision)
+    checked = check(row, backend, precision)
     assert checked.right, checked
+
+
+@pytest.mark.parametrize("precision", backends.PRECISIONS)
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_every_gradient_of_a_backend_can_be_wrong(row, precision, monkeypatch):
+    """Twice what it should be, or twenty times where the roundings of many ops to bfloat16 may err by as much as there is:
+    none passes but what is nearly zero beside others (a key's bias, a shift before a norm of one channel a group)."""
+    backend_or_skip("cpu", precision)
+    gradients = Subject.gradients
+    times = 20 if precision == "bf16" and row.kind in ("block", "model") else 2
+
+    def wrong(self, dy):
+        found = gradients(self, dy)
+        if self.backend.name != "cpu":
+            return found
+        return {name: None if dx is None else dx * dx.dtype.type(times) for name, dx in found.items()}
+
+    monkeypatch.setattr(Subject, "gradients", wrong)
+    checked = check(row, "cpu", precision)
+    largest = max(abs(gradient.comparison.numeric) for gradient in checked.gradients)
+    for gradient in checked.gradients:
+        assert not gradient.right or abs(gradient.comparison.numeric) < FLOOR * largest, gradient
+
+
+def test_a_precision_that_is_not_here():
+    with pytest.raises(ValueError, match="backend 'numpy' has no precision 'bf16'"):
+        check(ROWS["silu"], "numpy", "bf16")
 
 
 def test_inputs_are_exact_in_float32():
@@ -81,7 +110,7 @@ class Other(NumpyBackend):
 
 def test_a_wrong_backend_is_told_from_a_right_one(monkeypatch):
     get = backends.get
-    monkeypatch.setattr(backends, "get", lambda name: Other() if name == "other" else get(name))
+    monkeypatch.setattr(backends, "get", lambda name, precision="fp32": Other() if name == "other" else get(name))
 
     def case(by):
         return Case(

@@ -25,14 +25,17 @@ class Expected(NamedTuple):
     rivals: list  # of rows of outputs in float32, rounded to the outputs' dtypes
     entering: list
     chance: list
+    deviations: list
 
 
-def expect(op, sizes, seed, dtype_of=lambda name: "float32"):
+def expect(op, sizes, seed, kernel=None):
     """The row's problem of these sizes, solved by the reference.
 
-    ``dtype_of`` gives the dtype of an input or output by its name. What is bfloat16 starts as such: the truth is that
-    of the rounded inputs.
+    ``kernel`` is the op of a backend, which may say of what dtype an input or output is (all of float32, where it does
+    not) and by which of its versions it computes. What is bfloat16 starts as such: the truth is that of the rounded
+    inputs.
     """
+    dtype_of = getattr(kernel, "dtype", lambda name: np.dtype(np.float32))
     row, rng = ROWS[op], np.random.default_rng(seed)
     inputs, options = row.inputs(rng, **sizes)
     names_in = list(inspect.signature(OPS[op].forward).parameters)[: len(inputs)]
@@ -61,7 +64,9 @@ def expect(op, sizes, seed, dtype_of=lambda name: "float32"):
     entering = row.entering(truth, wide, dy, cache)
     chance = row.chance(wide, options, _in_float64(dy), dtypes)
     placed = [place(name, x) for name, x in zip(names_in, inputs)], place("dy", dy)
-    return Expected(op, names, dtypes, inputs, options, dy, placed, truth, rivals, entering, chance)
+    version = kernel.version(*placed[0][:2], **options) if hasattr(kernel, "version") else None
+    deviations = row.deviations(version, wide, options, _in_float64(dy), dtypes)
+    return Expected(op, names, dtypes, inputs, options, dy, placed, truth, rivals, entering, chance, deviations)
 
 
 def outputs(backend, expected):
@@ -75,15 +80,17 @@ def outputs(backend, expected):
 def compare(actual, expected, way=""):
     """Every output as good as the reference is in float32 (and rounded, where it is); None where it has None."""
     row = ROWS[expected.op]
-    of_outputs = expected.names, expected.dtypes, actual, expected.truth, expected.entering, expected.chance
-    for name, dtype, result, truth, entering, chance, *rivals in zip(*of_outputs, *expected.rivals, strict=True):
+    of_outputs = expected.names, expected.dtypes, actual, expected.truth
+    floors = expected.entering, expected.chance, expected.deviations
+    for name, dtype, result, truth, *bounds in zip(*of_outputs, *floors, *expected.rivals, strict=True):
         if truth is None:
             assert result is None, name
             continue
         times = row.times_bf16 if str(dtype) == "bfloat16" else row.times
         name = f"{expected.op} {way}: {name}"
-        floors = dict(entering=entering, chance=chance)
-        assert_as_good(result, truth, *rivals, times=times, **floors, name=name, dtype=dtype)
+        entering, chance, deviation, *rivals = bounds
+        kept = dict(entering=entering, chance=chance, deviation=deviation)
+        assert_as_good(result, truth, *rivals, times=times, **kept, name=name, dtype=dtype)
 
 
 def assert_same(actual, first, what):
@@ -92,11 +99,11 @@ def assert_same(actual, first, what):
         assert a is b is None or same_bits(np.asarray(a), np.asarray(b)), f"{what} output {i}"
 
 
-def moved(rng, x):
-    """Float32 values, each moved to a neighbour or left where it is."""
+def moved(rng, x, by=EPS32):
+    """Float32 values, each moved to a neighbour or left where it is; or by more than that, up to this share of it."""
     if not _is_float32(x):
         return x
-    return (x * (1 + EPS32 * rng.uniform(-1, 1, x.shape))).astype(np.float32)
+    return (x * (1 + by * rng.uniform(-1, 1, x.shape))).astype(np.float32)
 
 
 def rounded(x, dtype):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.checks import COMPILED, DEVICE, backend_or_skip
+from tests.checks import COMPILED, backend_or_skip
 from tests.kernels.on_host import OnHost
 
 
@@ -64,6 +64,8 @@ def _cuda(backend):
 
 
 KERNELS = {"cpu": _cpu, "emulator": _emulator, "cuda": _cuda}
+IN_BFLOAT16 = [pytest.param((name, "bf16"), id=f"{name} bf16") for name in COMPILED]
+IN_BOTH_PRECISIONS = [*(pytest.param((name, "fp32"), id=name) for name in COMPILED), *IN_BFLOAT16]
 
 
 @pytest.fixture(scope="module", params=COMPILED)
@@ -71,9 +73,9 @@ def kernels(request):
     yield from in_use(request.param, "fp32")
 
 
-@pytest.fixture(scope="module")
-def kernels_bf16():
-    yield from in_use(DEVICE, "bf16")
+@pytest.fixture(scope="module", params=IN_BFLOAT16)
+def kernels_bf16(request):
+    yield from in_use(*request.param)
 
 
 def in_use(name, precision):

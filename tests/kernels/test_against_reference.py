@@ -5,31 +5,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.checks import COMPILED, DEVICE, seeds
+from tests.checks import seeds
 from tests.kernels.comparison import assert_same, compare, expect, outputs
-from tests.kernels.conftest import in_use
+from tests.kernels.conftest import IN_BOTH_PRECISIONS, in_use
 from tests.kernels.rows import ROWS, WITHOUT_A_ROW
 from tinydiff.ops import OPS
 
 
-@pytest.fixture(scope="module", params=[*COMPILED, f"{DEVICE} bf16"])
+@pytest.fixture(scope="module", params=IN_BOTH_PRECISIONS)
 def kernels(request):
-    name, _, precision = request.param.partition(" ")
-    yield from in_use(name, precision or "fp32")
+    yield from in_use(*request.param)
 
 
 def test_every_op_has_a_row():
     assert {*ROWS, *WITHOUT_A_ROW} == set(OPS)
 
 
-def dtypes(backend, op):
-    """The dtype of an array of the op by its name."""
-    return getattr(backend, op).dtype if backend.precision == "bf16" else lambda name: "float32"
-
-
 def check(kernels, op, sizes, seed, threads):
     """Against the reference with the first number of threads, and bit by bit against it with the others."""
-    expected = expect(op, sizes, seed, dtypes(kernels.backend, op))
+    expected = expect(op, sizes, seed, getattr(kernels.backend, op))
     for way, n in kernels.each(threads, op):
         actual = outputs(kernels.backend, expected)
         if n == threads[0]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.checks import backend_or_skip, normal
+from tests.kernels.comparison import assert_same
 from tests.kernels.conftest import KERNELS
 from tests.kernels.rows import ROWS
 from tests.kernels.test_against_reference import check
@@ -63,16 +64,54 @@ def test_memory_is_used_again(cpu):
     assert held[-1] == held[-2] == held[-3]
 
 
-@pytest.mark.parametrize("version", ["direct", "winograd_2", "winograd_4"])
-def test_every_version_of_conv2d(cpu, version):
+PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "bf16"])
+VERSIONS = pytest.mark.parametrize("version", ["direct", "winograd_2", "winograd_4"])
+
+
+@PRECISIONS
+@VERSIONS
+def test_every_version_of_conv2d(cpu, version, precision):
     """Where ``fastest`` would not choose it too."""
     assert version in cpu.CONV2D_VERSIONS
     cpu.use_conv2d_version(version)
-    kernels = KERNELS["cpu"](backend_or_skip("cpu"))
+    kernels = KERNELS["cpu"](backend_or_skip("cpu", precision))
     for seed, sizes in enumerate(ROWS["conv2d"].always):
         check(kernels, "conv2d", sizes, seed, (1, 3))
     for H, W in itertools.product(range(1, 10), range(1, 6)):  # every way a tile can be cut off
-        check(kernels, "conv2d", dict(N=2, H=H, W=W, C=3, O=5), H, (1,))
+        check(kernels, "conv2d", dict(N=1 + (H + W) % 3, H=H, W=W, C=3, O=5), H, (1,))
+
+
+@PRECISIONS
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        dict(N=1, H=7, W=7, C=16, O=32),  # by Winograd, all points at once
+        dict(N=1, H=9, W=11, C=13, O=70),  # one panel after another
+        dict(N=1, H=2, W=2, C=65, O=7),  # directly
+        dict(N=1, H=4, W=6, C=33, O=64, R=1, S=1, padding=0),  # were it not prepared, as it stands
+        dict(N=1, H=5, W=7, C=1, O=48, stride=2, padding=(0, 1)),
+    ],
+    ids=str,
+)
+def test_prepared_filters_give_the_same_bits(cpu, precision, sizes):
+    kernels = KERNELS["cpu"](backend_or_skip("cpu", precision))
+    (x, w, b, _), options = ROWS["conv2d"].inputs(np.random.default_rng(0), **sizes)
+    x, w = (each.astype(kernels.backend.conv2d.dtype("w")) for each in (x, w))
+
+    def function():
+        return [kernels.backend.conv2d.forward(x, w, b, **options)[0] for _ in range(2)]
+
+    captured, frozen = (kernels.backend.capture(function, frozen_weights=is_frozen) for is_frozen in (False, True))
+    for way, n in kernels.each((1, 3)):
+        expected = function()
+        for each in (captured, frozen):
+            assert_same(each(), expected, f"{way}, {n} threads: prepared filters change")
+            is_prepared = each.load().prepared.nbytes > w.nbytes / 2
+            assert is_prepared or precision == "fp32"  # where few pixels meet them as they stand
+    w *= w.dtype.type(2)
+    if is_prepared:
+        assert_same(frozen(), expected, "filters that are not frozen change")
+    assert_same(captured(), function(), "prepared filters are not those of now:")
 
 
 def test_versions_of_conv2d(cpu):
@@ -81,10 +120,23 @@ def test_versions_of_conv2d(cpu):
         cpu.use_conv2d_version("slowest")
 
 
+def test_it_says_which_version_of_conv2d_it_takes(cpu):
+    few, x, w = (normal(0, *shape, dtype=np.float32) for shape in ((1, 1, 1, 16), (4, 16, 16, 16), (3, 3, 16, 16)))
+    for precision, best in (("fp32", "winograd_4"), ("bf16", "winograd_2")):
+        conv2d = backend_or_skip("cpu", precision).conv2d
+        few, x, w = (each.astype(conv2d.dtype("x")) for each in (few, x, w))
+        assert conv2d.version(x, w, padding=1) == best and conv2d.version(few, w, padding=1) == "direct"
+        for version in cpu.CONV2D_VERSIONS[1:]:
+            cpu.use_conv2d_version(version)
+            assert conv2d.version(x, w, padding=1) == version
+            assert conv2d.version(x, w, stride=2, padding=1) == "direct"
+        cpu.use_conv2d_version("fastest")
+
+
 def product(cpu):
     x, w = normal(0, 200, 64, dtype=np.float32), normal(1, 64, 96, dtype=np.float32)
     assert cpu.threads() == 3
-    return cpu.linear.forward(x, w)[0]
+    return cpu.linear("fp32").forward(x, w)[0]
 
 
 def test_threads_of_python_do_not_disturb_each_other(cpu):

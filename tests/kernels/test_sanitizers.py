@@ -37,11 +37,14 @@ def sanitized(request, tmp_path_factory):
     setup.write_text(setup.read_text().replace(both, f"ext_modules=[{request.param}]"))
     compiler = {"CC": "gcc", "CXX": "g++", "CXXFLAGS": CXXFLAGS, "LDFLAGS": SANITIZE}
     said = python("setup.py", "build_ext", "--inplace", cwd=folder, **compiler)
+    # GCC 12 takes what lies in a frame that is kept after its return to be aligned to 64 bytes, as it lays out vectors of
+    # AVX-512 in memory; it is not, and the first store of such a vector ends the program
+    kept = 0 if request.param == "cpu" else 1
     built = [path.name.partition(".")[0] for path in folder.glob("tinydiff/backends/_*.so")]
     assert built == [f"_{request.param}"], said
     return folder, {
         "LD_PRELOAD": " ".join(libraries),
-        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
+        "ASAN_OPTIONS": f"detect_leaks=0:detect_stack_use_after_return={kept}",
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     }
 
@@ -84,9 +87,10 @@ def test_every_promise(sanitized):
 def test_programs(sanitized):
     """Without Python between the calls, and with prepared filters."""
     folder, environment = sanitized
-    which = "every_op or prepared_filters or points or operators or out_of_range"
+    which = "every_op or prepared_filters or points or operators or out_of_range or rounds"
     run_pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", which]
-    python(*run_pytest, "tests/program/test_captured.py", cwd=folder, **environment)
+    files = "tests/program/test_captured.py", "tests/kernels/test_cpu.py", "tests/kernels/test_rounding.py"
+    python(*run_pytest, *files, cwd=folder, **environment)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def main(what):
 
     from tinydiff.backends import _cpu, cpu
 
-    silu = cpu.silu.forward
+    silu = cpu.silu("fp32").forward
     if what == "read beyond an input":
         silu(longer(at_the_end(np.ones(31, np.float32))))
     elif what == "read beyond an output":
@@ -137,7 +141,7 @@ def main(what):
         address = silu(np.ones(31, np.float32))[0].ctypes.data
         silu(np.frombuffer((ctypes.c_float * 31).from_address(address), np.float32))
     elif what == "overflow":
-        _cpu.upsample2x_backward(np.ones((1, 2, 2, 1), np.float32), (1, 2**62, 1, 1))
+        _cpu.fp32.upsample2x_backward(np.ones((1, 2, 2, 1), np.float32), (1, 2**62, 1, 1))
 
 
 def longer(x):
@@ -163,28 +167,28 @@ def every_op():
     from tinydiff.train import Trainer
 
     rows.between_nans = at_the_end
-    backend = backends.get("cpu")
-    kernels = KERNELS["cpu"](backend)
-    rng = np.random.default_rng(0)
+    rng, conv2d = np.random.default_rng(0), rows.ROWS["conv2d"]
+    every_cut = [dict(N=1 + (H + W) % 2, H=H, W=W, C=3, O=5) for H, W in itertools.product(range(1, 10), range(1, 6))]
+    for precision in backends.PRECISIONS:
+        backend = backends.get("cpu", precision)
+        kernels = KERNELS["cpu"](backend)
+        for op, row in rows.ROWS.items():
+            for sizes in [*row.always, *drawn(row.sizes)]:
+                for _ in kernels.each(THREADS):
+                    forward_and_backward(getattr(backend, op), rng, *row.inputs(rng, **sizes))
 
-    for op, row in rows.ROWS.items():
-        for sizes in [*row.always, *drawn(row.sizes)]:
-            for _ in kernels.each(THREADS):
-                forward_and_backward(getattr(backend, op), rng, *row.inputs(rng, **sizes))
+        for version in cpu.CONV2D_VERSIONS[1:]:
+            cpu.use_conv2d_version(version)
+            for sizes in [*conv2d.always, *every_cut]:
+                for _ in kernels.each(THREADS):
+                    forward_and_backward(backend.conv2d, rng, *conv2d.inputs(rng, **sizes))
+        cpu.use_conv2d_version("fastest")
 
-    conv2d = rows.ROWS["conv2d"]
-    every_cut = [dict(N=2, H=H, W=W, C=3, O=5) for H, W in itertools.product(range(1, 10), range(1, 6))]
-    for version in cpu.CONV2D_VERSIONS[1:]:
-        cpu.use_conv2d_version(version)
-        for sizes in [*conv2d.always, *every_cut]:
-            for _ in kernels.each(THREADS):
-                forward_and_backward(backend.conv2d, rng, *conv2d.inputs(rng, **sizes))
-    cpu.use_conv2d_version("fastest")
-
+        for _ in kernels.each(THREADS):
+            for model in ({}, {"film": True}):
+                Trainer(tiny.trainer(model=model).config, tiny.dataset(), backend).train_step()
     for _ in kernels.each(THREADS):
         ops_without_a_row(backend, (401, 13), 20_003)
-        for model in ({}, {"film": True}):
-            Trainer(tiny.trainer(model=model).config, tiny.dataset(), backend).train_step()
 
 
 def every_cuda_kernel():
@@ -210,6 +214,7 @@ def ops_without_a_row(backend, largest, most):
     """Up to a largest shape and a largest number of parameters."""
     from tests.kernels import test_adamw
     from tinydiff.ops.philox import KINDS
+    from tinydiff.precision import bfloat16
 
     for kind, shape in itertools.product(KINDS, [(), (0,), (3,), largest]):
         backend.philox.forward(5, "noise", np.array([3, 1, 2]), 7, shape, kind=kind)
@@ -223,6 +228,7 @@ def ops_without_a_row(backend, largest, most):
         start = [np.ones(P, np.float32) for _ in test_adamw.BUFFERS]
         options = {"decayed": P // 2, "weight_decay": 0.1}
         test_adamw.train(backend.adamw, start, start[:2], options, at_the_end)
+        options["copy"] = at_the_end(np.ones(P // 2), dtype=bfloat16()) if P > 1 else None
         test_adamw.train(backend.adamw, start[:3], start[:2], options, at_the_end)
 
 

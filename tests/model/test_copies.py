@@ -19,7 +19,7 @@ from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
 from tinydiff.train.adamw import AdamW
 
-BACKENDS = [("numpy", "fp32"), ("cpu", "fp32"), ("emulator", "fp32"), ("emulator", "bf16")]
+BACKENDS = [("numpy", "fp32"), ("cpu", "fp32"), ("cpu", "bf16"), ("emulator", "fp32"), ("emulator", "bf16")]
 WAYS = {
     "deepcopy": copy.deepcopy,
     "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),

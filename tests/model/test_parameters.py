@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.checks import backend_or_skip
+from tests.checks import COMPILED, backend_or_skip
 from tinydiff import backends
 from tinydiff.model.parameters import Constant, Normal, Parameters, Uniform
 
@@ -69,10 +69,11 @@ def test_a_name_is_declared_once():
         parameters.add("b", (1,), Constant(0.0))
 
 
-def test_matrices_are_read_rounded_where_activations_are():
+@pytest.mark.parametrize("backend", COMPILED)
+def test_matrices_are_read_rounded_where_activations_are(backend):
     parameters = build()
     assert parameters.rounded is None and parameters["a.weight"].operand is parameters["a.weight"].value
-    parameters = build(backend_or_skip("emulator", "bf16"))
+    parameters = build(backend_or_skip(backend, "bf16"))
     weight, bias = parameters["a.weight"], parameters["a.bias"]
     assert parameters.values.dtype == np.float32 and str(parameters.rounded.dtype) == "bfloat16"
     assert bias.operand is bias.value and weight.operand.shape == weight.shape

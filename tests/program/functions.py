@@ -17,17 +17,34 @@ def sequences(draw):
     return draw(st.integers(0, 2**32 - 1)), shape, draw(st.lists(step, min_size=1, max_size=12))
 
 
+def activation(backend, array):
+    """An array of NumPy's as this backend stores an activation, or a filter."""
+    return array.astype(backend.activations or np.float32)
+
+
 def of_sequence(backend, seed, shape, steps):
     """A function that takes the steps one after another, and at the end each op's backward, in reverse. Every step
-    leaves an array of four axes; a step that does not fit what it would take is left out."""
+    leaves an activation of four axes; a step that does not fit what it would take is left out."""
     rng = np.random.default_rng(seed)
-    first, arrays = backend.asarray(rng.standard_normal(shape), np.float32), {}
+    real, arrays = backend.activations or np.dtype(np.float32), {}
+    first = activation(backend, rng.standard_normal(shape))
 
-    def weight(place, *shape):
+    def weight(place, *shape, dtype=real):
         """An array of the host's, made once: a step may not make one of its own."""
         if (place, shape) not in arrays:
-            arrays[place, shape] = backend.asarray(rng.standard_normal(shape), np.float32)
+            arrays[place, shape] = rng.standard_normal(shape).astype(dtype)
         return arrays[place, shape]
+
+    def vector(place, C):
+        """Parameters that are float32 in both precisions."""
+        return weight(place, C, dtype=np.float32)
+
+    def wide(x):
+        """As float32, which operators and a loss take; ``narrow`` makes an activation of it again."""
+        return x.astype(np.float32, copy=False)
+
+    def narrow(x):
+        return x.astype(real, copy=False)
 
     def function():
         made, backwards = [backend.silu.forward(first)[0]], []
@@ -47,24 +64,24 @@ def of_sequence(backend, seed, shape, steps):
                 y = forward(backend.silu, x)
             elif step == "conv2d":
                 add = other if which % 2 else None
-                y = forward(backend.conv2d, x, weight(place, 3, 3, C, C), weight(place, C), add, padding=1)
+                y = forward(backend.conv2d, x, weight(place, 3, 3, C, C), vector(place, C), add, padding=1)
             elif step == "strided":
                 y = forward(backend.conv2d, x, weight(place, 2, 2, C, 4), None, stride=2, padding=(0, 1))
             elif step in ("norm", "film"):
                 film = [weight(place + i / 4, len(x), C) for i in (1, 2)] if step == "film" else [None, None]
-                y = forward(backend.group_norm, x, weight(place, C), weight(place + 0.5, C), *film, groups=2, silu=True)
+                y = forward(backend.group_norm, x, vector(place, C), vector(place + 0.5, C), *film, groups=2, silu=True)
             elif step == "add":
                 y = x + other
             elif step == "subtract":
-                y = x - other
+                y = narrow(wide(x) - wide(other))
             elif step == "scale":
-                y = np.float32(number) * x + number
+                y = narrow(np.float32(number) * wide(x) + number)
             elif step == "divide":
-                y = x / 2.5 - number
+                y = narrow(wide(x) / 2.5 - number)
             elif step == "clip":
-                y = x.clip(-abs(number), 1.0)
+                y = narrow(wide(x).clip(-abs(number), 1.0))
             elif step == "halves":  # two parts written side by side
-                y = backend.empty(x.shape)
+                y = backend.empty(x.shape, real)
                 y[..., : C // 2], y[..., C // 2 :] = other[..., : C // 2], x[..., C // 2 :]
             elif step == "middle":  # of an array that is changed afterwards
                 y = x.copy()
@@ -74,7 +91,7 @@ def of_sequence(backend, seed, shape, steps):
             elif step == "upsample2x":
                 y = forward(backend.upsample2x, x) if x.shape[1] < 20 else x
             elif step == "linear":
-                y = forward(backend.linear, x, weight(place, C, 6), weight(place, 6))
+                y = forward(backend.linear, x, weight(place, C, 6), vector(place, 6))
             elif step == "attention":
                 tokens = x.reshape(len(x), -1, 2, C // 2)
                 y = forward(backend.attention, tokens, tokens, other.reshape(tokens.shape)).reshape(x.shape)
@@ -84,11 +101,11 @@ def of_sequence(backend, seed, shape, steps):
                 y = x[:1].reshape(1, -1, 1, C)
             elif step == "guide":
                 both = backend.empty((2 * len(x), *x.shape[1:]))
-                both[: len(x)], both[len(x) :] = x, other
-                y = both[len(x) :] + number * (both[: len(x)] - both[len(x) :])
+                both[: len(x)], both[len(x) :] = wide(x), wide(other)
+                y = narrow(both[len(x) :] + number * (both[: len(x)] - both[len(x) :]))
             elif step == "loss":
-                loss = forward(backend.mse_loss, x, other)
-                y = loss.reshape(1, 1, 1, 1)
+                loss = forward(backend.mse_loss, wide(x), wide(other))
+                y = narrow(loss.reshape(1, 1, 1, 1))
             made.append(y)
         gradients = []
         for op, cache, y in reversed(backwards):

@@ -1,5 +1,6 @@
 """A program run by C++ has the bits of the function that it was recorded from."""
 
+import inspect
 import os
 import signal
 import sys
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.checks import normal
+from tests.checks import backend_or_skip, normal
 from tests.kernels.rows import ROWS
-from tests.program.functions import assert_same, flat, of_sequence, sequences
+from tests.program.functions import activation, assert_same, flat, of_sequence, sequences
 from tests.train import tiny
 from tinydiff.model.mlp import MLP, MLPConfig
 from tinydiff.ops import OPS
@@ -42,14 +43,20 @@ def trainer(backend, model=None, captured=True, **changes):
     return Trainer(tiny.trainer(model=model, **changes).config, tiny.dataset(10), backend, captured=captured)
 
 
+def stored(op, name, array):
+    """An argument as the op takes it in a program."""
+    return array if array is None else array.astype(np.int64 if array.dtype.kind == "i" else op.dtype(name))
+
+
 @pytest.mark.parametrize("op", ROWS)
-def test_every_op(kernels, op):
+def test_every_op(in_both, op):
     """Forward and backward, at every size that is always compared, in every way the kernels can compute."""
-    backend = kernels.backend
+    backend = in_both.backend
     thing = getattr(backend, op)
     for seed, sizes in enumerate(ROWS[op].always):
         inputs, options = ROWS[op].inputs(np.random.default_rng(seed), **sizes)
-        inputs = [each.astype(np.int64) if each is not None and each.dtype.kind == "i" else each for each in inputs]
+        names = inspect.signature(OPS[op].forward).parameters
+        inputs = [stored(thing, name, each) for name, each in zip(names, inputs)]
 
         def function():
             made = thing.forward(*inputs, **options)
@@ -60,10 +67,11 @@ def test_every_op(kernels, op):
 
         dy = 0.5
         if hasattr(OPS[op], "backward") and op != "mse_loss":
-            dy = normal(seed, *thing.forward(*inputs, **options)[0].shape, dtype=np.float32)
+            y, _ = thing.forward(*inputs, **options)
+            dy = normal(seed, *y.shape).astype(y.dtype)
         captured, frozen = backend.capture(function), backend.capture(function, frozen_weights=True)
         expect_planned(captured.program)
-        for _ in kernels.each(threads=(1, 3)):
+        for _ in in_both.each(threads=(1, 3)):
             assert_same(captured(), function())
             assert_same(frozen(), function())
 
@@ -72,12 +80,12 @@ def test_every_op(kernels, op):
 @given(sequence=sequences())
 @example(HARD_TO_PLACE)
 @example(HARDER)
-def test_random_sequences_of_ops(kernels, sequence):
-    function = of_sequence(kernels.backend, *sequence)
+def test_random_sequences_of_ops(in_both, sequence):
+    function = of_sequence(in_both.backend, *sequence)
     function()  # makes its weights
-    captured, frozen = kernels.backend.capture(function), kernels.backend.capture(function, frozen_weights=True)
+    captured, frozen = in_both.backend.capture(function), in_both.backend.capture(function, frozen_weights=True)
     expect_planned(captured.program)
-    for _ in kernels.each(threads=(1, 3)):
+    for _ in in_both.each(threads=(1, 3)):
         expected = flat(function())
         for _ in range(2):  # once more in the same arena
             assert_same(captured(), expected)
@@ -101,9 +109,9 @@ models = st.fixed_dictionaries(
 
 @settings(max_examples=15)
 @given(model=models, batch=st.integers(1, 5), seed=st.integers(0, 1000))
-def test_random_networks_train_to_the_same_bits(kernels, model, batch, seed):
-    for _ in kernels.each(threads=(1, 3)):
-        one, other = (trainer(kernels.backend, model, captured, batch=batch, seed=seed) for captured in (True, False))
+def test_random_networks_train_to_the_same_bits(in_both, model, batch, seed):
+    for _ in in_both.each(threads=(1, 3)):
+        one, other = (trainer(in_both.backend, model, captured, batch=batch, seed=seed) for captured in (True, False))
         assert [one.train_step() for _ in range(2)] == [other.train_step() for _ in range(2)]
         assert tiny.state(one) == tiny.state(other)
     expect_planned(one.program)
@@ -118,16 +126,16 @@ def test_random_networks_train_to_the_same_bits(kernels, model, batch, seed):
     guidance=st.sampled_from([0, 1, 2.5]),
     steps=st.integers(1, 4),
 )
-def test_random_networks_draw_the_same_bits(kernels, model, sampler, count, guidance, steps):
-    trajectory = trainer(kernels.backend, model).trajectory(count, sampler=sampler, guidance=guidance, steps=steps)
+def test_random_networks_draw_the_same_bits(in_both, model, sampler, count, guidance, steps):
+    trajectory = trainer(in_both.backend, model).trajectory(count, sampler=sampler, guidance=guidance, steps=steps)
     expect_planned(trajectory._run.program)
-    for seed, _ in enumerate(kernels.each(threads=(1, 3))):
+    for seed, _ in enumerate(in_both.each(threads=(1, 3))):
         request = dict(labels=[seed % (model["classes"] or 1)] * count, seed=2**63 + seed, first=seed)
         assert_same(trajectory.draw(**request), finish(trajectory.states(**request)))
 
 
-def test_a_network_for_points(kernels):
-    backend = kernels.backend
+def test_a_network_for_points(in_both):
+    backend = in_both.backend
     model = MLP(MLPConfig(width=16, classes=3), backend)
     model.parameters.initialise(0)
     x, step = normal(0, 7, 2, dtype=np.float32), np.arange(7, dtype=np.float32)
@@ -139,7 +147,7 @@ def test_a_network_for_points(kernels):
 
     captured = backend.capture(function)
     expect_planned(captured.program)
-    for _ in kernels.each(threads=(1, 3)):
+    for _ in in_both.each(threads=(1, 3)):
         outputs = flat(captured())
         assert_same(outputs, function())
 
@@ -159,19 +167,20 @@ def convolutions(backend, x, w, times):
 @pytest.mark.parametrize(
     "H, W, C, O", [(28, 28, 32, 32), (14, 14, 48, 48), (7, 7, 40, 40), (10, 9, 20, 24), (10, 10, 8, 8)]
 )
-def test_prepared_filters_are_the_filters(kernels, H, W, C, O):
+def test_prepared_filters_are_the_filters(in_both, H, W, C, O):
     """In each form they take; and what they are is looked at in every run, unless they are frozen."""
-    x, w = normal(0, 1, H, W, C, dtype=np.float32), normal(1, 3, 3, C, O, dtype=np.float32) / C
-    between = normal(2, 1, 1, O, C, dtype=np.float32) / O
+    backend = in_both.backend
+    arrays = normal(0, 1, H, W, C), normal(1, 3, 3, C, O) / C, normal(2, 1, 1, O, C) / O
+    x, w, between = (activation(backend, each) for each in arrays)
 
     def function():
-        y, backend = x, kernels.backend
+        y = x
         for _ in range(3):
             y = backend.conv2d.forward(backend.conv2d.forward(y, w, padding=1)[0], between)[0]
         return y
 
-    captured, frozen = kernels.backend.capture(function), kernels.backend.capture(function, frozen_weights=True)
-    for _ in kernels.each(threads=(1, 3)):
+    captured, frozen = in_both.backend.capture(function), in_both.backend.capture(function, frozen_weights=True)
+    for _ in in_both.each(threads=(1, 3)):
         for _ in range(2):
             expected = function()
             assert_same(captured(), expected)
@@ -179,26 +188,31 @@ def test_prepared_filters_are_the_filters(kernels, H, W, C, O):
             assert_same(captured(), function())
             w *= -1
         assert_same(frozen(), expected)
-        assert captured.load().prepared.nbytes == frozen.load().prepared.nbytes > 36 * C * O
+        assert captured.load().prepared.nbytes == frozen.load().prepared.nbytes > w.nbytes
     w *= 2
     assert_same(frozen(), expected)
     assert_same(captured(), function())
 
 
-def test_filters_that_the_program_changes_are_not_prepared(kernels):
-    backend = kernels.backend
-    x, flat_w = normal(0, 1, 7, 7, 16, dtype=np.float32), normal(1, 9 * 16 * 16 + 5, dtype=np.float32) / 16
-    w, moments = flat_w[5:].reshape(3, 3, 16, 16), [np.zeros_like(flat_w) for _ in range(2)]
+def test_filters_that_the_program_changes_are_not_prepared(in_both):
+    backend = in_both.backend
+    x, flat_w = activation(backend, normal(0, 1, 7, 7, 16)), normal(1, 9 * 16 * 16 + 5, dtype=np.float32) / 16
+    copy = None if backend.activations is None else activation(backend, flat_w)
+    w = (flat_w if copy is None else copy)[5:].reshape(3, 3, 16, 16)
+    moments = [np.zeros_like(flat_w) for _ in range(2)]
     rate, number, before = np.full(1, 0.1, np.float32), np.ones(1, np.int64), flat_w.copy()
+    options = dict(learning_rate=rate, step_number=number, decayed=flat_w.size)
 
     def function():
         y, _ = backend.conv2d.forward(x, w, padding=1)
-        backend.adamw.forward(flat_w, flat_w, *moments, learning_rate=rate, step_number=number)
+        backend.adamw.forward(flat_w, flat_w, *moments, None, copy, **options)
         return y, backend.conv2d.forward(y, w, padding=1)[0]
 
     captured = backend.capture(function, frozen_weights=True)
     found = flat(captured())
     flat_w[...] = before
+    if copy is not None:
+        copy[...] = before
     for each in moments:
         each[...] = 0
     assert_same(found, function())
@@ -209,7 +223,8 @@ def test_much_work_for_each_filter_needs_no_preparing(kernels):
     from tinydiff.backends import _cpu
 
     geometry = [28, 28, 32, 3, 3, 32, 1, 1, 28, 28, 0]
-    assert _cpu.prepared_floats([2, *geometry]) > 0 == _cpu.prepared_floats([16, *geometry])
+    for dtype in ("float32", "bfloat16"):
+        assert _cpu.prepared_bytes(dtype, [1, *geometry]) > 0 == _cpu.prepared_bytes(dtype, [16, *geometry])
 
 
 def test_the_inputs_may_change(kernels):
@@ -285,11 +300,37 @@ def test_operators_have_numpys_bits(kernels, values, number, low):
             assert_same(captured(), expected)
 
 
-def test_a_captured_run_resumes_to_the_same_bits(kernels):
-    straight, first = trainer(kernels.backend), trainer(kernels.backend)
+# ties, and what is smaller than any normal number, or rounded to infinity
+numbers = st.one_of(special, st.sampled_from([1e-39, 1 + 2.0**-8, -1 - 3 * 2.0**-8, 3.4e38]))
+
+
+@given(values=st.lists(st.tuples(numbers, numbers), min_size=1, max_size=70))
+def test_bfloat16_is_rounded_added_and_widened_as_by_numpy(kernels, values):
+    """To the same bits, but for NaN, of which there are many; in every instruction set."""
+    backend = backend_or_skip("cpu", "bf16")
+    a, b = np.array(values, np.float32).T.copy()
+
+    def function():
+        x, y = (backend.asarray(each, backend.activations) for each in (a, b))
+        return x, x + y, (x + y).astype(np.float32)
+
+    captured = backend.capture(function)
+    with np.errstate(all="ignore"):
+        expected = function()
+    for _ in kernels.each(threads=(1, 3)):
+        for found, wanted in zip(captured(), expected, strict=True):
+            assert found.dtype == wanted.dtype
+            found, wanted = found.astype(np.float32), wanted.astype(np.float32)
+            assert np.array_equal(found, wanted, equal_nan=True)
+            is_number = ~np.isnan(wanted)
+            assert np.array_equal(np.signbit(found)[is_number], np.signbit(wanted)[is_number])
+
+
+def test_a_captured_run_resumes_to_the_same_bits(in_both):
+    straight, first = trainer(in_both.backend), trainer(in_both.backend)
     metrics = [straight.train_step() for _ in range(5)]
     before = [first.train_step() for _ in range(2)]
-    second = trainer(kernels.backend)
+    second = trainer(in_both.backend)
     second.restore(first.checkpoint())
     assert before + [second.train_step() for _ in range(3)] == metrics
     assert tiny.state(second) == tiny.state(straight)

@@ -4,7 +4,9 @@ import pytest
 from tests.checks import backend_or_skip
 from tests.train import tiny
 from tinydiff import backends, cli
+from tinydiff.backends import PRECISIONS
 from tinydiff.data.dataset import Dataset
+from tinydiff.program.text import amount
 from tinydiff.train import Trainer
 from tinydiff.train import checkpoint as checkpoints
 
@@ -42,6 +44,41 @@ def test_program(run, capsys, arguments, expected):
     assert set(totals) < set(whole.splitlines()) and "in all" in totals[-1] and len(totals) < 40
 
 
+def test_a_program_in_bfloat16(run, capsys):
+    """What is stored in it has half the bytes; the operations are the same."""
+    backend_or_skip("cpu", "bf16")
+
+    def printed(*arguments):
+        assert cli.main(["program", str(run), *arguments]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    arguments = ["--precision", "bf16", "--what", "train"]
+    lines = printed(*arguments)
+    [conv] = [line for line in lines if "  down_blocks.0.resnets.0.conv2.forward  " in line]
+    assert "x %16.y (8,8,8,8) bf16, w weight.rounded (3,3,8,8) bf16, b bias (8,), add " in conv
+    both = 2 * (3 * 8 * 8 * 8 * 8 + 3 * 3 * 8 * 8) + 4 * 8  # x, add and y, and the filters; the bias is float32
+    assert f"{amount(both, 'B'):>7}  down_blocks" in conv and f"{amount(8 * 8 * 8 * 8 * 9 * 8 * 2, 'FLOP')}" in conv
+    assert any("copy rounded (43600,) bf16" in line for line in lines) and not any("?" in line for line in lines)
+
+    totals = {precision: printed("--what", "train", "--totals", "--precision", precision) for precision in PRECISIONS}
+    in_all = {precision: lines[-1].split() for precision, lines in totals.items()}
+    assert in_all["fp32"][2:4] == in_all["bf16"][2:4] and in_all["fp32"][3] == "MFLOP"
+    calls = {precision: {line.split()[-1]: line.split() for line in lines[5:]} for precision, lines in totals.items()}
+    moved = {precision: float(each["group_norm.backward"][4]) for precision, each in calls.items()}
+    assert {each["group_norm.backward"][5] for each in calls.values()} == {"MB", "kB"}
+    assert 1000 * moved["fp32"] < 2.1 * moved["bf16"]
+
+
+def test_info_in_bfloat16(run, capsys):
+    backend_or_skip("cpu", "bf16")
+    arenas = []
+    for precision in PRECISIONS:
+        assert cli.main(["info", str(run), "--precision", precision]) == 0
+        train = capsys.readouterr().out.splitlines()[-2]
+        arenas.append(float(train.partition("an arena of ")[2].split()[0]))
+    assert 0.45 < arenas[1] / arenas[0] < 0.6, arenas  # kB
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -69,8 +106,8 @@ def test_a_run_that_is_none(tmp_path, capsys):
 def test_info_says_what_memory_a_run_needs(run, capsys):
     assert cli.main(["info", str(run)]) == 0
     train, draw = capsys.readouterr().out.splitlines()[-2:]
-    assert train.startswith("to train, batch 8: ") and "live across runs, and an arena of " in train
-    assert draw.startswith("to draw 1024 at a time, guided: ")
+    assert train.startswith("to train, batch 8, fp32: ") and "live across runs, and an arena of " in train
+    assert draw.startswith("to draw 1024 at a time, guided, fp32: ")
 
 
 def test_the_memory_said_before_is_that_of_the_training_that_follows():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.checks import same_bits
+from tests.checks import backend_or_skip, same_bits
 from tests.program.functions import of_sequence, sequences
 from tests.train import tiny
 from tinydiff import backends, tensors
@@ -177,6 +177,19 @@ def test_programs_with_two_arrays_of_one_name():
     made = file.gather(recordings)
     assert made.arrays["x"] != made.arrays["second.x"]
     assert made.programs["first"].outputs == ("y",)
+
+
+def test_a_program_in_bfloat16_is_refused_in_one_line():
+    """The engine of a page computes in float32."""
+    backend, checkpoint = backend_or_skip("cpu", "bf16"), tiny.trainer().checkpoint()
+    message = (
+        r"program predict: programs go there in float32, and call \d+ of this one, timestep_embedding.forward, is in "
+        "bfloat16; record it on a backend of precision fp32"
+    )
+    with pytest.raises(ValueError, match=message):
+        file.gather({"predict": runs.of_config(checkpoint.config, backend, "predict", count=1)})
+    with pytest.raises(ValueError, match=message):
+        web.of_checkpoint(checkpoint, backend, ways={"ddim": [2]})
 
 
 def test_a_run_of_a_network_in_a_file():

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.checks import assert_as_good, normal
+from tests.checks import assert_as_good, backend_or_skip, normal
+from tests.train import tiny
 from tinydiff import backends, ops
-from tinydiff.program import onnx, onnx_ops
+from tinydiff.program import onnx, onnx_ops, runs
 from tinydiff.program.record import record
 
 pytest.importorskip("onnx")
@@ -230,6 +231,15 @@ def test_what_cannot_be_written():
     ):
         with pytest.raises(ValueError, match=message):
             to_model(function, samples)
+
+
+def test_a_program_in_bfloat16_is_refused_in_one_line():
+    backend, config = backend_or_skip("cpu", "bf16"), tiny.trainer().config
+    recordings = [runs.of_config(config, backend, "predict", count=count) for count in (2, 3)]
+    with pytest.raises(
+        ValueError, match=r"onnx: programs go there in float32, and call \d+ of this one, .*, is in bfloat16"
+    ):
+        onnx.to_model(recordings)
 
 
 def test_a_planted_error_is_found(monkeypatch):

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.checks import normal
+from tests.checks import backend_or_skip, normal
 from tinydiff import backends
 from tinydiff.program.arrays import NotRecorded, copied_rows
 from tinydiff.program.record import Recorder, record
@@ -33,7 +36,7 @@ def test_views_are_numpys(shape, keys, data):
     expected = array[tuple(keys)]
     if expected.size == 0 or not isinstance(expected, np.ndarray):
         return
-    recorded = Recorder().new(shape, np.float32)[tuple(keys)]
+    recorded = Recorder("fp32").new(shape, np.float32)[tuple(keys)]
     at = expected.__array_interface__["data"][0] - array.__array_interface__["data"][0]
     assert (recorded.shape, recorded.offset) == (expected.shape, at)
     assert [s for n, s in zip(recorded.shape, recorded.strides) if n > 1] == [
@@ -198,6 +201,83 @@ def write_residual(backend):
     x, w = np.ones((1, 2, 2, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
     y, cache = backend.conv2d.forward(x, w, None, x)
     backend.conv2d.backward(y, cache)[3][...] = 0
+
+
+HALVES = {
+    "float32 for an activation": (lambda b, x: b.silu.forward(TABLE), "silu: x must be bfloat16, got float32"),
+    "a weight that is not rounded": (
+        lambda b, x: b.linear.forward(x, np.ones((4, 3), np.float32)),
+        "linear: w must be bfloat16, got float32",
+    ),
+    "a rounded bias": (
+        lambda b, x: b.linear.forward(x, x.T.copy(), x[0, :2]),
+        "linear: b must be float32, got bfloat16",
+    ),
+    "a rounded step": (
+        lambda b, x: b.timestep_embedding.forward(x[0], width=2),
+        "timestep_embedding: step must be float32, got bfloat16",
+    ),
+    "float32 upstream": (
+        lambda b, x: b.silu.backward(TABLE, b.silu.forward(x)[1]),
+        "silu: dy must be bfloat16, got float32",
+    ),
+    "a loss of it": (lambda b, x: b.mse_loss.forward(x, x), "mse_loss: prediction must be float32, got bfloat16"),
+    "another half": (lambda b, x: b.silu.forward(TABLE.astype(np.float16)), "silu: x must be bfloat16, got float16"),
+}
+
+
+@pytest.mark.parametrize("what", HALVES)
+def test_what_is_float32_and_what_bfloat16_is_said_as_ever(what):
+    """In the words of the kernels themselves."""
+    mistake, message = HALVES[what]
+    backend = backend_or_skip("cpu", "bf16")
+    x = TABLE.astype(backend.activations)
+    with pytest.raises(ValueError) as direct:
+        mistake(backend, x)
+    with pytest.raises(ValueError) as recorded:
+        record(lambda: mistake(backend, x), backend)
+    assert str(recorded.value) == str(direct.value) == message
+
+
+HALF_MISTAKES = {
+    "subtracts": (lambda b, x: x - x, r"subtract arrays of bfloat16 \(2, 4\)"),
+    "scales": (lambda b, x: 2 * x, "multiply_number with bfloat16"),
+    "adds a number": (lambda b, x: x + 1, "add_number with bfloat16"),
+    "mixes": (lambda b, x: x + TABLE, r"add arrays of bfloat16 \(2, 4\) and float32 \(2, 4\)"),
+    "clips": (lambda b, x: x.clip(0.0, 1.0), "clip with bfloat16"),
+    "widens to float64": (lambda b, x: x.astype(np.float64), "turn bfloat16 into float64"),
+    "rounds integers": (lambda b, x: (b.zeros(2, np.int64) + 1).astype(b.activations), "turn int64 into bfloat16"),
+    "fills": (lambda b, x: b.zeros(3, b.activations), "fill an array of bfloat16"),
+    "fills bytes": (lambda b, x: b.zeros(3, np.uint8), "fill an array of uint8"),
+    "puts it into float32": (lambda b, x: b.zeros((2, 4)).__setitem__(0, x[0]), "put bfloat16"),
+    "holds float16": (lambda b, x: b.empty(3, np.float16), "hold an array of float16"),
+}
+
+
+@pytest.mark.parametrize("what", HALF_MISTAKES)
+def test_what_is_not_done_in_bfloat16_is_named(what):
+    mistake, message = HALF_MISTAKES[what]
+    backend = backend_or_skip("cpu", "bf16")
+    x = TABLE.astype(backend.activations)
+    with pytest.raises(NotRecorded, match=f"a program cannot {message}"):
+        record(lambda: mistake(backend, backend.silu.forward(x)[0]), backend)
+
+
+def test_sizes_are_known_without_ml_dtypes():
+    """NumPy knows the name bfloat16 only where that package has been imported."""
+    program = """
+import sys
+from tinydiff.program.program import Operand
+operand = Operand(0, 0, (2, 3), "bfloat16", (16, 2))
+print(operand.nbytes, operand.extent, "ml_dtypes" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "12 22 False\n"
+
+
+def test_every_module_of_programs_can_be_imported_first():
+    for path in sorted(Path(record.__code__.co_filename).parent.glob("*.py")):
+        subprocess.run([sys.executable, "-c", f"import tinydiff.program.{path.stem}"], check=True)
 
 
 @pytest.mark.parametrize("what", REFUSED)

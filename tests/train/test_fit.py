@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.checks import backend_or_skip
+from tests.checks import COMPILED, backend_or_skip
 from tests.train import tiny
 from tinydiff import backends
 from tinydiff.data import points2d
@@ -37,9 +37,10 @@ def test_the_same_seed_gives_the_same_network():
     assert not np.array_equal(other, first)
 
 
-def test_what_ops_read_rounded_is_what_was_learned():
+@pytest.mark.parametrize("backend", COMPILED)
+def test_what_ops_read_rounded_is_what_was_learned(backend):
     data, schedule = points2d.load("mixture", 20), schedules.cosine(20)
-    model = MLP(MLPConfig(width=8, layers=1, classes=6), backend_or_skip("emulator", "bf16"))
+    model = MLP(MLPConfig(width=8, layers=1, classes=6), backend_or_skip(backend, "bf16"))
     fit(model, data, schedule, "v", steps=2, batch=4)
     parameters = model.parameters
     learned = parameters.values[: parameters.decayed].astype(parameters.rounded.dtype)

@@ -6,6 +6,7 @@ from tinydiff.backends import launchers
 from tinydiff.backends.cuda import CudaBackend
 from tinydiff.backends.kernel_names import PRECISIONS
 from tinydiff.backends.numpy import NumpyBackend
+from tinydiff.precision import bfloat16
 
 try:
     from tinydiff.backends.cpu import CpuBackend
@@ -19,33 +20,47 @@ def get(name="auto", precision="fp32"):
     """The backend of that name; ``"auto"`` takes the fastest that works here (its ``name`` says which).
 
     ``precision`` says how activations and the weights of matrices are stored where a model computes: "fp32", or "bf16"
-    (bfloat16; parameters, their gradients, statistics and losses stay float32), which cuda and emulator have.
+    (bfloat16; parameters, their gradients, statistics and losses stay float32), which all have but numpy. "auto" is
+    "bf16" for the cpu backend where the machine multiplies bfloat16 faster, elsewhere "fp32"; the backend's
+    ``precision`` says which.
 
     Raises ``ValueError`` for an unknown name or precision and for a backend that cannot run here, saying what is
     missing.
     """
     if name not in NAMES:
         raise ValueError(f"backend must be one of {', '.join(NAMES)}, got {name!r}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if precision == "bf16" and name not in ("cuda", "emulator"):
-        raise ValueError(f"backend {name!r} has no precision 'bf16'; 'cuda' and 'emulator' have")
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(f"precision must be one of auto, {', '.join(PRECISIONS)}, got {precision!r}")
     if missing := _missing(name):
         raise ValueError(f"backend {name!r} needs {missing}; use 'numpy' or 'auto'")
     if name in ("cuda", "emulator"):
-        return CudaBackend(name, precision)
-    if name == "numpy" or CpuBackend is None:
-        return NumpyBackend()
-    return CpuBackend()
+        return CudaBackend(name, "fp32" if precision == "auto" else precision)
+    if name != "numpy" and CpuBackend is not None:
+        return CpuBackend(precision)
+    if precision == "bf16":
+        which = "backend 'numpy'" if name == "numpy" else f"backend {name!r} is 'numpy' here, which"
+        raise ValueError(f"{which} has no precision 'bf16'; 'cpu', 'cuda' and 'emulator' have")
+    return NumpyBackend()
 
 
 def describe():
     """(name, state) of every backend, for ``tinydiff info``."""
     missing = {name: _missing(name) for name in NAMES[1:]}
     return [
-        (name, f"not available: needs {what}" if what else f"ready: {get(name).describe()}")
+        (name, f"not available: needs {what}" if what else f"ready: {get(name).describe()}; {_precisions(name)}")
         for name, what in missing.items()
     ]
+
+
+def _precisions(name):
+    """Those of a backend that is here, and why it lacks one that it could have."""
+    if name == "numpy":
+        return "precision fp32"
+    try:
+        bfloat16()
+    except ValueError as error:
+        return f"precision fp32; {error}"
+    return f"precisions {' and '.join(PRECISIONS)}"
 
 
 def _missing(name):

@@ -74,7 +74,7 @@ class Captured:
                 self._outputs = self._arrays(self._recording.outputs)
             instruction_set = _cpu.instruction_set()
             at_least = 1 if self._frozen else 2
-            before, calls, nbytes = prepare.plan(program, _cpu.prepared_floats, at_least=at_least)
+            before, calls, nbytes = prepare.plan(program, _cpu.prepared_bytes, at_least=at_least)
             prepared = _memory(nbytes)
 
             def address(place):

@@ -1,8 +1,9 @@
-"""The cpu backend: C++ kernels (``csrc/cpu``) on NumPy arrays, float32.
+"""The cpu backend: C++ kernels (``csrc/cpu``) on NumPy arrays, in both precisions of tinydiff/precision.py.
 
 An op here is what its reference in ``tinydiff.ops`` is, with the arithmetic elsewhere: the same arguments, the same
 errors, the same gradients to within round-off. Derivations are not repeated. Results have the same bits for any
-number of threads, though not for any instruction set.
+number of threads, though not for any instruction set. In bfloat16 the products of matrices take two numbers at once where
+the machine can (avx512_bf16, amx, neon_bf16); elsewhere what is gained is memory.
 
 ``TINYDIFF_THREADS`` says how many threads work (default: as many as cores.py finds cores that this process may use) and
 ``TINYDIFF_INSTRUCTION_SET`` which kernels (default: the best this machine has); empty is as if unset.
@@ -20,14 +21,18 @@ from tinydiff import ops
 from tinydiff.backends.captured import Captured
 from tinydiff.backends.cores import usable_cores
 from tinydiff.backends.numpy import NumpyBackend
+from tinydiff.ops import contract
+from tinydiff.precision import Stored, bfloat16, has_bfloat16
 
 instruction_sets = _cpu.instruction_sets
 instruction_set = _cpu.instruction_set
 use_instruction_set = _cpu.use_instruction_set
+lacking_instruction_sets = _cpu.lacking_instruction_sets  # () -> {name: why}: this machine has them, this build has not
 threads = _cpu.threads
 use_threads = _cpu.use_threads
 memory = _cpu.memory  # () -> bytes of arrays in use, bytes kept to be used again
 MOST_THREADS = _cpu.MOST_THREADS
+MULTIPLY_BFLOAT16 = ("avx512_bf16", "amx", "neon_bf16")  # the instruction sets in which that is faster than float32
 use_threads(min(usable_cores(), MOST_THREADS))
 CONV2D_VERSIONS = ("fastest", "direct", "winograd_2", "winograd_4")
 use_conv2d_version = _cpu.use_conv2d_version  # "fastest" chooses by shape; the others are for tests and benchmarks
@@ -38,10 +43,14 @@ class CpuBackend(NumpyBackend):
 
     name = "cpu"
 
-    def __init__(self):
+    def __init__(self, precision="fp32"):
         super().__init__()
-        self._offer({op.__name__: op for op in OPS})
         _obey_environment()
+        if precision == "auto":
+            precision = "bf16" if instruction_set() in MULTIPLY_BFLOAT16 and has_bfloat16() else "fp32"
+        self.precision = precision
+        self.activations = bfloat16() if precision == "bf16" else None
+        self._offer({op.__name__: op(precision) for op in OPS})
 
     def capture(self, step_fn, *, frozen_weights=False):
         """A function that does what ``step_fn`` does, to the same bits: the program that it is, run without Python."""
@@ -49,22 +58,33 @@ class CpuBackend(NumpyBackend):
 
     def describe(self):
         """One line for ``tinydiff info``."""
-        return f"C++ kernels for {instruction_set()} (of {', '.join(instruction_sets())}), {threads()} threads"
+        said = f"C++ kernels for {instruction_set()} (of {', '.join(instruction_sets())}), {threads()} threads"
+        return "; ".join([said, *(f"not for {name}: {why}" for name, why in lacking_instruction_sets().items())])
 
 
-class linear:
+class Op(Stored):
+    """An op in a precision; ``kernels`` are those of a model that have it."""
+
+    def __init__(self, precision):
+        super().__init__(precision)
+        self.kernels = getattr(_cpu, self.precision)
+
+    @property
+    def name(self):
+        return type(self).__name__
+
+
+class linear(Op):
     Cache = ops.linear.Cache
 
-    @staticmethod
-    def forward(x, w, b=None):
-        return _cpu.linear_forward(x, w, b), linear.Cache(x, w, b is not None)
+    def forward(self, x, w, b=None):
+        return self.kernels.linear_forward(x, w, b), self.Cache(x, w, b is not None)
 
-    @staticmethod
-    def backward(dy, cache, into=(None, None)):
-        return _cpu.linear_backward(dy, *cache, *into)
+    def backward(self, dy, cache, into=(None, None)):
+        return self.kernels.linear_backward(dy, *cache, *into)
 
 
-class conv2d:
+class conv2d(Op):
     class Cache(NamedTuple):
         x: np.ndarray
         w: np.ndarray
@@ -74,160 +94,144 @@ class conv2d:
         padding: Any
         has_residual: bool
 
-    @staticmethod
-    def forward(x, w, b=None, add=None, *, stride=1, padding=0):
-        y = _cpu.conv2d_forward(x, w, b, add, stride, padding)
+    def forward(self, x, w, b=None, add=None, *, stride=1, padding=0):
+        y = self.kernels.conv2d_forward(x, w, b, add, stride, padding)
         has_residual = add is not None and add.shape == y.shape
         has_time_shift = add is not None and not has_residual
-        return y, conv2d.Cache(x, w, b is not None, has_time_shift, stride, padding, has_residual)
+        return y, self.Cache(x, w, b is not None, has_time_shift, stride, padding, has_residual)
 
-    @staticmethod
-    def backward(dy, cache, into=(None, None)):
-        dx, dw, db, dadd = _cpu.conv2d_backward(dy, *cache[:-1], *into)
+    def backward(self, dy, cache, into=(None, None)):
+        dx, dw, db, dadd = self.kernels.conv2d_backward(dy, *cache[:-1], *into)
         if cache.has_residual:
             dadd = dy.view()
             dadd.flags.writeable = False
         return dx, dw, db, dadd
 
+    def version(self, x, w, *, stride=1, padding=0):
+        """Of ``CONV2D_VERSIONS`` the one that computes this, forward and backward."""
+        return self.kernels.conv2d_version_of(x, w, stride, padding)
 
-class group_norm:
+
+class group_norm(Op):
     Cache = ops.group_norm.Cache
 
-    @staticmethod
-    def forward(x, gamma, beta, scale=None, shift=None, *, groups, eps=1e-5, silu=False):
-        y, mean, rstd = _cpu.group_norm_forward(x, gamma, beta, scale, shift, groups, eps, silu)
-        return y, group_norm.Cache(x, gamma, beta, scale, shift, mean, rstd, silu)
+    def forward(self, x, gamma, beta, scale=None, shift=None, *, groups, eps=1e-5, silu=False):
+        y, mean, rstd = self.kernels.group_norm_forward(x, gamma, beta, scale, shift, groups, eps, silu)
+        return y, self.Cache(x, gamma, beta, scale, shift, mean, rstd, silu)
 
-    @staticmethod
-    def backward(dy, cache, add=None, into=(None, None)):
-        return _cpu.group_norm_backward(dy, *cache, add, *into)
+    def backward(self, dy, cache, add=None, into=(None, None)):
+        return self.kernels.group_norm_backward(dy, *cache, add, *into)
 
 
-class silu:
+class silu(Op):
     Cache = ops.silu.Cache
 
-    @staticmethod
-    def forward(x):
-        return _cpu.silu_forward(x), silu.Cache(x)
+    def forward(self, x):
+        return self.kernels.silu_forward(x), self.Cache(x)
 
-    @staticmethod
-    def backward(dy, cache):
-        return _cpu.silu_backward(dy, *cache)
+    def backward(self, dy, cache):
+        return self.kernels.silu_backward(dy, *cache)
 
 
-class attention:
+class attention(Op):
     Cache = ops.attention.Cache
 
-    @staticmethod
-    def forward(q, k, v):
-        y, lse = _cpu.attention_forward(q, k, v)
-        return y, attention.Cache(q, k, v, y, lse)
+    def forward(self, q, k, v):
+        y, lse = self.kernels.attention_forward(q, k, v)
+        return y, self.Cache(q, k, v, y, lse)
 
-    @staticmethod
-    def backward(dy, cache):
-        return _cpu.attention_backward(dy, *cache)
+    def backward(self, dy, cache):
+        return self.kernels.attention_backward(dy, *cache)
 
 
-class upsample2x:
+class upsample2x(Op):
     class Cache(NamedTuple):
         x_shape: tuple[int, ...]
 
-    @staticmethod
-    def forward(x):
-        return _cpu.upsample2x_forward(x), upsample2x.Cache(x.shape)
+    def forward(self, x):
+        return self.kernels.upsample2x_forward(x), self.Cache(x.shape)
 
-    @staticmethod
-    def backward(dy, cache):
-        return _cpu.upsample2x_backward(dy, *cache)
+    def backward(self, dy, cache):
+        return self.kernels.upsample2x_backward(dy, *cache)
 
 
-class concat:
+class concat(Op):
     class Cache(NamedTuple):
         a_shape: tuple[int, ...]
         b_shape: tuple[int, ...]
 
-    @staticmethod
-    def forward(a, b):
-        return _cpu.concat_forward(a, b), concat.Cache(a.shape, b.shape)
+    def forward(self, a, b):
+        return self.kernels.concat_forward(a, b), self.Cache(a.shape, b.shape)
 
-    @staticmethod
-    def backward(dy, cache):
-        return _cpu.concat_backward(dy, *cache)
+    def backward(self, dy, cache):
+        return self.kernels.concat_backward(dy, *cache)
 
 
-class class_embedding:
+class class_embedding(Op):
     class Cache(NamedTuple):
         labels: np.ndarray
         table_shape: tuple[int, int]
 
-    @staticmethod
-    def forward(table, labels):
-        return _cpu.class_embedding_forward(table, labels), class_embedding.Cache(labels, table.shape)
+    def forward(self, table, labels):
+        return self.kernels.class_embedding_forward(table, labels), self.Cache(labels, table.shape)
 
-    @staticmethod
-    def backward(dy, cache, into=(None,)):
-        return _cpu.class_embedding_backward(dy, *cache, *into), None
+    def backward(self, dy, cache, into=(None,)):
+        return self.kernels.class_embedding_backward(dy, *cache, *into), None
 
 
-class timestep_embedding:
-    @staticmethod
-    def forward(step, *, width):
-        return _cpu.timestep_embedding_forward(step, width)
+class timestep_embedding(Op):
+    def forward(self, step, *, width):
+        return self.kernels.timestep_embedding_forward(step, width)
 
 
-class mse_loss:
+class mse_loss(Op):
     Cache = ops.mse_loss.Cache
 
-    @staticmethod
-    def forward(prediction, target, weight=None):
-        return _cpu.mse_loss_forward(prediction, target, weight), mse_loss.Cache(prediction, target, weight)
+    def forward(self, prediction, target, weight=None):
+        return _cpu.mse_loss_forward(prediction, target, weight), self.Cache(prediction, target, weight)
 
-    @staticmethod
-    def backward(dloss, cache, *, prediction_only=False):
+    def backward(self, dloss, cache, *, prediction_only=False):
         return _cpu.mse_loss_backward(float(dloss), *cache, prediction_only)
 
 
-class philox:
-    @staticmethod
-    def forward(seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
+class philox(Op):
+    def forward(self, seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
         seed, draw = ops.philox.check(seed, purpose, sample, draw, kind)
         if kind != "bits" and dtype != np.float32:
             raise ValueError(f"philox: dtype must be float32, got {np.dtype(dtype)}")
         return _cpu.philox_forward(seed, ops.philox.PURPOSES[purpose], sample, draw, shape, kind)
 
 
-class draw_batch:
-    @staticmethod
-    def forward(labels, number, *, batch, noise_steps, classes, dropout, seed):
+class draw_batch(Op):
+    def forward(self, labels, number, *, batch, noise_steps, classes, dropout, seed):
         seed = ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, seed)
         purposes = (ops.philox.PURPOSES[name] for name in ("order", "step", "label_drop"))
         half = ops.draw_batch.half_bits(len(labels))
         return _cpu.draw_batch_forward(labels, number[0], batch, noise_steps, classes, dropout, seed, half, *purposes)
 
 
-class corrupt:
-    @staticmethod
-    def forward(images, index, step, table, draw, *, seed):
+class corrupt(Op):
+    def forward(self, images, index, step, table, draw, *, seed):
         seed = ops.corrupt.check(images, index, step, table, draw, seed)
         ops.corrupt.check_values(images, index, step, table)
         return _cpu.corrupt_forward(images, index, step, table, seed, ops.philox.PURPOSES["noise"], draw[0])
 
 
-class global_norm:
-    @staticmethod
-    def forward(grads):
+class global_norm(Op):
+    def forward(self, grads):
         return _cpu.global_norm_forward(grads)
 
 
-class adamw:
-    @staticmethod
-    def forward(params, grads, mean, mean_square, average=None, copy=None, **options):
+class adamw(Op):
+    def forward(self, params, grads, mean, mean_square, average=None, copy=None, **options):
         options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
+        for name in ("learning_rate", "norm", "average_decay"):
+            if (number := getattr(options, name)) is not None:
+                contract.expect("adamw", name, number, (1,), np.float32)
         average_decay = 0.0 if average is None else options.average_decay[0]
+        copy = copy if options.decayed else None  # an empty array
         each_step = options.learning_rate[0], options.step_number[0], options.clip()[0], average_decay
-        _cpu.adamw_forward(params, grads, mean, mean_square, average, *each_step, *options[5:])
-        if copy is not None:
-            copy[...] = params[: options.decayed]
+        _cpu.adamw_forward(params, grads, mean, mean_square, average, copy, *each_step, *options[5:])
 
 
 OPS = (
@@ -256,6 +260,7 @@ def _obey_environment():
         use_threads(int(count))
     if name := os.environ.get("TINYDIFF_INSTRUCTION_SET"):
         if name not in instruction_sets():
-            known = ", ".join(instruction_sets())
-            raise ValueError(f"TINYDIFF_INSTRUCTION_SET must be one of {known} on this machine, got {name!r}")
+            known, why = ", ".join(instruction_sets()), lacking_instruction_sets().get(name)
+            said = f"TINYDIFF_INSTRUCTION_SET must be one of {known} on this machine, got {name!r}"
+            raise ValueError(f"{said}: {why}" if why else said)
         use_instruction_set(name)

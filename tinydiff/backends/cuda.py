@@ -4,12 +4,8 @@ An op here is what its reference in ``tinydiff.ops`` is, with the arithmetic els
 errors, the same gradients to within round-off. Derivations are not repeated. Results have the same bits on every
 run. What would take looking into an array's values is checked where that costs nothing (in the emulator).
 
-In the precision "fp32" every array is float32. In "bf16" activations, their gradients and the weights of ``linear`` and
-``conv2d`` are bfloat16; what an op names in ``float32`` is float32 all the same, and arithmetic is. Parameters, their
-gradients, statistics, sums, the optimizer and the loss stay float32; matrices and filters are read from a rounded copy
-of the parameters, and what goes into a model and comes out of it is float32. On the emulator the loss of a small U-Net
-follows that of the float64 reference as closely as rounding to bfloat16 at the same places lets the reference itself
-(tests/kernels/test_unet.py). It needs the package ml_dtypes, which the extras ``cuda`` and ``test`` bring.
+It has both precisions of tinydiff/precision.py. On the emulator the loss of a small U-Net follows that of the float64
+reference as closely as rounding to bfloat16 at the same places lets the reference itself (tests/kernels/test_unet.py).
 """
 
 from __future__ import annotations
@@ -23,8 +19,9 @@ from tinydiff import ops
 from tinydiff.backends import launchers
 from tinydiff.backends.by_name import ByName
 from tinydiff.backends.launch_table import STRETCH, ceil_div, split, use_version
-from tinydiff.backends.op import Float32, Op
+from tinydiff.backends.op import Op
 from tinydiff.ops import contract
+from tinydiff.precision import bfloat16
 
 __all__ = ["OPS", "CudaBackend", "use_version"]
 i32, i64, f32 = np.int32, np.int64, np.float32  # the sizes that kernels declare
@@ -40,7 +37,7 @@ class CudaBackend(ByName):
 
     def __init__(self, name, precision="fp32", launcher=None):
         self.name, self.precision = name, precision
-        self.activations = launchers.bfloat16() if precision == "bf16" else None  # None: as parameters are
+        self.activations = bfloat16() if precision == "bf16" else None  # None: as parameters are
         self.launcher = launcher or launchers.get(name)
         for service in ("asarray", "empty", "zeros", "take", "repeat", "synchronize", "capture", "describe"):
             setattr(self, service, getattr(self.launcher, service))
@@ -54,7 +51,6 @@ class CudaBackend(ByName):
 
 class linear(Op):
     Cache = ops.linear.Cache
-    float32 = ("b", "dw", "db")
 
     def forward(self, x, w, b=None):
         ops.linear.check(x, w, b)
@@ -87,7 +83,6 @@ class linear(Op):
 
 class conv2d(Op):
     Cache = ops.conv2d.Cache
-    float32 = ("b", "dw", "db")
 
     def forward(self, x, w, b=None, add=None, *, stride=1, padding=0):
         padding, y_shape = ops.conv2d.check(x, w, b, add, stride, padding)
@@ -143,7 +138,6 @@ class conv2d(Op):
 
 class group_norm(Op):
     Cache = ops.group_norm.Cache
-    float32 = ("gamma", "beta", "dgamma", "dbeta")
 
     def forward(self, x, gamma, beta, scale=None, shift=None, *, groups, eps=1e-5, silu=False):
         ops.group_norm.check(x, gamma, beta, scale, shift, groups, eps)
@@ -271,8 +265,6 @@ class concat(Op):
 
 
 class class_embedding(Op):
-    float32 = ("table", "dtable")
-
     class Cache(NamedTuple):
         labels: Any  # (N,) int64
         table_shape: tuple[int, int]
@@ -299,8 +291,6 @@ class class_embedding(Op):
 
 
 class timestep_embedding(Op):
-    float32 = ("step",)
-
     def forward(self, step, *, width):
         ops.timestep_embedding.check(step, width)
         self.dense(step=step)
@@ -311,7 +301,7 @@ class timestep_embedding(Op):
         return y
 
 
-class mse_loss(Float32):
+class mse_loss(Op):
     class Cache(NamedTuple):
         for_one: Any  # dprediction where dloss is 1, as in training: made while both arrays were read
         squares: Any  # (N,), the sum of squares of each sample: dweight needs it and little else
@@ -347,7 +337,7 @@ class mse_loss(Float32):
         return outputs
 
 
-class philox(Float32):
+class philox(Op):
     def forward(self, seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
         ops.philox.check_kinds(purpose, sample, kind)
         if self.launcher.values_at_hand:
@@ -369,7 +359,7 @@ class philox(Float32):
         return None, bits_of(value)
 
 
-class draw_batch(Float32):
+class draw_batch(Op):
     def forward(self, labels, number, *, batch, noise_steps, classes, dropout, seed):
         seed = ops.draw_batch.check(labels, number, batch, noise_steps, classes, dropout, seed)
         self.countable(batch=batch, noise_steps=noise_steps, classes=classes)
@@ -383,7 +373,7 @@ class draw_batch(Float32):
         return index, step, labels_N
 
 
-class corrupt(Float32):
+class corrupt(Op):
     def forward(self, images, index, step, table, draw, *, seed):
         seed = ops.corrupt.check(images, index, step, table, draw, seed)
         if self.launcher.values_at_hand:
@@ -403,7 +393,7 @@ class corrupt(Float32):
         return x, target, weight
 
 
-class global_norm(Float32):
+class global_norm(Op):
     def forward(self, grads):
         ops.global_norm.check(grads)
         self.dense(grads=grads)
@@ -415,7 +405,7 @@ class global_norm(Float32):
         return norm
 
 
-class adamw(Float32):
+class adamw(Op):
     def forward(self, params, grads, mean, mean_square, average=None, copy=None, **options):
         options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)
         learning_rate, step_number, norm, limit, average_decay, decayed, *others = options

@@ -31,15 +31,6 @@ def kernel_files(precision="fp32"):
     return {name: path for path in sorted(sources().glob("*.cu")) for name in kernels(path.read_text(), precision)}
 
 
-def bfloat16():
-    """The NumPy dtype of bfloat16, which comes with ml_dtypes. Raises ``ValueError`` where that is not installed."""
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise ValueError("precision 'bf16' needs ml_dtypes: pip install ml_dtypes") from None
-    return np.dtype(ml_dtypes.bfloat16)
-
-
 def hash_of_sources():
     """A name for the present text of all CUDA sources, headers too."""
     digest = hashlib.sha256()

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinydiff.backends import launchers
 from tinydiff.backends.launch_table import LARGEST_TILE, ceil_div, kernel, split
 from tinydiff.ops import contract
+from tinydiff.precision import Stored
 
 
-class Op:
+class Op(Stored):
     """What the ops share: their launcher, and arrays as kernels need them."""
 
-    float32 = ()  # the arguments and results that are float32 in every precision
-
     def __init__(self, launcher, precision):
-        self.launcher, self.precision = launcher, precision
+        super().__init__(precision)
+        self.launcher = launcher
         self.empty = launcher.empty  # of float32
-        self.real = launchers.bfloat16() if precision == "bf16" else np.dtype(np.float32)
 
     @property
     def name(self):
@@ -31,10 +29,6 @@ class Op:
     def activation(self, shape):
         """A new array for an activation or its gradient."""
         return self.empty(shape, self.real)
-
-    def dtype(self, name):
-        """Of this argument or result."""
-        return np.dtype(np.float32) if name in self.float32 else self.real
 
     def dense(self, **arrays):
         """Raise ``ValueError`` for an array that kernels cannot read: of another kind, dtype or layout."""
@@ -103,10 +97,3 @@ class Op:
     def add_parts(self, parts, out):
         """out = the sum of the parts (parts, *out.shape), in their order."""
         self.launch("merge", dict(count=out.size), parts, out, np.int32(len(parts)), np.int64(out.size))
-
-
-class Float32(Op):
-    """An op on what is float32 in every precision: losses, random numbers, parameters."""
-
-    def __init__(self, launcher, precision):
-        super().__init__(launcher, "fp32")

@@ -20,14 +20,15 @@ def at_least(low):
     return integer
 
 
-def add_backend_arguments(parser):
-    """Where to compute, and in which precision."""
+def add_backend_arguments(parser, precision="fp32"):
+    """Where to compute, and in which precision, by default this one."""
     parser.add_argument("--backend", choices=backends.NAMES, default="auto")
     parser.add_argument(
         "--precision",
-        choices=backends.PRECISIONS,
-        default="fp32",
-        help="of activations; bf16, on tensor cores, with --backend cuda (default %(default)s)",
+        choices=("auto", *backends.PRECISIONS),
+        default=precision,
+        help="of activations, and of weights where they are multiplied; bf16 takes half their memory (all backends but "
+        "numpy); auto takes it on a CPU that multiplies it faster (default %(default)s)",
     )
 
 

@@ -6,13 +6,15 @@ import json
 
 import numpy as np
 
-from tinydiff import data
+from tinydiff import backends, data
 from tinydiff.commands.arguments import add_data_arguments, add_data_changed_argument, at_least, load_data_of
 from tinydiff.commands.sample import add_drawing_arguments, draw, guidance_of
 from tinydiff.evaluate import TITLES, measure, proportional_labels
 from tinydiff.files import expect_writable, write_atomically
 from tinydiff.terminal import one_line
 from tinydiff.train import checkpoint as checkpoints
+
+DRAWN = ("samples", "guidance", "steps", "sampler", "seed", "weights", "precision")  # what results depend on
 
 
 def add_arguments(parser):
@@ -30,6 +32,7 @@ def evaluate(args):
     """Draw samples and print all that can be measured of them."""
     checkpoint = checkpoints.load(args.checkpoint)
     args.guidance = guidance_of(args, checkpoint)
+    args.precision = backends.get(args.backend, args.precision).precision  # which of the two
     if args.json:
         expect_writable("json", args.json)
     train = load_data_of(args, checkpoint)
@@ -39,8 +42,10 @@ def evaluate(args):
     images = draw(args, checkpoint, labels)
     results = measure(images, labels, train, test, backend=args.backend, seed=args.seed)
 
-    drawn = {name: getattr(args, name) for name in ("samples", "guidance", "steps", "sampler", "seed", "weights")}
-    print(f"{one_line(args.checkpoint)}, step {checkpoint.step}, {train.name}; {', '.join(f'{k} {v}' for k, v in drawn.items())}")
+    drawn = {name: getattr(args, name) for name in DRAWN}
+    print(
+        f"{one_line(args.checkpoint)}, step {checkpoint.step}, {train.name}; {', '.join(f'{k} {v}' for k, v in drawn.items())}"
+    )
     for name, result in results.items():
         print(f"{TITLES[name]:20}  {result}")
     if args.json:

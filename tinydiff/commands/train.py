@@ -23,6 +23,8 @@ from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import RunFolder
 from tinydiff.train.presets import PRESETS
 
+PRECISION = "auto"  # by default: it trains to the same quality, so what is faster
+
 
 def widths(text):
     return tuple(int(each) for each in text.split(","))
@@ -79,10 +81,11 @@ def add_arguments(parser):
     parser.add_argument(
         "--resume",
         metavar="PATH",
-        help="go on with a run: its folder, or one of its checkpoints; with --out in a new folder",
+        help="go on with a run: its folder, or one of its checkpoints; with --out in a new folder. In the precision it "
+        "was trained in, to the bits that it would have had without a stop; in another one where that is asked for",
     )
     add_data_changed_argument(parser)
-    add_backend_arguments(parser)
+    add_backend_arguments(parser, PRECISION)
     parser.add_argument("--minutes", type=float, help="stop after so long; the run can be resumed")
     parser.add_argument("--checkpoint-every", type=at_least(1), default=250, metavar="STEPS")
     parser.add_argument(
@@ -96,18 +99,17 @@ def add_arguments(parser):
 
 def train(args):
     """Train a model and leave samples, a denoising animation and the loss curve in the run's folder."""
-    backend = backends.get(args.backend, args.precision)
     if args.resume and not args.out:
         if args.overwrite:
             raise ValueError("overwrite begins a run anew; with resume it needs out, the folder to begin it in")
         checkpoints.find(args.resume)  # is there, before anything is written
         with RunFolder.of(args.resume).locked() as folder:
-            return _train(args, folder, _resumed(args, backend, folder))
+            return _train(args, folder, _resumed(args, folder))
 
     folder = RunFolder(args.out) if args.out else None
     if folder:
         folder.expect_new(overwrite=args.overwrite)
-    trainer = _resumed(args, backend) if args.resume else _new(args, backend)
+    trainer = _resumed(args) if args.resume else _new(args)
     folder = folder or _folder_for(f"{trainer.config.data}-{args.preset}", args.overwrite)
     with folder.locked():
         folder.expect_new(overwrite=args.overwrite)  # still
@@ -115,8 +117,9 @@ def train(args):
         return _train(args, folder, trainer)
 
 
-def _new(args, backend):
+def _new(args):
     """A trainer at its first step."""
+    backend = backends.get(args.backend, args.precision)
     if args.data_changed:
         raise ValueError("data_changed goes with resume: a new run is on whatever the data are")
     preset = PRESETS[args.preset].config
@@ -135,9 +138,13 @@ def _new(args, backend):
     return Trainer(config, dataset, backend)
 
 
-def _resumed(args, backend, folder=None):
+def _resumed(args, folder=None):
     """A trainer at the step of a checkpoint, which goes on in its own folder or, without ``folder``, in a new one."""
     checkpoint = checkpoints.load(args.resume)
+    before = checkpoint.precision or "fp32"  # that of all that do not say
+    backend = backends.get(args.backend, before if args.precision == "auto" else args.precision)
+    if checkpoint.step and backend.precision != before:
+        print(f"trained in {before} so far, it goes on in {backend.precision}: not to the bits that it would have had")
     newest = checkpoints.saved(folder.checkpoints)[-1:] if folder and Path(args.resume).is_file() else []
     for path in newest:
         if checkpoints.number(path) > checkpoint.step:
@@ -203,7 +210,7 @@ def _train(args, folder, trainer):
 def _again(args):
     """The arguments that a run which goes on is to be given once more."""
     again = ["--preset", args.preset]
-    for name, default in (("data_dir", None), ("backend", "auto"), ("precision", "fp32")):
+    for name, default in (("data_dir", None), ("backend", "auto"), ("precision", PRECISION)):
         if getattr(args, name) != default:
             again += [f"--{name.replace('_', '-')}", getattr(args, name)]
     return again + [f"--{name.replace('_', '-')}" for name in ("skip_unreadable", "no_pictures") if getattr(args, name)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+from tinydiff import backends
 from tinydiff.gradcheck import terms
 from tinydiff.gradcheck.check import check
 from tinydiff.gradcheck.explain import explain, heading
@@ -14,11 +15,12 @@ from tinydiff.ops import WITHOUT_GRADIENT
 WRONG = 1  # exit status
 
 
-def add_arguments(parser, backends):
-    """The arguments of ``gradcheck``; ``backends`` are the names to choose from."""
+def add_arguments(parser):
+    """The arguments of ``gradcheck``."""
     parser.description = (
-        "Check every gradient against central differences (or, with --backend, against the reference). The exit status "
-        "is 0 if all are right; with --break, if the wrong one is caught."
+        "Check every gradient against central differences (or, with --backend, against the reference, which says how "
+        "large errors are in that precision). The exit status is 0 if all are right; with --break, if the wrong one is "
+        "caught."
     )
     parser.add_argument("name", nargs="*", help="what to check, as in the table (default: everything)")
     parser.add_argument(
@@ -27,14 +29,20 @@ def add_arguments(parser, backends):
     parser.add_argument(
         "--break", dest="term", metavar="TERM", help="leave a term of the backward out and see it caught"
     )
-    parser.add_argument("--backend", choices=backends, default="numpy", help="whose gradients (default %(default)s)")
+    parser.add_argument(
+        "--backend", choices=backends.NAMES[1:], default="numpy", help="whose gradients (default %(default)s)"
+    )
+    parser.add_argument(
+        "--precision", choices=backends.PRECISIONS, default="fp32", help="of that backend (default %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="everything that was measured, as JSON")
 
 
 def run(args):
     """Check gradients and print what came out; returns the exit status.
 
-    Raises ``ValueError`` for a name or a term that does not exist, and for options that do not go together.
+    Raises ``ValueError`` for a name or a term that does not exist, for options that do not go together, and for a
+    backend that is not here.
     """
     rows = [_row(name) for name in args.name] or list(ROWS.values())
     if args.term is not None:
@@ -59,16 +67,17 @@ def _row(name):
 
 def _check(args, rows):
     """Check rows: a line each, or where they were asked for by name a line for each gradient."""
+    backends.get(args.backend, args.precision)  # is here, before anything is printed
     all_right, measured = True, []
     if not (args.json or args.name):
         print(_summary_line("name", "kind", "gradients", "worst error", "of", "limit", "s", "where"))
     for row in rows:
-        checked = check(row, args.backend)
+        checked = check(row, args.backend, args.precision)
         all_right &= checked.right
         if args.json:
             measured.append(_as_dict(row, checked))
         elif args.name:
-            _print_gradients(row, checked, args.backend)
+            _print_gradients(row, checked, args)
         else:
             _print_summary(row, checked)
     if args.json:
@@ -80,7 +89,7 @@ def _check(args, rows):
 
 def _break(args, rows):
     """Leave one term out of one backward; returns 0 if the check catches it."""
-    if len(args.name) != 1 or args.explain or args.json or args.backend != "numpy":
+    if len(args.name) != 1 or args.explain or args.json or (args.backend, args.precision) != ("numpy", "fp32"):
         raise ValueError(
             "break needs one name and no other option, as in: tinydiff gradcheck group_norm --break through_mean"
         )
@@ -90,7 +99,7 @@ def _break(args, rows):
     for number, text in terms.lines(row, args.term):
         print(f"  line {number}: {text}")
     checked = check(row, home=twin)
-    _print_gradients(row, checked)
+    _print_gradients(row, checked, args)
     print("not caught" if checked.right else "caught")
     return WRONG if checked.right else 0
 
@@ -113,17 +122,19 @@ def _summary_line(name, kind, gradients, error, of, limit, seconds, where):
     return f"{name:<15} {kind:<5} {gradients:>9}  {error:>11}  {of:<40} {limit:>6} {seconds:>6}  {where}".rstrip()
 
 
-def _print_gradients(row, checked, backend="numpy"):
+def _print_gradients(row, checked, args):
     print(f"{row.name}: {', '.join([row.derivation, *row.kernels, row.test])}")
-    both = ("backward", "differences") if backend == "numpy" else (backend, "reference")
-    line = "{:<45} {:>4}  {:<16} {:>8}  {:<14} {:>14} {:>14} {}"
-    print(line.format("gradient of", "case", "shape", "error", "worst at", *both, "").rstrip())
+    who = args.backend if args.precision == "fp32" else f"{args.backend} {args.precision}"
+    both = ("backward", "differences") if who == "numpy" else (who, "reference")
+    line = "{:<45} {:>4}  {:<16} {:>8} {:>6}  {:<14} {:>14} {:>14} {}"
+    print(line.format("gradient of", "case", "shape", "error", "limit", "worst at", *both, "").rstrip())
     for gradient in checked.gradients:
         comparison = gradient.comparison
         where = "a direction" if comparison.where is None else _tuple(comparison.where)
         both = f"{comparison.analytic:.6g}", f"{comparison.numeric:.6g}"
         mark = "" if gradient.right else "WRONG"
-        values = gradient.name, gradient.case, _tuple(comparison.shape), f"{comparison.error:.1e}", where, *both, mark
+        errors = f"{comparison.error:.1e}", f"{gradient.limit:.0e}"
+        values = gradient.name, gradient.case, _tuple(comparison.shape), *errors, where, *both, mark
         print(line.format(*values).rstrip())
     for problem in checked.problems:
         print(f"WRONG: {problem}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinydiff.gradcheck.adjoint import as_tuple
 from tinydiff.model.parameters import Parameters
+from tinydiff.precision import FLOAT32
 
 
 class Case(NamedTuple):
@@ -23,18 +24,22 @@ class Case(NamedTuple):
 class Subject:
     """A case built on one backend in one dtype: forward and backward without arguments left open.
 
-    ``home`` is where its code is looked for: the module that holds it, or a twin of it that lacks a term.
+    home   where its code is looked for: the module that holds it, or a twin of it that lacks a term
+    dtype  of parameters, and of what goes in, where the backend stores nothing otherwise
+    held   inputs and parameters begin with numbers that this dtype holds exactly
     """
 
-    def __init__(self, case, home, backend, dtype=np.float64):
-        self.backend, self.options = backend, case.options
-        if case.build is None:
-            self.thing = home if backend.name == "numpy" else getattr(backend, home.__name__.rpartition(".")[2])
+    def __init__(self, case, home, backend, dtype=np.float64, held=np.float32):
+        self.backend, self.options, self._dtype, self._held = backend, case.options, dtype, held
+        self._op = home.__name__.rpartition(".")[2] if case.build is None else None
+        if self._op:
+            self.thing = home if backend.name == "numpy" else getattr(backend, self._op)
             self.parameters = ()
         else:
             self.thing, self.parameters = case.build(home, backend, dtype)
-            randomise(self.parameters)
-        self._inputs = [self._convert(x, dtype) for x in case.inputs.values()]
+            if self.parameters:
+                randomise(self.parameters, held=held)
+        self._inputs = [self._convert(name, x) for name, x in case.inputs.items()]
         # {name: array} of everything that has a gradient, in the order in which ``backward`` gives them
         self.everything = dict(zip(case.inputs, self._inputs))
         self.everything |= {parameter.name: parameter.value for parameter in self.parameters}
@@ -53,27 +58,35 @@ class Subject:
     def gradients(self, dy):
         """{name: gradient} for an upstream dy, an array of NumPy's; as NumPy arrays, None where there is none."""
         y, cache = self.forward()
-        dy = self._convert(dy, y.dtype) if np.ndim(dy) else float(dy)
+        dy = self.backend.asarray(dy, y.dtype) if np.ndim(dy) else float(dy)
         found = zip(self.everything, self.backward(dy, cache), strict=True)
         return {name: None if dx is None else self.backend.to_numpy(dx) for name, dx in found}
 
-    def _convert(self, x, dtype):
+    def _convert(self, name, x):
+        """An input of forward as the backend takes it: a copy, as central differences move it."""
         if x is None:
             return None
-        # a copy: central differences move it
-        return self.backend.asarray(np.array(x, dtype if x.dtype.kind == "f" else None))
+        if x.dtype.kind != "f":
+            return self.backend.asarray(np.array(x))
+        is_activation = self.backend.activations is not None
+        if self._op:
+            is_activation &= self._op in FLOAT32 and name not in FLOAT32[self._op]
+        numbers = np.array(x, self._held).astype(self._dtype)
+        return self.backend.asarray(numbers, self.backend.activations if is_activation else None)
 
 
-def randomise(parameters, seed=0):
+def randomise(parameters, seed=0, held=np.float32):
     """Fill parameters with normal numbers of a size that keeps activations near 1, none at its quiet start.
 
-    The numbers are such that float32 holds them exactly.
+    The numbers are such that the dtype ``held`` holds them exactly.
     """
     rng = np.random.default_rng(seed)
     for parameter in parameters:
         fan_in = max(1, parameter.value[..., 0].size)
         values = rng.standard_normal(parameter.shape) / np.sqrt(fan_in)
-        parameter.value[...] = parameters.backend.asarray(values.astype(np.float32), parameters.dtype)
+        numbers = values.astype(held).astype(parameters.dtype)
+        parameter.value[...] = parameters.backend.asarray(numbers)
+    parameters.refresh()
 
 
 def with_parameters(build):

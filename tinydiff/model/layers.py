@@ -8,7 +8,7 @@ from tinydiff.model.parameters import Constant, Normal, Uniform
 
 def as_activation(x, backend):
     """x in the dtype in which this backend keeps activations; where it has none of its own, as it is."""
-    return x if backend.activations is None else x.astype(backend.activations, copy=False)
+    return x if backend.activations is None else backend.asarray(x, backend.activations)
 
 
 class Linear:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,13 +108,14 @@ class MLP:
         silu = self.backend.silu
         da = self.output.backward(as_activation(dy, self.backend), cache.output)
         dh = silu.backward(da, cache.silu)
-        dtime = 0
+        dtimes = []
         for layer, (time_proj, silu_cache, linear) in zip(reversed(self.layers), reversed(cache.layers)):
             da = layer.linear.backward(dh, linear)
             dshift = silu.backward(da, silu_cache)
-            dtime = dtime + layer.time_proj.backward(dshift, time_proj)
+            dtimes.append(layer.time_proj.backward(dshift, time_proj))
             dh = dh + dshift
         dx = self.input.backward(dh, cache.input)
+        dtime = functools.reduce(operator.add, dtimes)
         dembedding = silu.backward(dtime, cache.time_silu)
         dstep, dlabels = self.embedding.backward(dembedding, cache.embedding)
         return dx.astype(dy.dtype, copy=False), dstep, dlabels

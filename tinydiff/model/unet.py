@@ -8,6 +8,8 @@ Source: Ho et al., 2020, appendix B; Dhariwal and Nichol, 2021.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -264,7 +266,7 @@ class UNet:
         """
         dh, _ = self.conv_out.backward(as_activation(dy, self.backend), cache.conv_out)
         dh, _, _ = self.conv_norm_out.backward(dh, cache.conv_norm_out)
-        dtime, dskips = 0, []
+        dtimes, dskips = [], []
 
         for blocks, upsample in reversed(self.up):
             if upsample:
@@ -274,16 +276,16 @@ class UNet:
                 if attention:
                     dh = attention.backward(dh, cache.up.pop())
                 dh, dtime_block = res_block.backward(dh, cache.up.pop())
-                dtime = dtime + dtime_block
+                dtimes.append(dtime_block)
                 dh, dskip = self.backend.concat.backward(dh, cache.up.pop())
                 dskips.append(dskip)
 
         mid_res_1, mid_attention, mid_res_2 = cache.mid
         dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2)
-        dtime = dtime + dtime_block
+        dtimes.append(dtime_block)
         dh = self.mid_attention.backward(dh, mid_attention)
         dh, dtime_block = self.mid_res_1.backward(dh, mid_res_1)
-        dtime = dtime + dtime_block
+        dtimes.append(dtime_block)
 
         for blocks, downsample in reversed(self.down):
             if downsample:
@@ -294,13 +296,14 @@ class UNet:
                 if attention:
                     dh = attention.backward(dh, cache.down.pop())
                 dh, dtime_block = res_block.backward(dh, cache.down.pop())
-                dtime = dtime + dtime_block
+                dtimes.append(dtime_block)
 
         dh = dh + dskips.pop()
         dx, _ = self.conv_in.backward(dh, cache.conv_in)
         if self.positions is not None:
             dx, _ = self.backend.concat.backward(dx, cache.positions)
 
+        dtime = functools.reduce(operator.add, dtimes)
         dembedding = self.backend.silu.backward(dtime, cache.time_silu)
         dstep, dlabels = self.embedding.backward(dembedding, cache.embedding)
         return dx.astype(dy.dtype, copy=False), dstep, dlabels

@@ -25,9 +25,19 @@ def add_arguments(parser):
     parser.add_argument("run", help="a checkpoint, or the folder of a run")
     parser.add_argument("--what", choices=WHATS, default="predict", help="default %(default)s")
     parser.add_argument("--batch", type=int, help="images at a time (default 1; of training the run's own)")
-    for name, (kind, text) in SAMPLING.items():
-        parser.add_argument(f"--{name}", help=f"with --what sample: {text}", **kind)
+    for name, (kind, said) in SAMPLING.items():
+        parser.add_argument(f"--{name}", help=f"with --what sample: {said}", **kind)
+    add_precision_argument(parser)
     parser.add_argument("--totals", action="store_true", help="without the calls one by one")
+
+
+def add_precision_argument(parser):
+    """In which precision the program that is looked at computes."""
+    parser.add_argument(
+        "--precision",
+        choices=backends.PRECISIONS,
+        help="in which it computes (default: training in that of the run, drawing in fp32)",
+    )
 
 
 def run(args):
@@ -39,27 +49,38 @@ def run(args):
     given = {name: getattr(args, name) for name in SAMPLING if getattr(args, name) is not None}
     if given and args.what != "sample":
         raise ValueError(f"{next(iter(given))} goes with --what sample")
-    config = checkpoints.load(args.run).config
+    checkpoint = checkpoints.load(args.run)
+    config = checkpoint.config
     sampling = {}
     if args.what == "sample":
         sampling = {"steps": min(25, config.noise_steps), "guidance": 2.0 if config.model.classes else 1.0} | given
-    program = runs.of_config(config, _recorder(), args.what, count=args.batch or 1, **sampling).program
+    backend = _recorder(args.precision or _precision(args.what, checkpoint))
+    program = runs.of_config(config, backend, args.what, count=args.batch or 1, **sampling).program
     print("\n".join([*text.head(program), "", *text.totals(program)]) if args.totals else program)
 
 
-def describe_memory(path):
-    """Lines that say what a run needs of memory, to train and to draw from."""
-    config, backend = checkpoints.load(path).config, _recorder()
+def describe_memory(path, precision=None):
+    """Lines that say what a run needs of memory, to train and to draw from, in a precision or as it would be."""
+    checkpoint = checkpoints.load(path)
+    config = checkpoint.config
     count = batches(PIXELS_AT_ONCE, config.model.shape)[0].stop  # as ``tinydiff sample`` draws them
     steps = min(2, config.noise_steps)  # more need no more
-    training = runs.of_config(config, backend, "train").program
-    drawing = runs.of_config(config, backend, "sample", count=count, steps=steps, guidance=2.0).program
+    options = {"train": {}, "sample": dict(count=count, steps=steps, guidance=2.0)}
+    needs = {}
+    for what, given in options.items():
+        it = precision or _precision(what, checkpoint)
+        needs[what] = f"{it}: {text.memory(runs.of_config(config, _recorder(it), what, **given).program)}"
     return [
-        f"to train, batch {config.batch}: {text.memory(training)}; the data set comes on top",
-        f"to draw {count} at a time, guided: {text.memory(drawing)}",
+        f"to train, batch {config.batch}, {needs['train']}; the data set comes on top",
+        f"to draw {count} at a time, guided, {needs['sample']}",
     ]
 
 
-def _recorder():
+def _precision(what, checkpoint):
+    """In which it is done, where nothing else is asked for."""
+    return (checkpoint.precision if what == "train" else None) or "fp32"
+
+
+def _recorder(precision):
     """A backend that lends itself to recording."""
-    return backends.get("auto" if backends.get("auto").name in ("cpu", "numpy") else "numpy")
+    return backends.get("auto" if backends.get("auto").name in ("cpu", "numpy") else "numpy", precision)

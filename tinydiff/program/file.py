@@ -95,7 +95,8 @@ def gather(recordings, *, about=None):
     """The ``Stored`` of {name: Recording}, all of one backend's arrays.
 
     An array that several programs use is one array there. Where two have one name, that of the later program is called
-    PROGRAM.NAME.
+    PROGRAM.NAME. Raises ``ValueError`` for a program in bfloat16, which the engine of pages does not know, and for names
+    of arrays with gaps.
     """
     places, roots, end = {}, [], 0  # address of an array that lives across runs -> its offset
     for recording in recordings.values():
@@ -108,6 +109,7 @@ def gather(recordings, *, about=None):
     arrays, programs, filters = {}, {}, []
     for name, recording in recordings.items():
         program = recording.program
+        program.expect_float32(f"program {name}")
         starts = [
             places[_address(recording.kept[place])]
             if buffer.role == "kept"

@@ -16,10 +16,12 @@ import struct
 from typing import NamedTuple
 
 from tinydiff import ops
+from tinydiff.precision import FLOAT32
 from tinydiff.program.program import Operand
 
 CHECK = "expect_within"  # not a kernel: pointer, count, low, high; ends the run where a value lies outside [low, high)
 NULL = -1
+BF16 = "_bf16"  # behind the name of a kernel that is there in both precisions
 FORWARD = "conv2d_forward"
 PREPARED, GEOMETRY = 2, 7  # where, among its arguments, prepared filters stand, and where its sizes begin
 ADD_NONE, ADD_TIME_SHIFT, ADD_RESIDUAL = 0, 1, 2  # as csrc/cpu/kernels.h numbers them
@@ -48,8 +50,12 @@ class KernelCall(NamedTuple):
 
 def lower(call):
     """The ``KernelCall`` of a ``Call``."""
-    r, w, o = call.reads, call.writes, call.options
-    return LOWER[f"{call.op}.{call.verb}"](r, w, o)
+    verb = f"{call.op}.{call.verb}"
+    lowered = LOWER[verb](call.reads, call.writes, call.options)
+    in_both = call.op in FLOAT32 or verb == "array.add"
+    if in_both and any(each.dtype == "bfloat16" for each in call.operands.values()):
+        return lowered._replace(kernel=f"{lowered.kernel}{BF16}")
+    return lowered
 
 
 def words(calls, numbers, address):
@@ -235,7 +241,7 @@ def _adamw_forward(r, w, o):
     clip = 1.0 if r["clip"] is None else InMemory(r["clip"])
     decay = 0.0 if r["average_decay"] is None else InMemory(r["average_decay"])
     numbers = (float(o[name]) for name in ("weight_decay", "beta1", "beta2", "eps"))
-    buffers = w["params"], r["grads"], w["mean"], w["mean_square"], w["average"], w["params"].size
+    buffers = w["params"], r["grads"], w["mean"], w["mean_square"], w["average"], w["copy"], w["params"].size
     return KernelCall("adamw_forward", (*buffers, learning_rate, clip, step, decay, o["decayed"], *numbers))
 
 
@@ -311,5 +317,7 @@ LOWER = {
     "array.fill": _fill,
     "array.copy": _copy,
     "array.cast": _values("cast"),
+    "array.round": _values("round"),
+    "array.widen": _values("widen"),
     "array.take": _take,
 }

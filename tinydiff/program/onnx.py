@@ -49,6 +49,8 @@ def to_model(recordings, *, state=(), documents=None, about=""):
     Raises ``ValueError`` for a program that cannot be written so.
     """
     onnx = require()
+    for each in recordings:
+        each.program.expect_float32("onnx")
     graphs = [_traced(one, other.program, state) for one, other in (recordings, reversed(recordings))]
     (graph, inputs, outputs), (other, *_) = graphs
     if graph.nodes != other.nodes or not _same(graph.constants, other.constants):

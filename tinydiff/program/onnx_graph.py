@@ -226,7 +226,7 @@ class Memory:
 
     def _stretch(self, operand, start, nbytes):
         """The value, of any shape, of so many bytes of an operand's buffer, which lie without gaps."""
-        graph, stop, itemsize = self.graph, start + nbytes, _itemsize(operand)
+        graph, stop, itemsize = self.graph, start + nbytes, operand.itemsize
         found = [each for each in self._held.get(operand.buffer, ()) if each.start < stop and start < each.stop]
         found.sort(key=lambda piece: piece.start)
         if len(found) == 1 and found[0].is_dense and found[0].start <= start and stop <= found[0].stop:
@@ -245,7 +245,7 @@ class Memory:
 
     def _columns(self, operand, rows):
         """Some neighbouring columns of a matrix."""
-        graph, itemsize = self.graph, _itemsize(operand)
+        graph, itemsize = self.graph, operand.itemsize
         for piece in self._held.get(operand.buffer, ()):
             if piece.holds(rows) and piece.width == rows.reach:
                 first = (rows.start - piece.start) // itemsize
@@ -255,15 +255,11 @@ class Memory:
         raise ValueError("onnx: an array with gaps is read that is not some columns of a matrix")
 
 
-def _itemsize(operand):
-    return np.dtype(operand.dtype).itemsize
-
-
 def _rows(operand):
     """The stretch of memory of an operand."""
     if operand.strides is None:
         return Piece(operand.offset, 1, operand.nbytes, operand.nbytes, None)
-    itemsize = _itemsize(operand)
+    itemsize = operand.itemsize
     found = copied_rows(operand.shape, operand.strides, dense_strides(operand.shape, itemsize), itemsize)
     if found is None:
         raise ValueError(f"onnx: an array of {operand.shape} with strides {operand.strides} is not rows of a matrix")

@@ -11,13 +11,14 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.ops import contract
+from tinydiff.precision import Stored, bfloat16
 
 FLOAT = np.dtype(np.float32)
 
 
-def recording_ops(recorder):
+def recording_ops(recorder, precision):
     """{name: op} of everything in ``tinydiff.ops``, writing into a ``Recorder``."""
-    return {op.__name__: op(recorder) for op in RECORDING}
+    return {op.__name__: op(recorder, precision) for op in RECORDING}
 
 
 def _known_when_it_runs(**numbers):
@@ -26,11 +27,12 @@ def _known_when_it_runs(**numbers):
     return arrays, {name: value for name, value in numbers.items() if name not in arrays}
 
 
-class RecordingOp:
+class RecordingOp(Stored):
     """An op and the recorder that it writes into."""
 
-    def __init__(self, recorder):
+    def __init__(self, recorder, precision):
         self.recorder, self.name = recorder, type(self).__name__
+        super().__init__(precision)
         self._checked = {}  # what a check returned; it looks at shapes, dtypes and options alone
 
     def check(self, *arguments):
@@ -46,10 +48,14 @@ class RecordingOp:
     def new(self, shape, dtype=FLOAT):
         return self.recorder.new(shape, dtype)
 
+    def activation(self, shape):
+        """A new array for an activation or its gradient."""
+        return self.recorder.new(shape, self.real)
+
     def call(self, verb, reads, writes, **options):
         for name, array in {**reads, **writes}.items():
-            if array is not None and array.dtype.kind == "f" and array.dtype != FLOAT:
-                raise ValueError(f"{self.name}: {name} must be float32, got {array.dtype}")
+            if array is not None and array.dtype.kind in "fV" and array.dtype != self.dtype(name):
+                raise ValueError(f"{self.name}: {name} must be {self.dtype(name)}, got {array.dtype}")
         self.recorder.call(self.name, verb, reads, writes, **options)
 
     def integers(self, **arrays):
@@ -57,7 +63,7 @@ class RecordingOp:
         return {name: self.recorder.integers(self.name, name, array) for name, array in arrays.items()}
 
     def upstream(self, dy, shape):
-        contract.expect(self.name, "dy", dy, shape, FLOAT)
+        contract.expect(self.name, "dy", dy, shape, self.real)
 
     def output(self, name, into, shape):
         """The array given for a parameter's gradient, which must fit, or where that is None a new one."""
@@ -72,14 +78,14 @@ class linear(RecordingOp):
 
     def forward(self, x, w, b=None):
         self.check(x, w, b)
-        y = self.new((*x.shape[:-1], w.shape[1]))
+        y = self.activation((*x.shape[:-1], w.shape[1]))
         self.call("forward", dict(x=x, w=w, b=b), dict(y=y))
         return y, self.Cache(x, w, b is not None)
 
     def backward(self, dy, cache, into=(None, None)):
         x, w, has_b = cache
         self.upstream(dy, (*x.shape[:-1], w.shape[1]))
-        dx, dw = self.new(x.shape), self.output("dw", into[0], w.shape)
+        dx, dw = self.activation(x.shape), self.output("dw", into[0], w.shape)
         db = self.output("db", into[1], w.shape[1:]) if has_b else None
         self.call("backward", dict(dy=dy, x=x, w=w), dict(dx=dx, dw=dw, db=db))
         return dx, dw, db
@@ -90,7 +96,7 @@ class conv2d(RecordingOp):
 
     def forward(self, x, w, b=None, add=None, *, stride=1, padding=0):
         padding, y_shape = self.check(x, w, b, add, stride, padding)
-        y = self.new(y_shape)
+        y = self.activation(y_shape)
         self.call("forward", dict(x=x, w=w, b=b, add=add), dict(y=y), stride=stride, padding=padding)
         add_shape = None if add is None else tuple(add.shape)
         return y, self.Cache(x, w, stride, padding, y_shape, b is not None, add_shape)
@@ -98,10 +104,10 @@ class conv2d(RecordingOp):
     def backward(self, dy, cache, into=(None, None)):
         x, w, stride, padding, y_shape, has_b, add_shape = cache
         self.upstream(dy, y_shape)
-        dx, dw = self.new(x.shape), self.output("dw", into[0], w.shape)
+        dx, dw = self.activation(x.shape), self.output("dw", into[0], w.shape)
         db = self.output("db", into[1], w.shape[3:]) if has_b else None
         has_shift = add_shape is not None and add_shape != y_shape
-        dadd = self.new(add_shape) if has_shift else None
+        dadd = self.activation(add_shape) if has_shift else None
         writes = dict(dx=dx, dw=dw, db=db, dadd=dadd)
         self.call("backward", dict(dy=dy, x=x, w=w), writes, stride=stride, padding=padding)
         if add_shape == y_shape:
@@ -114,7 +120,7 @@ class group_norm(RecordingOp):
 
     def forward(self, x, gamma, beta, scale=None, shift=None, *, groups, eps=1e-5, silu=False):
         self.check(x, gamma, beta, scale, shift, groups, eps)
-        y, mean, rstd = self.new(x.shape), self.new((len(x), groups)), self.new((len(x), groups))
+        y, mean, rstd = self.activation(x.shape), self.new((len(x), groups)), self.new((len(x), groups))
         reads = dict(x=x, gamma=gamma, beta=beta, scale=scale, shift=shift)
         self.call("forward", reads, dict(y=y, mean=mean, rstd=rstd), groups=groups, eps=eps, silu=silu)
         return y, self.Cache(x, gamma, beta, scale, shift, mean, rstd, silu)
@@ -123,10 +129,10 @@ class group_norm(RecordingOp):
         x, gamma, beta, scale, shift, mean, rstd, silu = cache
         self.upstream(dy, x.shape)
         if add is not None:
-            contract.expect("group_norm", "add", add, x.shape, FLOAT)
-        dx = self.new(x.shape)
+            contract.expect("group_norm", "add", add, x.shape, self.real)
+        dx = self.activation(x.shape)
         dgamma, dbeta = self.output("dgamma", into[0], gamma.shape), self.output("dbeta", into[1], beta.shape)
-        dscale, dshift = (None if each is None else self.new(each.shape) for each in (scale, shift))
+        dscale, dshift = (None if each is None else self.activation(each.shape) for each in (scale, shift))
         reads = dict(dy=dy, x=x, gamma=gamma, beta=beta, scale=scale, shift=shift, mean=mean, rstd=rstd, add=add)
         writes = dict(dx=dx, dgamma=dgamma, dbeta=dbeta, dscale=dscale, dshift=dshift)
         self.call("backward", reads, writes, groups=mean.shape[1], silu=silu)
@@ -138,14 +144,14 @@ class silu(RecordingOp):
 
     def forward(self, x):
         self.check(x)
-        y = self.new(x.shape)
+        y = self.activation(x.shape)
         self.call("forward", dict(x=x), dict(y=y))
         return y, self.Cache(x)
 
     def backward(self, dy, cache):
         (x,) = cache
         self.upstream(dy, x.shape)
-        dx = self.new(x.shape)
+        dx = self.activation(x.shape)
         self.call("backward", dict(dy=dy, x=x), dict(dx=dx))
         return dx
 
@@ -156,14 +162,14 @@ class attention(RecordingOp):
     def forward(self, q, k, v):
         self.check(q, k, v)
         N, L, A, _ = q.shape
-        y, lse = self.new(q.shape), self.new((N, A, L, 1))
+        y, lse = self.activation(q.shape), self.new((N, A, L, 1))
         self.call("forward", dict(q=q, k=k, v=v), dict(y=y, lse=lse))
         return y, self.Cache(q, k, v, y, lse)
 
     def backward(self, dy, cache):
         q, k, v, y, lse = cache
         self.upstream(dy, q.shape)
-        dq, dk, dv = self.new(q.shape), self.new(k.shape), self.new(v.shape)
+        dq, dk, dv = self.activation(q.shape), self.activation(k.shape), self.activation(v.shape)
         self.call("backward", dict(dy=dy, q=q, k=k, v=v, y=y, lse=lse), dict(dq=dq, dk=dk, dv=dv))
         return dq, dk, dv
 
@@ -175,14 +181,14 @@ class upsample2x(RecordingOp):
     def forward(self, x):
         self.check(x)
         N, H, W, C = x.shape
-        y = self.new((N, 2 * H, 2 * W, C))
+        y = self.activation((N, 2 * H, 2 * W, C))
         self.call("forward", dict(x=x), dict(y=y))
         return y, self.Cache(x.shape)
 
     def backward(self, dy, cache):
         N, H, W, C = cache.x_shape
         self.upstream(dy, (N, 2 * H, 2 * W, C))
-        dx = self.new(cache.x_shape)
+        dx = self.activation(cache.x_shape)
         self.call("backward", dict(dy=dy), dict(dx=dx))
         return dx
 
@@ -194,14 +200,14 @@ class concat(RecordingOp):
 
     def forward(self, a, b):
         self.check(a, b)
-        y = self.new((*a.shape[:-1], a.shape[-1] + b.shape[-1]))
+        y = self.activation((*a.shape[:-1], a.shape[-1] + b.shape[-1]))
         self.call("forward", dict(a=a, b=b), dict(y=y))
         return y, self.Cache(a.shape, b.shape)
 
     def backward(self, dy, cache):
         a_shape, b_shape = cache
         self.upstream(dy, (*a_shape[:-1], a_shape[-1] + b_shape[-1]))
-        da, db = self.new(a_shape), self.new(b_shape)
+        da, db = self.activation(a_shape), self.activation(b_shape)
         self.call("backward", dict(dy=dy), dict(da=da, db=db))
         return da, db
 
@@ -213,7 +219,7 @@ class class_embedding(RecordingOp):
 
     def forward(self, table, labels):
         self.check(table, labels)
-        y = self.new((len(labels), table.shape[1]))
+        y = self.activation((len(labels), table.shape[1]))
         self.call("forward", dict(table=table, **self.integers(labels=labels)), dict(y=y))
         return y, self.Cache(labels, table.shape)
 
@@ -228,7 +234,7 @@ class class_embedding(RecordingOp):
 class timestep_embedding(RecordingOp):
     def forward(self, step, *, width):
         self.check(step, width)
-        y = self.new((len(step), width))
+        y = self.activation((len(step), width))
         self.call("forward", dict(step=step), dict(y=y))
         return y
 
@@ -299,10 +305,11 @@ class global_norm(RecordingOp):
 
 
 class adamw(RecordingOp):
+    def dtype(self, name):
+        return bfloat16() if name == "copy" else FLOAT
+
     def forward(self, params, grads, mean, mean_square, average=None, copy=None, **options):
         options = ops.adamw.check(params, grads, mean, mean_square, average, copy, options)._asdict()
-        if copy is not None:
-            raise ValueError("adamw: a program keeps no rounded copy of the parameters")
         norm, limit = options.pop("norm"), options.pop("limit")
         clip = None if norm is None else self.new((1,))  # the factor of the gradients; None: 1
         if norm is not None:
@@ -310,7 +317,8 @@ class adamw(RecordingOp):
         each_step = {name: options.pop(name) for name in ("learning_rate", "average_decay")}
         each_step |= self.integers(step_number=options.pop("step_number"))
         buffers = dict(params=params, mean=mean, mean_square=mean_square, average=average)
-        self.call("forward", dict(grads=grads, clip=clip, **each_step), buffers, updates=tuple(buffers), **options)
+        updates, writes = tuple(buffers), dict(**buffers, copy=copy)
+        self.call("forward", dict(grads=grads, clip=clip, **each_step), writes, updates=updates, **options)
 
 
 RECORDING = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from tinydiff.program.kernel_calls import FORWARD, GEOMETRY, PREPARED, KernelCall, lower
+from tinydiff.program.kernel_calls import BF16, FORWARD, GEOMETRY, PREPARED, KernelCall, lower
 from tinydiff.program.program import LINE
 
 
@@ -28,10 +28,11 @@ class Plan(NamedTuple):
     nbytes: int
 
 
-def plan(program, floats_of, *, at_least=2):
+def plan(program, bytes_of, *, at_least=2):
     """Split what a program does: filters that so many calls use, and that none writes, are prepared before.
 
-    floats_of  geometry of a convolution, as its kernel takes it -> how many floats its prepared filters are, or 0
+    bytes_of  the dtype of filters, the geometry of a convolution as its kernel takes it -> how many bytes they are once
+              they are prepared, or 0 where they are used as they stand
     """
     calls, keys = lowered(program)
     uses = Counter(keys)
@@ -41,11 +42,12 @@ def plan(program, floats_of, *, at_least=2):
             continue
         if key not in places:
             w, geometry = key
-            floats = floats_of(geometry)
-            places[key] = Prepared(top) if floats else None
-            if floats:
-                before.append(KernelCall("conv2d_prepare", (w, places[key], *geometry)))
-                top += -(-4 * floats // LINE) * LINE
+            nbytes = bytes_of(w.dtype, geometry)
+            places[key] = Prepared(top) if nbytes else None
+            if nbytes:
+                prepare = calls[i].kernel.replace("forward", "prepare")
+                before.append(KernelCall(prepare, (w, places[key], *geometry)))
+                top += -(-nbytes // LINE) * LINE
         if places[key]:
             arguments = list(calls[i].arguments)
             arguments[PREPARED] = places[key]
@@ -55,14 +57,31 @@ def plan(program, floats_of, *, at_least=2):
 
 def lowered(program):
     """The kernel calls of a program, and of each what decides how its filters are prepared, or None."""
-    calls, written = [lower(call) for call in program.calls], _written(program)
+    calls, written = [lower(call) for call in _without_unread(program)], _written(program)
     return calls, [_key(call, written) for call in calls]
+
+
+def _without_unread(program):
+    """The program's calls, without what nobody reads: in training the gradients of images and of steps. A kernel that has
+    more to do leaves that half of its work."""
+    wanted = {place for place, each in enumerate(program.buffers) if each.role == "kept"}
+    wanted |= {each.buffer for each in program.names.values()}
+    calls = []
+    for call in reversed(program.calls):
+        unread = {name for name, each in call.writes.items() if each is not None and each.buffer not in wanted}
+        if len(unread) == sum(each is not None for each in call.writes.values()):
+            continue
+        if call.op in ("conv2d", "linear") and "dx" in unread:
+            call = call._replace(writes={**call.writes, "dx": None})
+        wanted |= {each.buffer for each in call.reads.values() if each is not None}
+        calls.append(call)
+    return calls[::-1]
 
 
 def _key(call, written):
     """What decides the prepared form: the filters and the geometry; None of a call that has none, or whose filters
     change in the program."""
-    if call.kernel != FORWARD:
+    if call.kernel not in (FORWARD, FORWARD + BF16):
         return None
     w = call.arguments[1]
     start, stop = w.offset, w.offset + w.nbytes

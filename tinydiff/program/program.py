@@ -14,11 +14,11 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tinydiff.program.text import render
 
 LINE = 64  # bytes of a cache line, to which every buffer is aligned
+# of each dtype that a program knows: NumPy knows bfloat16 only once ml_dtypes has been imported
+BYTES = {"float32": 4, "bfloat16": 2, "int64": 8, "uint64": 8, "uint8": 1}
 
 
 class Operand(NamedTuple):
@@ -27,7 +27,7 @@ class Operand(NamedTuple):
     buffer: int  # which, by its place in ``Program.buffers``
     offset: int  # from the buffer's start, in bytes
     shape: tuple[int, ...]
-    dtype: str  # "float32", "int64", "uint64" or "uint8"
+    dtype: str  # one of ``BYTES``
     strides: tuple[int, ...] | None = None  # in bytes; None where values lie densely, the last axis fastest
 
     @property
@@ -36,8 +36,13 @@ class Operand(NamedTuple):
         return math.prod(self.shape)
 
     @property
+    def itemsize(self):
+        """Bytes of a value."""
+        return BYTES[self.dtype]
+
+    @property
     def nbytes(self):
-        return self.size * np.dtype(self.dtype).itemsize
+        return self.size * self.itemsize
 
     @property
     def extent(self):
@@ -45,7 +50,7 @@ class Operand(NamedTuple):
         if self.strides is None:
             return self.nbytes
         last = sum((n - 1) * stride for n, stride in zip(self.shape, self.strides))
-        return last + np.dtype(self.dtype).itemsize
+        return last + self.itemsize
 
 
 class Call(NamedTuple):
@@ -120,6 +125,15 @@ class Program:
         changed = {each.buffer for call in self.calls for each in call.writes.values() if each is not None}
         kept = (name for name, each in self.names.items() if self.buffers[each.buffer].role == "kept")
         return tuple(name for name in kept if self.names[name].buffer in changed)
+
+    def expect_float32(self, where):
+        """Raise ``ValueError``, which begins with ``where`` it would go, for a program that computes in bfloat16."""
+        for number, call in enumerate(self.calls):
+            if any(each.dtype == "bfloat16" for each in call.operands.values()):
+                raise ValueError(
+                    f"{where}: programs go there in float32, and call {number} of this one, {call.op}.{call.verb}, is "
+                    "in bfloat16; record it on a backend of precision fp32"
+                )
 
     def check(self):
         """Raise ``ValueError`` unless every value is there when it is read: no array reaches beyond its buffer, none is

@@ -19,6 +19,8 @@ from tinydiff.program.ops import recording_ops
 from tinydiff.program.program import Buffer, Call, Operand, Program
 
 DTYPES = {np.dtype(name): name for name in ("float32", "int64", "uint64", "uint8")}
+FILLED = ("float32", "int64", "uint64")  # what a number can be put into
+CASTS = {("int64", "float32"): "cast", ("float32", "bfloat16"): "round", ("bfloat16", "float32"): "widen"}
 
 
 class Recording(NamedTuple):
@@ -43,7 +45,7 @@ def record(function, backend, *, inputs=None, state=None):
     Raises ``NotRecorded`` for what a program cannot write down, and ``ValueError`` for shapes and dtypes that do not
     fit, as the ops do.
     """
-    recorder = Recorder()
+    recorder = Recorder(backend.precision)
     names = {}
     for name, array in {**(inputs or {}), **(state or {})}.items():
         names[name] = recorder.operand("record", name, array)
@@ -74,16 +76,21 @@ def _without_collecting():
             gc.enable()
 
 
+def name_of(dtype):
+    """How programs call a dtype; None where they cannot hold it."""
+    return "bfloat16" if dtype.name == "bfloat16" else DTYPES.get(dtype)
+
+
 class Recorder:
     """What a recording has so far: buffers, calls, and the arrays that are its kept memory."""
 
-    def __init__(self):
+    def __init__(self, precision):
         self.buffers, self.calls = [], []
         self.kept = {}  # place of a buffer -> the array that owns its memory
         self._place = {}  # address of such an array -> place of its buffer
         self._met = {}  # place of its buffer -> the line where it was first met
         self._seen = {}  # id -> an array that was met, and what it is recorded as
-        self.ops = recording_ops(self)
+        self.ops = recording_ops(self, precision)
 
     # services of a backend
 
@@ -100,6 +107,8 @@ class Recorder:
             return values if dtype is None else values.astype(dtype, copy=False)
         if not isinstance(values, np.ndarray):
             refuse("make an array of the host's values: it must lie in an array before")
+        if dtype is not None and (values.dtype.name, np.dtype(dtype).name) in CASTS:
+            return self.cast(self.as_recorded(values), np.dtype(dtype))
         return np.ascontiguousarray(values, dtype)  # if this has to copy, ``expect_all_alive`` notices
 
     def take(self, table, index):
@@ -124,7 +133,7 @@ class Recorder:
     def new(self, shape, dtype):
         """A recording array with memory of its own."""
         dtype, shape = np.dtype(dtype), tuple(int(n) for n in shape)
-        if dtype not in DTYPES:
+        if name_of(dtype) is None:
             refuse(f"hold an array of {dtype}")
         if 0 in shape:
             refuse("record an empty array")
@@ -158,14 +167,14 @@ class Recorder:
             raise ValueError(f"{op}: {name} must be an array, got {type(array).__name__}")
         if array.recorder is not self:
             refuse("use an array of another recording")
-        if array.dtype not in DTYPES:
+        if name_of(array.dtype) is None:
             refuse(f"hold an array of {array.dtype}, as {name} of {op} is")
         if dense and not array.is_dense:
             raise ValueError(f"{op}: {name} must be C-contiguous")
         if written and not array.writeable:
             raise ValueError(f"{op}: {name} must be writeable")
         strides = None if array.is_dense else array.strides
-        return Operand(array.buffer, array.offset, array.shape, DTYPES[array.dtype], strides)
+        return Operand(array.buffer, array.offset, array.shape, name_of(array.dtype), strides)
 
     def integers(self, op, name, array):
         """An integer array as int64."""
@@ -187,6 +196,8 @@ class Recorder:
         self.calls.append(Call(op, verb, reads, writes, options, tuple(updates)))
 
     def fill(self, y, value):
+        if y.dtype.name not in FILLED:
+            refuse(f"fill an array of {y.dtype}")
         self.call("array", "fill", {}, dict(y=y), value=_number(value, y.dtype))
 
     def assign(self, target, value):
@@ -201,17 +212,19 @@ class Recorder:
         self.call("array", "copy", dict(x=value), dict(y=target), dense=False, rows=rows)
 
     def cast(self, x, dtype):
-        if (x.dtype.name, dtype.name) != ("int64", "float32"):
+        verb = CASTS.get((x.dtype.name, dtype.name))
+        if verb is None:
             refuse(f"turn {x.dtype} into {dtype}")
         y = self.new(x.shape, dtype)
-        self.call("array", "cast", dict(x=x), dict(y=y))
+        self.call("array", verb, dict(x=x), dict(y=y))
         return y
 
     def binary(self, verb, a, b):
         """a and b of one shape, or one of them a number, which may lie in an array of shape ()."""
         arrays = [isinstance(each, (Recorded, np.ndarray)) and each.shape != () for each in (a, b)]
         if all(arrays):
-            if verb not in ("add", "subtract") or a.shape != b.shape or a.dtype != b.dtype or a.dtype != np.float32:
+            verbs = {"float32": ("add", "subtract"), "bfloat16": ("add",)}.get(a.dtype.name, ())
+            if verb not in verbs or a.shape != b.shape or a.dtype != b.dtype:
                 refuse(f"{verb} arrays of {a.dtype} {a.shape} and {b.dtype} {b.shape}")
             return self._into_new(verb, dict(a=a, b=b))
         if not any(arrays):
@@ -289,10 +302,10 @@ class Recorder:
         written = {each.buffer for call in self.calls for each in call.writes.values() if each is not None}
         found = {}
         for place, array in self.kept.items():
-            if place not in named and array.dtype in DTYPES and is_dense(array.shape, array.strides, array.itemsize):
+            if place not in named and name_of(array.dtype) and is_dense(array.shape, array.strides, array.itemsize):
                 kind = "state" if place in written else "constant"
                 number = sum(name.startswith(kind) for name in found)
-                found[f"{kind}.{number}"] = Operand(place, 0, array.shape, DTYPES[array.dtype])
+                found[f"{kind}.{number}"] = Operand(place, 0, array.shape, name_of(array.dtype))
         return found
 
 

@@ -9,6 +9,7 @@ from tinydiff.generate import Trajectory
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.program.record import record
+from tinydiff.program.text import ROUNDED
 from tinydiff.train.trainer import Trainer
 
 
@@ -40,6 +41,7 @@ def train(trainer):
     state = {**parameters_of(parameters), **{f"{each.name}.grad": each.grad for each in parameters}}
     state |= {"parameters": parameters.values, "gradients": parameters.grads, "average": trainer.average}
     state |= {"mean": optimizer.mean, "mean_square": optimizer.mean_square}
+    state |= {} if parameters.rounded is None else {"rounded": parameters.rounded}
     state |= {"images": trainer.images, "labels": trainer.labels, "step_quantiles": trainer.step_quantiles}
     state |= {"noise": trainer.corrupt.table}
     step = lambda: dict(zip(("loss", "norm", "x", "prediction"), trainer.one_step(), strict=True))
@@ -93,5 +95,6 @@ def without_data(config, backend, count=1):
 
 
 def parameters_of(parameters):
-    """{name: value} of all of them."""
-    return {each.name: each.value for each in parameters}
+    """{name: value} of all of them, and of those that ops read rounded {NAME.rounded: what they read}."""
+    rounded = {f"{each.name}{ROUNDED}": each.operand for each in parameters if each.operand is not each.value}
+    return {each.name: each.value for each in parameters} | rounded

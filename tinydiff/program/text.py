@@ -1,4 +1,5 @@
-"""A program as text: one line a call, with names from the model, its operations and the bytes it touches.
+"""A program as text: one line a call, with names from the model, its operations and the bytes it touches. Behind the
+shapes of arrays in bfloat16 stands bf16.
 
 Arrays that nobody names are called by the call that makes them: %12, or %12.mean where it makes several.
 """
@@ -10,7 +11,7 @@ from collections import Counter
 from tinydiff.program.plan import lower_bound
 
 PARAMETERS = (".weight", ".bias")
-GRADIENT = ".grad"
+GRADIENT, ROUNDED = ".grad", ".rounded"  # behind a parameter's name: its gradient, its copy in bfloat16
 
 
 def render(program):
@@ -93,8 +94,9 @@ def amount(number, unit):
 
 
 def shape_of(operand):
-    """(1,28,28,16)."""
-    return "(" + ",".join(map(str, operand.shape)) + ("," if len(operand.shape) == 1 else "") + ")"
+    """(1,28,28,16), or (1,28,28,16) bf16."""
+    shape = "(" + ",".join(map(str, operand.shape)) + ("," if len(operand.shape) == 1 else "") + ")"
+    return f"{shape} bf16" if operand.dtype == "bfloat16" else shape
 
 
 class _Describer:
@@ -133,8 +135,9 @@ class _Describer:
         return f"{argument} {name} {shape_of(operand)}"
 
     def _parameter_of(self, operand):
-        """The layer whose parameter, or a gradient of it, an operand is; None of any other array."""
-        name = self._names.get((operand.buffer, operand.offset, operand.shape), "").removesuffix(GRADIENT)
+        """The layer whose parameter, or its gradient or rounded copy, an operand is; None of any other array."""
+        name = self._names.get((operand.buffer, operand.offset, operand.shape), "")
+        name = name.removesuffix(GRADIENT).removesuffix(ROUNDED)
         return next((name.removesuffix(each) for each in PARAMETERS if name.endswith(each)), None)
 
     def _layer_of(self, call):

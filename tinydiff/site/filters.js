@@ -36,8 +36,8 @@ export class Filters {
   // Memory for filters that are worth preparing; else 0.
   #makeRoom({ geometry, calls }) {
     const { machine } = this;
-    machine.call("conv2d_prepared_floats", this.result - machine.base, ...geometry);
-    const bytes = 4 * Number(new BigInt64Array(machine.memory.buffer, this.result, 1)[0]);
+    machine.call("conv2d_prepared_bytes", this.result - machine.base, ...geometry);
+    const bytes = Number(new BigInt64Array(machine.memory.buffer, this.result, 1)[0]);
     if (!bytes || this.#taken + bytes > MOST_BYTES) return 0;
     this.#taken += bytes;
     const room = machine.allocate(bytes);

@@ -4,7 +4,8 @@
     average.<name>         their running average
     adamw.mean.<name>      the optimizer's moments
     adamw.mean_square.<name>
-    metadata "tinydiff"    JSON: "format", "step", "config", "data_set" (its identity) and "sha256", of all the rest
+    metadata "tinydiff"    JSON: "format", "step", "config", "data_set" (its identity), "precision" in which it was trained
+                           and "sha256", of all the rest
 
 A file appears under its name whole or not at all: it is written to a temporary file beside it, synced to
 disk and renamed.
@@ -36,13 +37,15 @@ NAME = re.compile(r"step-(\d+)\.safetensors")  # what else lies beside a checkpo
 class Checkpoint(NamedTuple):
     """A file's content: ``parts`` maps each of ``PARTS`` to named NumPy arrays.
 
-    ``data_set`` is the identity of the images it was trained on; None in files that do not say.
+    ``data_set`` is the identity of the images it was trained on, ``precision`` that of the backend, of which the bits of
+    a run depend; None in files that do not say.
     """
 
     step: int
     config: TrainConfig
     parts: dict[str, dict[str, np.ndarray]]
     data_set: Identity | None = None
+    precision: str | None = None
 
 
 def path_for(folder, step):
@@ -59,6 +62,7 @@ def save(path, checkpoint):
     named = {f"{part}.{name}": array for part, named in checkpoint.parts.items() for name, array in named.items()}
     description = {"format": FORMAT, "step": checkpoint.step, "config": checkpoint.config.to_dict()}
     description["data_set"] = checkpoint.data_set and checkpoint.data_set._asdict()
+    description["precision"] = checkpoint.precision
     description["sha256"] = _sha256(description, named)
     write_atomically(path, safetensors.numpy.save(named, {METADATA: json.dumps(description)}))
 
@@ -114,7 +118,7 @@ def _read(path):
         if part is None:
             raise ValueError(f"{path}: unexpected tensor {name}")
         parts[part][name.removeprefix(part + ".")] = array
-    return Checkpoint(step, config, parts, data_set)
+    return Checkpoint(step, config, parts, data_set, description.get("precision"))
 
 
 def find(path):

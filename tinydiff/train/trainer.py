@@ -136,7 +136,7 @@ class Trainer:
     def checkpoint(self):
         """The state, as a ``Checkpoint``."""
         parts = {part: self.parameters.to_numpy(flat) for part, flat in self.state().items()}
-        return Checkpoint(self.step, self.config, parts, self.dataset.identity)
+        return Checkpoint(self.step, self.config, parts, self.dataset.identity, self.backend.precision)
 
     def restore(self, checkpoint):
         """Continue from a checkpoint: of this run, or of the one that this is ``lengthened`` from.
