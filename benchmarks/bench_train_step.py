@@ -91,6 +91,7 @@ def tinydiff_step(model, x, target, step, labels):
     mean, mean_square = np.zeros_like(parameters.values), np.zeros_like(parameters.values)
     learning_rate, number = np.full(1, 1e-4, np.float32), np.ones(1, np.int64)
 
+    labels = labels.astype(np.int64)
     def run():
         prediction, cache = model.forward(x, step, labels)
         _, loss_cache = backend.mse_loss.forward(prediction, target)
@@ -107,9 +108,10 @@ def tinydiff_step(model, x, target, step, labels):
             norm=backend.global_norm.forward(parameters.grads),
             limit=1.0,
         )
-        return backend.to_numpy(prediction)
+        return prediction
 
-    return run
+    step_of_program = backend.capture(run)  # as the trainer runs it
+    return lambda: backend.to_numpy(step_of_program())
 
 
 def torch_step(peer, x, target, step, labels):
