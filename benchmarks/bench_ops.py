@@ -81,7 +81,7 @@ def shares_of_a_step(args):
         for op in OPS:
             setattr(backend, op, Timed(op, getattr(backend, op), tally))
         model = type(model)(config, backend)  # its layers look their ops up when they are made
-        step = bench_train_step.tinydiff_step(model, *bench_train_step.batch_of(config, N))
+        step = bench_train_step.op_by_op(model, *bench_train_step.batch_of(config, N))
         seconds, tallies = [], []
 
         def counted():

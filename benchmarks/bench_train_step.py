@@ -86,12 +86,13 @@ def forward_flops(config, N):
     return 2 * N * multiply_adds
 
 
-def tinydiff_step(model, x, target, step, labels):
+def op_by_op(model, x, target, step, labels):
+    """A function that makes one step and returns the prediction, which lies on the backend."""
     backend, parameters = model.backend, model.parameters
     mean, mean_square = np.zeros_like(parameters.values), np.zeros_like(parameters.values)
     learning_rate, number = np.full(1, 1e-4, np.float32), np.ones(1, np.int64)
-
     labels = labels.astype(np.int64)
+
     def run():
         prediction, cache = model.forward(x, step, labels)
         _, loss_cache = backend.mse_loss.forward(prediction, target)
@@ -110,8 +111,13 @@ def tinydiff_step(model, x, target, step, labels):
         )
         return prediction
 
-    step_of_program = backend.capture(run)  # as the trainer runs it
-    return lambda: backend.to_numpy(step_of_program())
+    return run
+
+
+def tinydiff_step(model, *batch):
+    """The same as the trainer runs it: captured."""
+    run = model.backend.capture(op_by_op(model, *batch))
+    return lambda: model.backend.to_numpy(run())
 
 
 def torch_step(peer, x, target, step, labels):
