@@ -91,11 +91,12 @@ void attention_forward(const Real* q, const Real* k, const Real* v, Real* y, flo
     const Panels keys{words<Real>(D), M}, values{words<Real>(M), D};
     const int64_t width_M = round_up(M, W), width_D = round_up(D, W);
     const int64_t at_once = ceil_div(L, ceil_div(L, ROWS));
+    const int64_t rounding = NUMBERS<Real> == 1 ? 0 : at_once;  // rows that wait for a product in another form
     parallel_for(attention.N * A, [&](int64_t head) {
         const int64_t n = head / A, a = head % A;
         const Real *q_head = q + n * L * stride + a * D, *k_head = k + n * M * stride + a * D;
         const Real* v_head = v + n * M * stride + a * D;
-        Scratch<Word<Real>> packed_keys(keys.words()), packed_values(values.words()), p_words(ROWS * width_M);
+        Scratch<Word<Real>> packed_keys(keys.words()), packed_values(values.words()), p_words(rounding * width_M);
         Scratch<Real> q_rows(ROWS * width_D);
         Scratch p(ROWS * width_M), mixed(ROWS * width_D);
         pack_all_transposed<Real>(k_head, stride, D, keys, packed_keys);
@@ -136,11 +137,12 @@ void attention_backward(const Real* dy, const Real* q, const Real* k, const Real
     const Panels transposed{words<Real>(D), M}, keys{words<Real>(M), D};
     const int64_t width_M = round_up(M, W), width_D = round_up(D, W);
     const int64_t at_once = ceil_div(L, ceil_div(L, ROWS));
+    const int64_t rounding = NUMBERS<Real> == 1 ? 0 : at_once;  // rows that wait for a product in another form
     parallel_for(attention.N * A, [&](int64_t head) {
         const int64_t n = head / A, a = head % A;
         const int64_t queries = n * L * stride + a * D, tokens = n * M * stride + a * D;
         Scratch<Word<Real>> packed_k_transposed(transposed.words()), packed_v_transposed(transposed.words());
-        Scratch<Word<Real>> packed_k(keys.words()), words_M(ROWS * width_M), words_D(ROWS * width_D);
+        Scratch<Word<Real>> packed_k(keys.words()), words_M(rounding * width_M), words_D(rounding * width_D);
         Scratch<Real> q_rows(ROWS * width_D), dy_rows(ROWS * width_D);
         Scratch p(ROWS * width_M), dp(ROWS * width_M), dq_rows(ROWS * width_D), sums(2 * M * width_D);
         float *dk_sum = sums, *dv_sum = sums + M * width_D;

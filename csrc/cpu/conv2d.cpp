@@ -71,6 +71,12 @@ struct Matrix {
     }
 };
 
+// Filters w (R, S, C, O) as the right operand; w and what was packed of it before may be null.
+template <class Real>
+Matrix<Real> matrix_of(const Conv& conv, const Real* w = nullptr, const Word<Real>* packed = nullptr) {
+    return {conv.R * conv.S, conv.C, conv.O, w, packed};
+}
+
 // What is known of a product when its operands are. ``Unit`` is what it multiplies: words, or single numbers.
 template <class Unit>
 struct Operands {
@@ -220,8 +226,7 @@ void correlate(const Real* x, const Real* w, const Word<Real>* packed, const Epi
                const Conv& conv) {
     const Zeros<Real> zeros(conv.C);
     product_of(
-        conv.N * conv.H_out * conv.W_out, is_flat(conv), UnderTaps<Real>(x, zeros, conv),
-        Matrix<Real>{conv.R * conv.S, conv.C, conv.O, w, packed},
+        conv.N * conv.H_out * conv.W_out, is_flat(conv), UnderTaps<Real>(x, zeros, conv), matrix_of(conv, w, packed),
         [&](int64_t panel, Word<Real>* to) { pack_filters(w, conv, panel, to); },
         [&](int64_t pixel, int64_t o, Vec result) { epilogue.pixel(pixel).finish(o, result); });
 }
@@ -394,7 +399,7 @@ void bias_gradient(const Real* dy, float* db, Real* dtime_shift, const Conv& con
 // good as they stand.
 template <class Real>
 int64_t packed_words_worth_keeping(const Conv& conv) {
-    const Matrix<Real> matrix{conv.R * conv.S, conv.C, conv.O, nullptr, nullptr};
+    const auto matrix = matrix_of<Real>(conv);
     const int64_t pixels = conv.N * conv.H_out * conv.W_out;
     const bool as_it_stands = NUMBERS<Real> == 1 && matrix.is_better_plain(pixels);
     return pixels < MANY_PIXELS && !as_it_stands ? matrix.panels().words() : 0;
@@ -417,7 +422,7 @@ void conv2d_forward(const Real* x, const Real* w, const Real* prepared, const fl
 template <class Real>
 void conv2d_prepare(const Real* w, Real* prepared, const Conv& conv) {
     if (const int tile = winograd_tile<Real>(conv)) return winograd_points(tile, w, as_words(prepared), conv);
-    const Panels panels = Matrix<Real>{conv.R * conv.S, conv.C, conv.O, nullptr, nullptr}.panels();
+    const Panels panels = matrix_of<Real>(conv).panels();
     parallel_for(panels.count(),
                  [&](int64_t panel) { pack_filters(w, conv, panel, as_words(prepared) + panels.start(panel)); });
 }

@@ -22,16 +22,20 @@ namespace {
 constexpr int64_t SMALL_FILTERS = 640 << 10;  // floats of a small filter's points,
 constexpr int64_t FEW_TILES = 64;             // too few for every task to meet all filters
 
+// Number i of a vector of words: of a pair the first waits until the second comes.
+void store_number(float* to, int, Vec v, HalfVec&) { store(to, v); }
+void store_number(Pair* to, int i, Vec v, HalfVec& waiting) {
+    if (i == 0)
+        waiting = rounded(v);
+    else
+        store_words(to, waiting, rounded(v));
+}
+
 template <int m, class Real>
 void input_to_points(const Tiles<m, Real>& tiles, int64_t tile, const Real* x, const Real* zeros, const Conv& conv,
                      Real* to, int64_t stride) {
     const auto place = tiles.place(tile);
-    const auto patch = input_patch<m>(place, x, zeros, conv);
-    with_shape<m, Real>(place, [&](auto rows, auto columns) {
-        for (int64_t c = 0; c < conv.C; c += W)
-            patch_to_points<m + 2, Input, decltype(rows), decltype(columns)>(
-                patch, c, [&](int p, Vec v) { store(to + p * stride + c, v); });
-    });
+    tile_to_points<m, Input>(place, input_patch<m>(place, x, zeros, conv), conv.C, to, stride);
 }
 
 // Channels first .. last - 1 of a tile of outputs; ``from`` points to the first of them.
@@ -243,10 +247,9 @@ int winograd_tile(const Conv& conv) {
     if (conv.C < 8 || conv.O < 8) return 0;  // then the transforms cost more than they save
     const int64_t direct = 9 * conv.N * conv.H_out * conv.W_out;
     const int64_t four = Cost<4, Real>(conv).all(), two = Cost<2, Real>(conv).all();
-    const int64_t least = NUMBERS<Real> > 1 || two < four ? two : four;  // in bfloat16 four loses too many digits
+    const int tile = NUMBERS<Real> == 1 && four <= two ? 4 : 2;  // in bfloat16 four loses too many digits
     // where both take as long, as for one image of 7x7, tiles: they gain from filters prepared before
-    if (20 * least > 21 * direct) return 0;
-    return least == two ? 2 : 4;
+    return 20 * (tile == 4 ? four : two) > 21 * direct ? 0 : tile;
 }
 
 template <class Real>

@@ -18,23 +18,28 @@ constexpr int64_t SLICE_TILES = W == 16 ? 12 : 6;  // at least in each; not MR, 
 template <int m, class What, class Real, class PatchOf>
 void tiles_to_words(const Tiles<m, Real>& tiles, int64_t tile, int64_t C, const PatchOf& patch_of, Word<Real>* to,
                     int64_t stride) {
-    constexpr int n = m + 2, numbers = NUMBERS<Real>;
+    constexpr int n = m + 2;
     const auto place = tiles.place(tile);
-    with_shape<m, Real>(place, [&](auto rows, auto columns) {
-        using Rows = decltype(rows);
-        using Columns = decltype(columns);
-        HalfVec waiting[n * n];
-        const auto first = patch_of(place), second = patch_of(tiles.place(smaller(tile + 1, tiles.count - 1)));
-        for (int64_t c = 0; c < C; c += W) {
-            patch_to_points<n, What, Rows, Columns>(
-                first, c, [&](int p, Vec v) { store_number(to + p * stride + c, 0, v, waiting[p]); });
-            if (numbers > 1 && tile + 1 < tiles.count)
-                patch_to_points<n, What, Rows, Columns>(
-                    second, c, [&](int p, Vec v) { store_number(to + p * stride + c, 1, v, waiting[p]); });
-            else if (numbers > 1)
-                for (int p = 0; p < n * n; ++p) store_number(to + p * stride + c, 1, Vec{}, waiting[p]);
-        }
-    });
+    const auto first = patch_of(place);
+    if constexpr (NUMBERS<Real> == 1) {
+        tile_to_points<m, What>(place, first, C, to, stride);
+    } else {
+        const bool paired = tile + 1 < tiles.count;
+        const auto second = paired ? patch_of(tiles.place(tile + 1)) : first;
+        with_shape<m, Real>(place, [&](auto rows, auto columns) {
+            using Rows = decltype(rows);
+            using Columns = decltype(columns);
+            HalfVec waiting[n * n];
+            for (int64_t c = 0; c < C; c += W) {
+                patch_to_points<n, What, Rows, Columns>(first, c, [&](int p, Vec v) { waiting[p] = rounded(v); });
+                if (paired)
+                    patch_to_points<n, What, Rows, Columns>(
+                        second, c, [&](int p, Vec v) { store_words(to + p * stride + c, waiting[p], rounded(v)); });
+                else
+                    for (int p = 0; p < n * n; ++p) store_words(to + p * stride + c, waiting[p], HalfVec{});
+            }
+        });
+    }
 }
 
 // A block of channels in and out, and where its sums for every point lie: point p of row c at p * points + c * width.

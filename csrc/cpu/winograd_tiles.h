@@ -144,9 +144,9 @@ inline void patch_to_points(const Patch<size, Real>& patch, int64_t c, const Wri
     };
     const Real* first = patch.first + c;
     // what a tile not far to the right will read first: images come from memory, four lines and more of them at a time
-    constexpr int STEP = size - (What::template extent<Rows> - Rows::size);
+    constexpr int m = n - 2;
     for (int i = 0; i < HEIGHT; ++i)
-        for (int j = 0; j < STEP; ++j) __builtin_prefetch(first + i * patch.row + (AHEAD * STEP + size + j) * patch.C);
+        for (int j = 0; j < m; ++j) __builtin_prefetch(first + i * patch.row + (AHEAD * m + size + j) * patch.C);
     if (patch.inside && c + W <= patch.C)
         transform([&](int i, int j) { return load(first + i * patch.row + j * patch.C); });
     else
@@ -167,13 +167,15 @@ Patch<m, Real> upstream_patch(const typename Tiles<m, Real>::Place& place, const
     return {image, conv.H_out, conv.W_out, conv.O, place.h, place.w, zeros};
 }
 
-// Number i of a vector of words: of a pair the first waits until the second comes.
-inline void store_number(float* to, int, Vec v, HalfVec&) { store(to, v); }
-inline void store_number(Pair* to, int i, Vec v, HalfVec& waiting) {
-    if (i == 0)
-        waiting = rounded(v);
-    else
-        store_words(to, waiting, rounded(v));
+// All points of a tile, of C channels, as numbers: channel c of point p at to + p * stride + c.
+template <int m, class What, class Real, int size>
+void tile_to_points(const typename Tiles<m, Real>::Place& place, const Patch<size, Real>& patch, int64_t C, Real* to,
+                    int64_t stride) {
+    with_shape<m, Real>(place, [&](auto rows, auto columns) {
+        for (int64_t c = 0; c < C; c += W)
+            patch_to_points<m + 2, What, decltype(rows), decltype(columns)>(
+                patch, c, [&](int p, Vec v) { store(to + p * stride + c, v); });
+    });
 }
 
 TINYDIFF_END
