@@ -382,7 +382,7 @@ def compare(report, section, functions, make_peer, config, parameters, flops, ro
                 work()
             continue
         del functions[name]
-    seconds = measure.interleaved(functions, 1 if report.quick else 10)
+    seconds = measure.interleaved(functions, 1 if report.quick else 10, on_cpu=False)
     theirs = [name for name in functions if not name.startswith("tinydiff")]
     best = min(theirs, key=lambda name: np.median(seconds[name]), default=None)
     for name, each in seconds.items():

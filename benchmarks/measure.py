@@ -32,6 +32,12 @@ PAGES = HERE.parent / "README.md", HERE / "README.md"
 # was seen to take up to a hundred times as long.
 REST = 0.1
 WHILE = 0.1  # seconds
+
+# A virtual machine's two processors are at times two threads of one core, when its host so decides, for seconds or
+# minutes: then all threads do no more than one does, products above all. What is timed meanwhile is timed again.
+PRODUCT, PRODUCTS, WINDOWS = (512, 256, 256), 0.005, 10  # of a product of these sizes, for so many seconds: the fastest
+AS_BEFORE = 0.75  # of how many times as fast as one thread all of them were ever seen to be
+PATIENCE = 20  # seconds that a measurement is tried for; then it counts as it is
 LARGEST_BATCH = 32  # on the first page
 BF16 = "bf16"  # what tells in a name that something computes in bfloat16: "cpu, bf16", "torch eager, bf16"
 
@@ -89,30 +95,74 @@ def _works(named):
         return False
 
 
-def interleaved(functions, repeats):
+def interleaved(functions, repeats, *, on_cpu=True):
     """Time functions in turn, A B C A B C ..., so that a machine that slows down slows all of them.
 
     {name: function} -> {name: seconds of each repeat}. The first round is not counted. After its rest each function
     runs for a while, at least once, before its time counts: threads are awake and caches filled, as in a run of many
-    steps. What counts is the mean of as many calls in a row as fill the same while.
+    steps. What counts is the mean of as many calls in a row as fill the same while, and of work ``on_cpu`` one in which
+    all cores were there (``_Cores``).
     """
+    undisturbed = _Cores().undisturbed if on_cpu and _works("cpu") else lambda measure: measure()
     seconds = {name: [] for name in functions}
     for _ in range(1 + repeats):
         for name, function in functions.items():
-            time.sleep(REST)
-            _calls(function)
-            seconds[name].append(_calls(function))
+            seconds[name].append(undisturbed(lambda: _one_time(function)))
     return {name: each[1:] for name, each in seconds.items()}
 
 
-def _calls(function):
-    """Seconds a call, of one call or as many as fill ``WHILE``."""
+def _one_time(function):
+    time.sleep(REST)
+    _calls(function)
+    return _calls(function)
+
+
+class _Cores:
+    """Knows by the time of a product whether all threads have as many cores to themselves as ever."""
+
+    def __init__(self):
+        self._most = max(self._speedup() for _ in range(10))
+
+    def undisturbed(self, measure):
+        """What ``measure()`` returns, called again while before or after it the cores were fewer than they have been."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            before, measured, after = self._are_all(), measure(), self._are_all()
+            if before and after:
+                return measured
+            if time.monotonic() > until:
+                print(f"for {PATIENCE} s threads had fewer cores than before: measured all the same", file=sys.stderr)
+                return measured
+
+    def _are_all(self):
+        speedup = self._speedup()
+        self._most = max(self._most, speedup)
+        return speedup >= AS_BEFORE * self._most
+
+    def _speedup(self):
+        """How many times as fast as one thread all of them are."""
+        from tinydiff.backends import cpu
+
+        rows, inner, columns = PRODUCT
+        x, w = np.ones((rows, inner), np.float32), np.ones((inner, columns), np.float32)
+        linear, threads, seconds = backend("cpu").linear, cpu.threads(), []
+        try:
+            for count in (1, threads):
+                cpu.use_threads(count)
+                seconds.append(min(_calls(lambda: linear.forward(x, w), PRODUCTS) for _ in range(WINDOWS)))
+        finally:
+            cpu.use_threads(threads)
+        return min(threads, seconds[0] / seconds[1])
+
+
+def _calls(function, seconds=WHILE):
+    """Seconds a call, of one call or as many as fill so many seconds."""
     count, start = 0, time.perf_counter()
     while True:
         function()
         count += 1
         passed = time.perf_counter() - start
-        if passed >= WHILE:
+        if passed >= seconds:
             return passed / count
 
 
