@@ -26,4 +26,4 @@ from tinydiff.commands import train
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     train.add_arguments(parser)
-    sys.exit(cli.call(train.train, parser.parse_args()))
+    sys.exit(cli.call(cli.together(train.train), parser.parse_args()))

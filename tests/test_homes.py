@@ -78,10 +78,14 @@ MAY_IMPORT = {
     "terminal": set(),
     "pictures": {"data", "files"},
     "plot": {"pictures"},
-    "generate": {"noise", "samplers"},
-    "train": {"train", "model", "noise", "samplers", "data", "generate", "pictures", "files", "progress", "tensors"},
-    "metrics": {"metrics", "train", "model", "backends", "data", "files", "progress"},
-    "evaluate": {"metrics", "data"},
+    "generate": {"noise", "samplers", "ranks"},
+    "ranks": {"ranks", "backends", "terminal"},
+    "train": {
+        "train", "model", "noise", "samplers", "data", "generate", "pictures", "files", "progress", "tensors", "ranks",
+        "ops", "__version__",
+    },  # fmt: skip
+    "metrics": {"metrics", "train", "model", "backends", "data", "files", "progress", "ranks"},
+    "evaluate": {"metrics", "data", "ranks"},
     "interop": {"interop", "program", "train", "model", "noise", "data", "backends", "files", "tensors", "terminal"},
     "interop/web.py": {"interop", "program", "model", "noise", "backends", "generate", "metrics", "tensors"},
     "interop/command.py": {"interop", "samplers", "data", "train", "terminal"},

@@ -17,7 +17,8 @@ A map, in an order to read it in; lower folders never import higher ones, and te
                          whose exact denoiser is known
     tinydiff/data/       MNIST, CIFAR-10, image folders; drawn digits, which need no files; points2d, whose density,
                          score and best denoiser are known at every noise level
-    tinydiff/train/      trainer: the training step, start to end, in ``_step``; runs, checkpoints, presets
+    tinydiff/ranks/      processes that train one run together, and the order in which they add
+    tinydiff/train/      trainer: the training step, start to end, in ``one_step``; runs, checkpoints, presets
     tinydiff/metrics/    MMD, FID, a classifier of digits, memorisation: what quality is, and why a number needs a floor
     tinydiff/gradcheck/  every gradient against central differences; derivations worked by hand
     tinydiff/interop/    weights and settings of diffusers, both ways

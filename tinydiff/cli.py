@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import os
 import platform
 import signal
 import sys
+import traceback
 
 import numpy as np
 
 from tinydiff import __version__, backends, terminal
+from tinydiff import ranks as processes
 from tinydiff.commands import evaluate, sample, site, train
 from tinydiff.data import mnist
 from tinydiff.gradcheck import command as gradcheck
@@ -33,15 +37,15 @@ def main(argv=None):
 
     command = commands.add_parser("train", help="train a model")
     train.add_arguments(command)
-    command.set_defaults(function=train.train)
+    command.set_defaults(function=together(train.train))
 
     command = commands.add_parser("sample", help="draw images with a trained model")
     sample.add_arguments(command)
-    command.set_defaults(function=sample.sample)
+    command.set_defaults(function=together(sample.sample))
 
     command = commands.add_parser("evaluate", help="measure how good a trained model's images are")
     evaluate.add_arguments(command)
-    command.set_defaults(function=evaluate.evaluate)
+    command.set_defaults(function=together(evaluate.evaluate))
 
     command = commands.add_parser("gradcheck", help="check every gradient, or explain one")
     gradcheck.add_arguments(command)
@@ -66,7 +70,7 @@ def main(argv=None):
     command = commands.add_parser("info", help="what this installation can do here")
     command.add_argument("run", nargs="?", help="also what this run, or checkpoint, needs of memory")
     program.add_precision_argument(command)
-    command.set_defaults(function=info)
+    command.set_defaults(function=together(info))
 
     try:
         args = parser.parse_args(argv)
@@ -88,27 +92,66 @@ def call(function, args):
         # values that are not finite end in an error where they matter; NumPy's warnings would only blur it
         with np.errstate(all="ignore"):
             status = function(args) or 0
-    except KeyboardInterrupt:
-        terminal.complain("interrupted")
-        status = 128 + signal.SIGINT
-    except BrokenPipeError:
-        status = READER_GONE
-    except (ValueError, OSError, NonFinite, MemoryError) as error:
-        if os.environ.get("TINYDIFF_TRACEBACK"):
+    except (Exception, KeyboardInterrupt) as error:
+        if (failure := _failure(error)) is None:
             raise
-        unwritten = terminal.finish_output()
-        is_printing = isinstance(error, OSError) and error.filename is None
-        return _fail(unwritten if unwritten and is_printing else error)
+        status, reason = failure
+        if status == BAD_INPUT:
+            unwritten = terminal.finish_output()
+            is_printing = isinstance(error, OSError) and error.filename is None
+            return _fail(unwritten if unwritten and is_printing else error)
+        if reason:
+            terminal.complain(reason)
     return _finish(status)
+
+
+def together(command):
+    """A command that ranks run together: rank 0 alone says what happens. An error on any of them ends all, and is said
+    with the rank."""
+
+    @functools.wraps(command)
+    def run(args):
+        try:
+            ranks = processes.of_this_process()
+        except ValueError:
+            if processes.launched()[1]:
+                return BAD_INPUT  # as rank 0, which says it
+            raise
+        if ranks.size == 1:
+            return command(args, ranks)
+        os.environ["TINYDIFF_THREADS"] = os.environ.get("TINYDIFF_THREADS") or str(ranks.threads)
+        try:
+            with contextlib.nullcontext() if ranks.speaks else terminal.silence():
+                return command(args, ranks)
+        except (Exception, KeyboardInterrupt) as error:
+            status, reason = _failure(error) or (1, "".join(traceback.format_exception(error)))
+            ranks.abort(status, reason)
+
+    return run
+
+
+def _failure(error):
+    """The exit status of a command that this error ends, and what is to be said of it; None if it is a defect of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT, "interrupted"
+    if isinstance(error, BrokenPipeError):
+        return READER_GONE, ""
+    if isinstance(error, (ValueError, OSError, NonFinite, MemoryError)) and not os.environ.get("TINYDIFF_TRACEBACK"):
+        return BAD_INPUT, _reason(error)
+    return None
 
 
 def _fail(error):
     """Say what is wrong; returns the exit status."""
+    terminal.complain(_reason(error))
+    return BAD_INPUT
+
+
+def _reason(error):
     reason = str(error)
     if isinstance(error, OSError) and error.strerror:
         reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    terminal.complain(reason or type(error).__name__)
-    return BAD_INPUT
+    return reason or type(error).__name__
 
 
 def _finish(status):
@@ -119,10 +162,11 @@ def _finish(status):
     return status or READER_GONE if isinstance(error, BrokenPipeError) else _fail(error)
 
 
-def info(args):
+def info(args, ranks):
     """Print versions, backends and where data would be looked for."""
     if args.precision and not args.run:
         raise ValueError("precision goes with a run, whose memory it decides")
+    each_rank = ranks.gather(f"rank {ranks.rank} of {ranks.size}: {ranks}")
     print(f"tinydiff {__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")
     for name, state in backends.describe():
         print(f"backend {name}: {state}")
@@ -131,5 +175,7 @@ def info(args):
     except ValueError as error:
         found = f"not on this machine ({terminal.one_line(error)}); train downloads it"
     print(f"MNIST: {found}")
+    if ranks.size > 1:
+        print("\n".join(each_rank))
     if args.run:
         print("\n".join(program.describe_memory(args.run, args.precision)))

@@ -28,6 +28,7 @@ from tinydiff.metrics import SaysNothing, classifier
 from tinydiff.metrics.fid import fid
 from tinydiff.metrics.memorisation import memorisation
 from tinydiff.metrics.mmd import mmd
+from tinydiff.ranks import alone
 
 TITLES = {
     "accuracy": "conditional accuracy",
@@ -53,25 +54,31 @@ class Accuracy(NamedTuple):
         )
 
 
-def measure(samples, labels, train, test=None, *, backend="auto", seed=0):
+def measure(samples, labels, train, test=None, *, backend="auto", seed=0, ranks=None):
     """Samples (N, H, W, C) float32 in [-1, 1], drawn for labels (N,) -> {name: result}.
 
     train  the ``Dataset`` the model was trained on
     test   images of the same kind that were held out, or None where there are none
 
     Each result is a NamedTuple that says itself in words; a string stands where one could not be measured, and says
-    why. Conditional accuracy and FID need a network that knows such images: there is one for digits.
+    why. Conditional accuracy and FID need a network that knows such images: there is one for digits. Of several ranks all
+    share the work of FID, most of it, and rank 0 alone measures the rest.
     """
+    ranks = ranks or alone()
     rng = np.random.default_rng(seed)
     # shuffled, as measures take the first of them, and in MNIST's test set those are of other writers than the last
     held_out = None if test is None else test.images[rng.permutation(len(test))]
-    results = {}
-    if train.digits and test is not None and test.digits:
+    results = dict.fromkeys(TITLES)  # in this order
+    knows = train.digits and test is not None and test.digits
+    if knows:
+        results["fid"] = _or_why_not(fid, samples, train.images, held_out, classifier.feature_net(backend), ranks=ranks)
+    if not ranks.speaks:
+        return results
+    if knows:
         recognised = classifier.classify(samples, backend) == labels
         test_recognised = classifier.classify(test.images, backend) == test.labels
         accuracy = Accuracy(float(recognised.mean()), len(labels), float(test_recognised.mean()), len(test))
         results["accuracy"] = accuracy
-        results["fid"] = _or_why_not(fid, samples, train.images, held_out, classifier.feature_net(backend))
     else:
         why_not = "not measured: the classifier reads digits, which these images are not known to be"
         results["accuracy"] = results["fid"] = why_not

@@ -7,6 +7,7 @@ import numpy as np
 from tinydiff.noise.guidance import guided
 from tinydiff.noise.predictions import denoiser
 from tinydiff.noise.schedules import CLEAN
+from tinydiff.ranks import alone
 from tinydiff.samplers import SAMPLERS, finish
 
 IMAGE_RANGE = (-1.0, 1.0)
@@ -19,18 +20,19 @@ def batches(count, shape):
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def draw(trajectory_of, labels, shape, *, seed=0, each=iter):
+def draw(trajectory_of, labels, shape, *, seed=0, each=iter, ranks=None):
     """Finished images of labels (n,) -> (n, *shape) float32 of NumPy, drawn in batches that fit into memory.
 
     trajectory_of  count -> the ``Trajectory`` of so many; asked again for each batch, so it may well keep them
     each           wraps the list of batches, say in a progress bar
+    ranks          share the batches, to the same bits; all return all images
     """
-    images = []
-    for batch in each(batches(len(labels), shape)):
+    ranks, all_batches, images = ranks or alone(), batches(len(labels), shape), []
+    for batch in each([all_batches[i] for i in ranks.share(len(all_batches))]):
         trajectory = trajectory_of(batch.stop - batch.start)
         drawn = trajectory.draw(labels[batch], seed=seed, first=batch.start)
         images.append(np.array(trajectory.model.backend.to_numpy(drawn)))  # a copy: the next may overwrite it
-    return np.concatenate(images)
+    return np.concatenate([drawn for of_rank in ranks.gather(images) for drawn in of_rank])
 
 
 def generate(model, schedule, prediction, labels, *, seed=0, first=0, **options):

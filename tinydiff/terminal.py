@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shlex
@@ -15,6 +16,13 @@ def say_all():
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def silence():
+    """Within: what is printed, and what progress displays show, goes nowhere."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def one_line(text):
@@ -47,7 +55,7 @@ def complain(message):
     try:
         print(f"tinydiff: {one_line(message)}", file=sys.stderr, flush=True)
     except OSError:
-        _point_nowhere(sys.stderr)
+        point_nowhere(sys.stderr)
 
 
 def finish_output():
@@ -59,19 +67,19 @@ def finish_output():
         try:
             sys.stderr.flush()
         except OSError:
-            _point_nowhere(sys.stderr)
+            point_nowhere(sys.stderr)
     if sys.stdout is None:  # closed before Python began
         return OSError(errno.EBADF, os.strerror(errno.EBADF), OUTPUT)
     try:
         sys.stdout.flush()
     except OSError as error:
-        _point_nowhere(sys.stdout)
+        point_nowhere(sys.stdout)
         error.filename = OUTPUT
         return error
     return None
 
 
-def _point_nowhere(stream):
+def point_nowhere(stream):
     """What a stream still holds would fail once more when Python ends, with words of its own and another status."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())

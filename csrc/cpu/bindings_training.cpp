@@ -101,11 +101,14 @@ py::tuple draw_batch_forward(const object& labels, int64_t number, int64_t batch
 }
 
 py::tuple corrupt_forward(const py::array& images, const object& index, const object& step, const object& table,
-                          uint64_t seed, uint32_t purpose, uint32_t draw) {
+                          const object& slot, uint64_t seed, uint32_t purpose, uint32_t draw) {
     Arguments given("corrupt");
     const float* ptable = given.floats("table", table, "T 5");
     given.require(images.flags() & py::array::c_style, "images", "must be C-contiguous");
     const auto indices = integers(given, "index", index), steps = integers(given, "step", step);
+    std::vector<int64_t> slots;
+    if (!slot.is_none()) slots = integers(given, "slot", slot);
+    const int64_t* pslot = slot.is_none() ? nullptr : slots.data();
     Sizes shape = shape_of(images);
     const int64_t N = static_cast<int64_t>(indices.size()), M = images.size() / shape[0];
     shape[0] = static_cast<py::ssize_t>(N);
@@ -113,7 +116,7 @@ py::tuple corrupt_forward(const py::array& images, const object& index, const ob
     const bool bytes = images.itemsize() == 1;
     const Drawn noise{seed, purpose, draw};
     auto run = [&](auto kernel, auto* data) {
-        kernel(data, indices.data(), steps.data(), ptable, noise, x.mutable_data(), target.mutable_data(),
+        kernel(data, indices.data(), steps.data(), pslot, ptable, noise, x.mutable_data(), target.mutable_data(),
                weight.mutable_data(), N, M);
     };
     unlocked([&] {

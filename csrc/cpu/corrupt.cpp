@@ -11,10 +11,10 @@ constexpr int64_t CHUNK = 256;  // blocks of four values a task
 float signed_value(uint8_t byte) { return static_cast<float>(byte) / 127.5f - 1; }
 float signed_value(float value) { return value; }
 
-// index lies in [0, n) and step in [0, T).
+// index lies in [0, n) and step in [0, T); without slot, sample n has place n.
 template <class Value>
-void corrupt(const Value* images, const int64_t* index, const int64_t* step, const float* table, const Drawn& noise,
-             float* x, float* target, float* weight, int64_t N, int64_t M) {
+void corrupt(const Value* images, const int64_t* index, const int64_t* step, const int64_t* slot, const float* table,
+             const Drawn& noise, float* x, float* target, float* weight, int64_t N, int64_t M) {
     constexpr int COLUMNS = 5;
     const int64_t blocks = ceil_div(M, 4), chunks = ceil_div(blocks, CHUNK);
     for (int64_t n = 0; n < N; ++n) weight[n] = table[step[n] * COLUMNS + 4];
@@ -22,11 +22,10 @@ void corrupt(const Value* images, const int64_t* index, const int64_t* step, con
         const int64_t n = task / chunks, first = task % chunks * CHUNK;
         const float* rates = table + step[n] * COLUMNS;
         const Value* image = images + index[n] * M;
+        const auto place = static_cast<uint32_t>(slot ? slot[n] : n);
         for (int64_t block = first; block < smaller(blocks, first + CHUNK); ++block) {
             float eps[4];
-            normals(encrypt({{static_cast<uint32_t>(block), noise.draw, static_cast<uint32_t>(n), noise.purpose}},
-                            noise.seed),
-                    eps);
+            normals(encrypt({{static_cast<uint32_t>(block), noise.draw, place, noise.purpose}}, noise.seed), eps);
             for (int64_t m = 4 * block; m < smaller(M, 4 * block + 4); ++m) {
                 const float x0 = signed_value(image[m]), e = eps[m - 4 * block];
                 x[n * M + m] = rates[0] * x0 + rates[1] * e;
@@ -38,14 +37,16 @@ void corrupt(const Value* images, const int64_t* index, const int64_t* step, con
 
 }  // namespace
 
-void corrupt_bytes(const uint8_t* images, const int64_t* index, const int64_t* step, const float* table,
-                   const Drawn& noise, float* x, float* target, float* weight, int64_t N, int64_t M) {
-    corrupt(images, index, step, table, noise, x, target, weight, N, M);
+void corrupt_bytes(const uint8_t* images, const int64_t* index, const int64_t* step, const int64_t* slot,
+                   const float* table, const Drawn& noise, float* x, float* target, float* weight, int64_t N,
+                   int64_t M) {
+    corrupt(images, index, step, slot, table, noise, x, target, weight, N, M);
 }
 
-void corrupt_floats(const float* images, const int64_t* index, const int64_t* step, const float* table,
-                    const Drawn& noise, float* x, float* target, float* weight, int64_t N, int64_t M) {
-    corrupt(images, index, step, table, noise, x, target, weight, N, M);
+void corrupt_floats(const float* images, const int64_t* index, const int64_t* step, const int64_t* slot,
+                    const float* table, const Drawn& noise, float* x, float* target, float* weight, int64_t N,
+                    int64_t M) {
+    corrupt(images, index, step, slot, table, noise, x, target, weight, N, M);
 }
 
 TINYDIFF_END

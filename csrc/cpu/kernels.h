@@ -110,10 +110,12 @@ using Shape = const int64_t;
       (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, float* y, Shape N, Shape M))     \
     K(draw_batch_forward, (const int64_t* labels, int64_t number, const BatchOptions& options, int64_t* index, \
                            int64_t* step, int64_t* labels_N))                                                  \
-    K(corrupt_bytes, (const uint8_t* images, const int64_t* index, const int64_t* step, const float* table,    \
-                      const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))           \
-    K(corrupt_floats, (const float* images, const int64_t* index, const int64_t* step, const float* table,     \
-                       const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))          \
+    K(corrupt_bytes,                                                                                           \
+      (const uint8_t* images, const int64_t* index, const int64_t* step, const int64_t* slot,                  \
+       const float* table, const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))      \
+    K(corrupt_floats,                                                                                          \
+      (const float* images, const int64_t* index, const int64_t* step, const int64_t* slot,                    \
+       const float* table, const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))      \
     K(global_norm_forward, (const float* grads, float* norm, Shape P))                                         \
     K(adamw_clip, (const float* norm, float limit, float* clip))                                               \
     K(adamw_forward, (float* params, const float* grads, float* mean, float* mean_square, float* average,      \

@@ -12,8 +12,8 @@ __device__ inline float signed_value(float value) { return value; }
 // seen, gives NaN: the run then stops at its loss.
 template <class Value>
 __device__ inline void corrupt_four(const Value* images, const int64* index, const int64* step, const float* table,
-                                    const int64* draw, float* x, float* target, float* weight, int64 n, int T, int N,
-                                    int64 M, int64 seed, unsigned purpose) {
+                                    const int64* draw, const int64* slot, float* x, float* target, float* weight,
+                                    int64 n, int T, int N, int64 M, int64 seed, unsigned purpose) {
     constexpr int COLUMNS = 5;
     const int64 blocks = ceil_div(M, int64(4)), i = global_thread();
     if (i >= N * blocks) return;
@@ -23,9 +23,10 @@ __device__ inline void corrupt_four(const Value* images, const int64* index, con
     for (int k = 0; k < COLUMNS; ++k) rates[k] = there ? table[step[sample] * COLUMNS + k] : not_a_number();
     if (block == 0) weight[sample] = rates[4];
 
+    const unsigned place = unsigned(slot ? slot[sample] : sample);
     const auto key = static_cast<unsigned long long>(seed);
-    const uint4 words = philox4x32(make_uint4(unsigned(block), unsigned(*draw), unsigned(sample), purpose),
-                                   unsigned(key), unsigned(key >> 32));
+    const uint4 words =
+        philox4x32(make_uint4(unsigned(block), unsigned(*draw), place, purpose), unsigned(key), unsigned(key >> 32));
     const float2 low = normals(words.x, words.y), high = normals(words.z, words.w);
     const float eps[4] = {low.x, low.y, high.x, high.y};
     const Value* image = images + (there ? index[sample] : 0) * M;
@@ -43,20 +44,20 @@ __device__ inline void corrupt_four(const Value* images, const int64* index, con
 
 // Images of bytes, one thread four values.
 // launch: threads >= N ceil(M / 4)
-// reads: images (n, M), index, step (N,), table (T, 5), draw (1,)
+// reads: images (n, M), index, step (N,), table (T, 5), draw (1,), slot (N,) unless it is null
 // writes: x, target (N, M) and weight (N,), all of them. reproducible: yes.
 extern "C" __global__ void corrupt_bytes_v1_four(const unsigned char* images, const int64* index, const int64* step,
-                                                 const float* table, const int64* draw, float* x, float* target,
-                                                 float* weight, int64 n, int T, int N, int64 M, int64 seed,
-                                                 unsigned purpose) {
-    corrupt_four(images, index, step, table, draw, x, target, weight, n, T, N, M, seed, purpose);
+                                                 const float* table, const int64* draw, const int64* slot, float* x,
+                                                 float* target, float* weight, int64 n, int T, int N, int64 M,
+                                                 int64 seed, unsigned purpose) {
+    corrupt_four(images, index, step, table, draw, slot, x, target, weight, n, T, N, M, seed, purpose);
 }
 
 // Images of floats.
 // launch, reads, writes, reproducible: as above.
 extern "C" __global__ void corrupt_floats_v1_four(const float* images, const int64* index, const int64* step,
-                                                  const float* table, const int64* draw, float* x, float* target,
-                                                  float* weight, int64 n, int T, int N, int64 M, int64 seed,
-                                                  unsigned purpose) {
-    corrupt_four(images, index, step, table, draw, x, target, weight, n, T, N, M, seed, purpose);
+                                                  const float* table, const int64* draw, const int64* slot, float* x,
+                                                  float* target, float* weight, int64 n, int T, int N, int64 M,
+                                                  int64 seed, unsigned purpose) {
+    corrupt_four(images, index, step, table, draw, slot, x, target, weight, n, T, N, M, seed, purpose);
 }

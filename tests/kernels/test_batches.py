@@ -52,10 +52,11 @@ def check(kernels, shape, N, of_bytes, seed, threads):
     images = rng.integers(0, 256, (4, *shape)).astype(np.uint8) if of_bytes else floats(rng, 4, *shape)
     table, index, step = floats(rng, 6, 5), rng.integers(0, 4, N), rng.integers(0, 6, N)
     draw, random = np.array([rng.integers(0, 2**32)]), dict(seed=int(rng.integers(0, 2**63)))
-    truth = corrupt.forward(images, index, step, table.astype(np.float64), draw, **random)
-    rival = corrupt.forward(images, index, step, table, draw, **random)
+    slot = rng.integers(0, 2**32, N) if seed % 2 else None
+    truth = corrupt.forward(images, index, step, table.astype(np.float64), draw, slot, **random)
+    rival = corrupt.forward(images, index, step, table, draw, slot, **random)
     for way, n in kernels.each(threads):
-        actual = kernels.backend.corrupt.forward(images, index, step, table, draw, **random)
+        actual = kernels.backend.corrupt.forward(images, index, step, table, draw, slot, **random)
         for name, *results in zip(("x", "target", "weight"), actual, truth, rival):
             assert_as_good(*results, entering=np.abs(table).max() * 6, name=f"corrupt {way}: {name}")
         if n == threads[0]:

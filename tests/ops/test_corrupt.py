@@ -8,8 +8,9 @@ TABLE = np.random.default_rng(0).standard_normal((7, 5))
 BYTES = np.random.default_rng(1).integers(0, 256, (5, 3, 3, 1)).astype(np.uint8)
 
 
-def call(images=BYTES, index=(4, 0, 4), step=(6, 0, 3), table=TABLE, draw=(11,), seed=3, op=corrupt):
-    return op.forward(images, np.array(index), np.array(step), table, np.array(draw), seed=seed)
+def call(images=BYTES, index=(4, 0, 4), step=(6, 0, 3), table=TABLE, draw=(11,), slot=None, seed=3, op=corrupt):
+    slot = None if slot is None else np.array(slot)
+    return op.forward(images, np.array(index), np.array(step), table, np.array(draw), slot, seed=seed)
 
 
 @pytest.mark.parametrize("images", [BYTES, np.float32(BYTES) / 100], ids=["bytes", "floats"])
@@ -22,6 +23,15 @@ def test_by_the_formulas_one_sample_at_a_time(images):
         assert_close(x[slot], a * x0 + s * eps, 1e-6)
         assert_close(target[slot], p * x0 + q * eps, 1e-6)
         assert weight[slot] == w
+
+
+def test_a_part_of_a_batch_has_the_noise_of_its_places(backend):
+    table = TABLE.astype(np.float32)
+    whole = call(table=table, op=backend.corrupt)
+    for part in (slice(0, 1), slice(1, 3)):
+        made = call(index=(4, 0, 4)[part], step=(6, 0, 3)[part], slot=(0, 1, 2)[part], table=table, op=backend.corrupt)
+        for each, of_whole in zip(made, whole):
+            assert each.tobytes() == of_whole[part].tobytes()
 
 
 def test_the_dtype_is_that_of_the_table():
@@ -37,6 +47,9 @@ def test_the_dtype_is_that_of_the_table():
         ({"step": (0, 1)}, r"step must have shape \(3,\) like index, got \(2,\)"),
         ({"index": (0.5,)}, "index must be a non-empty integer array"),
         ({"draw": (0.5,)}, r"draw must be a non-empty integer array of shape \(1,\)"),
+        ({"slot": (0, 1, 2**32)}, r"slot must lie in \[0, 4294967296\), got 0 .. 4294967296"),
+        ({"slot": (0, 1)}, r"slot must have shape \(3,\) like index, got \(2,\)"),
+        ({"slot": (0.5,) * 3}, "slot must be a non-empty integer array"),
         ({"images": BYTES.astype(np.int32)}, r"images must be uint8 or float32 \(n, ...\) and not empty, got int32"),
         ({"table": np.ones((7, 4), np.float32)}, r"table must have shape \(T, 5\), got \(7, 4\)"),
         ({"seed": 2**64}, "seed must be an integer in"),

@@ -43,6 +43,11 @@ def get(name="auto", precision="fp32"):
     return NumpyBackend()
 
 
+def works(name):
+    """Whether the backend of that name can run here."""
+    return _missing(name) is None
+
+
 def describe():
     """(name, state) of every backend, for ``tinydiff info``."""
     missing = {name: _missing(name) for name in NAMES[1:]}

@@ -6,6 +6,11 @@ from __future__ import annotations
 class ByName:
     """A backend that is found by its ``name`` and ``precision``. It holds kernels, which cannot be written down."""
 
+    @property
+    def identity(self):
+        """{what: value} of all that the bits of its results depend on."""
+        return {"backend": self.name, "precision": self.precision, "kernels": self.kernels}
+
     def __copy__(self):
         return self
 

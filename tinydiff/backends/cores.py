@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import os
+from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
 
 def usable_cores():
     """At least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = share_of_cores()
+    cores, share = len(allowed_cores()), share_of_cores()
     return cores if share is None else min(cores, share)
+
+
+def allowed_cores():
+    """The numbers of the cores that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def fair_share(allowed, own):
+    """How many cores, at least 1, process ``own`` should use of several that work on one machine at once.
+
+    allowed  [the ``allowed_cores`` of each]: those that some have in common they share, those of a launcher that gave
+             each its own they do not
+    """
+    cores = sum(Fraction(1, sum(core in each for each in allowed)) for core in allowed[own])
+    share = share_of_cores()
+    return max(1, math.floor(cores if share is None else min(cores, Fraction(share, len(allowed)))))
 
 
 def share_of_cores(proc="/proc/self", cgroup="/sys/fs/cgroup"):

@@ -52,6 +52,11 @@ class CpuBackend(NumpyBackend):
         self.activations = bfloat16() if precision == "bf16" else None
         self._offer({op.__name__: op(precision) for op in OPS})
 
+    @property
+    def kernels(self):
+        """Those that bits depend on: of the instruction set in use."""
+        return instruction_set()
+
     def capture(self, step_fn, *, frozen_weights=False):
         """A function that does what ``step_fn`` does, to the same bits: the program that it is, run without Python."""
         return Captured(self, step_fn, frozen_weights)
@@ -211,10 +216,10 @@ class draw_batch(Op):
 
 
 class corrupt(Op):
-    def forward(self, images, index, step, table, draw, *, seed):
-        seed = ops.corrupt.check(images, index, step, table, draw, seed)
-        ops.corrupt.check_values(images, index, step, table)
-        return _cpu.corrupt_forward(images, index, step, table, seed, ops.philox.PURPOSES["noise"], draw[0])
+    def forward(self, images, index, step, table, draw, slot=None, *, seed):
+        seed = ops.corrupt.check(images, index, step, table, draw, slot, seed)
+        ops.corrupt.check_values(images, index, step, table, slot)
+        return _cpu.corrupt_forward(images, index, step, table, slot, seed, ops.philox.PURPOSES["noise"], draw[0])
 
 
 class global_norm(Op):

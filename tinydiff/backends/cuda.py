@@ -24,6 +24,18 @@ from tinydiff.ops import contract
 from tinydiff.precision import bfloat16
 
 __all__ = ["OPS", "CudaBackend", "use_version"]
+SERVICES = (
+    "asarray",
+    "empty",
+    "zeros",
+    "take",
+    "repeat",
+    "has_room_for",
+    "uploads",
+    "synchronize",
+    "capture",
+    "describe",
+)
 i32, i64, f32 = np.int32, np.int64, np.float32  # the sizes that kernels declare
 
 
@@ -39,10 +51,15 @@ class CudaBackend(ByName):
         self.name, self.precision = name, precision
         self.activations = bfloat16() if precision == "bf16" else None  # None: as parameters are
         self.launcher = launcher or launchers.get(name)
-        for service in ("asarray", "empty", "zeros", "take", "repeat", "synchronize", "capture", "describe"):
+        for service in SERVICES:
             setattr(self, service, getattr(self.launcher, service))
         for op in OPS:
             setattr(self, op.__name__, op(self.launcher, precision))
+
+    @property
+    def kernels(self):
+        """Where they run, which bits depend on."""
+        return self.launcher.kind
 
     def to_numpy(self, array):
         """A NumPy array of the same values; in the emulator it may share memory."""
@@ -374,10 +391,10 @@ class draw_batch(Op):
 
 
 class corrupt(Op):
-    def forward(self, images, index, step, table, draw, *, seed):
-        seed = ops.corrupt.check(images, index, step, table, draw, seed)
+    def forward(self, images, index, step, table, draw, slot=None, *, seed):
+        seed = ops.corrupt.check(images, index, step, table, draw, slot, seed)
         if self.launcher.values_at_hand:
-            ops.corrupt.check_values(images, index, step, table)
+            ops.corrupt.check_values(images, index, step, table, slot)
         self.dense(table=table)
         if not images.flags.c_contiguous:
             raise ValueError("corrupt: images must be C-contiguous")
@@ -385,7 +402,8 @@ class corrupt(Op):
         self.countable(N=N, T=len(table))
         shape = N, *images.shape[1:]
         x, target, weight = self.empty(shape), self.empty(shape), self.empty(N)
-        arrays = images, self.integers(index), self.integers(step), table, self.integers(draw), x, target, weight
+        slot = None if slot is None else self.integers(slot)
+        arrays = images, self.integers(index), self.integers(step), table, self.integers(draw), slot, x, target, weight
         sizes = i64(n), i32(len(table)), i32(N), i64(M)
         verb = "bytes" if images.dtype == np.uint8 else "floats"
         random = bits_of(seed), np.uint32(ops.philox.PURPOSES["noise"])

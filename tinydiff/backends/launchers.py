@@ -15,6 +15,7 @@ import numpy as np
 
 from tinydiff.backends.graph import Graph
 from tinydiff.backends.kernel_names import kernels
+from tinydiff.backends.upload import NoUploads, Uploads
 
 OLDEST = 80  # compute capability times ten: sm_80 brought bfloat16 on tensor cores and asynchronous copies
 
@@ -61,6 +62,12 @@ class Launcher:
 
     def repeat(self, x, count):
         return x.repeat(count, axis=0)
+
+    def has_room_for(self, nbytes):
+        return True
+
+    def uploads(self, shape, dtype):
+        return NoUploads(np.empty, shape, dtype)
 
 
 class EmulatorLauncher(Launcher):
@@ -151,6 +158,14 @@ class CupyLauncher(Launcher):
                 ) from error
 
         return explained
+
+    def has_room_for(self, nbytes):
+        """Whether so much, and as much again for what works on it, is free."""
+        free, _ = self.xp.cuda.runtime.memGetInfo()
+        return 2 * nbytes <= free
+
+    def uploads(self, shape, dtype):
+        return Uploads(self.xp, shape, dtype)
 
     def capture(self, step_fn, *, frozen_weights=False):
         return Graph(self, step_fn)

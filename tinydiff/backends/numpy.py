@@ -9,6 +9,7 @@ import numpy as np
 
 from tinydiff.backends.by_name import ByName
 from tinydiff.backends.recordable import Op, Recordable
+from tinydiff.backends.upload import NoUploads
 from tinydiff.ops import OPS
 
 
@@ -19,6 +20,7 @@ class NumpyBackend(ByName, Recordable):
     name = "numpy"
     precision = "fp32"
     activations = None  # the dtype of activations, where it is not that of the parameters
+    kernels = f"NumPy {np.__version__}"  # what bits depend on besides
 
     def __init__(self):
         super().__init__()
@@ -50,6 +52,14 @@ class NumpyBackend(ByName, Recordable):
     def repeat(self, x, count):
         """x (1, ...) -> (count, ...), the same again and again."""
         return self.recorder.repeat(x, count) if self.recorder else x.repeat(count, axis=0)
+
+    def has_room_for(self, nbytes):
+        """Whether arrays of so many bytes may be kept beside all that is computed: here they lie where they are."""
+        return True
+
+    def uploads(self, shape, dtype):
+        """A way for arrays that another thread makes, as ``backends.upload.Uploads``."""
+        return NoUploads(np.empty, shape, dtype)
 
     def synchronize(self):
         """Wait until all work is done. NumPy has none outstanding."""

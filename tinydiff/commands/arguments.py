@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tinydiff import backends, data
+from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.config import UNKNOWN
 from tinydiff.train.trainer import expect_fits
 
@@ -32,6 +33,21 @@ def add_backend_arguments(parser, precision="fp32"):
     )
 
 
+def backend_of(args, ranks, precision=None):
+    """The backend that the arguments ask for, in their precision unless one is given; of ranks on GPUs each has its own.
+
+    Raises ``ValueError`` where one of them cannot be had.
+    """
+    if ranks.size > 1 and args.backend in ("auto", "cuda") and backends.works("cuda"):
+        ranks.take_gpu()
+    return backends.get(args.backend, precision or args.precision)
+
+
+def load_checkpoint(path, ranks):
+    """A checkpoint, or the newest in a folder, that rank 0 reads for all."""
+    return ranks.broadcast(checkpoints.load(path) if ranks.speaks else None)
+
+
 def add_data_arguments(parser, text):
     """Which images, where they are and how they are read."""
     parser.add_argument("--data", choices=data.NAMES, help=text)
@@ -47,13 +63,14 @@ def add_data_changed_argument(parser):
     )
 
 
-def load_data(args, name, image_size=None):
-    """The data set of that name, as the arguments say."""
-    return data.load(name, data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable)
+def load_data(args, ranks, name, image_size=None):
+    """The data set of that name, as the arguments say, on each of the ranks; what it needs one of a machine fetches."""
+    options = dict(data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable)
+    return ranks.one_first(lambda: data.load(name, **options))
 
 
-def load_data_of(args, checkpoint, image_size=None):
-    """The data set that a checkpoint was trained on.
+def load_data_of(args, ranks, checkpoint, image_size=None):
+    """The data set that a checkpoint was trained on, on each of the ranks.
 
     Raises ``ValueError`` if the arguments name another, if it does not fit the model, and, without ``--data-changed``, if
     it is no longer what it was: labels could have changed their meaning.
@@ -66,7 +83,7 @@ def load_data_of(args, checkpoint, image_size=None):
         raise ValueError(f"the model was trained on {config.data}, not on {name}")
     if name == "folder" and image_size is None:
         image_size = config.model.size
-    dataset = load_data(args, name, image_size)
+    dataset = load_data(args, ranks, name, image_size)
     expect_fits(config.model, dataset)
     changed = checkpoint.data_set.difference(dataset.identity) if checkpoint.data_set else ""
     if changed and not args.data_changed:

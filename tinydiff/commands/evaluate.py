@@ -6,13 +6,19 @@ import json
 
 import numpy as np
 
-from tinydiff import backends, data
-from tinydiff.commands.arguments import add_data_arguments, add_data_changed_argument, at_least, load_data_of
+from tinydiff import data
+from tinydiff.commands.arguments import (
+    add_data_arguments,
+    add_data_changed_argument,
+    at_least,
+    backend_of,
+    load_checkpoint,
+    load_data_of,
+)
 from tinydiff.commands.sample import add_drawing_arguments, draw, guidance_of
 from tinydiff.evaluate import TITLES, measure, proportional_labels
 from tinydiff.files import expect_writable, write_atomically
 from tinydiff.terminal import one_line
-from tinydiff.train import checkpoint as checkpoints
 
 DRAWN = ("samples", "guidance", "steps", "sampler", "seed", "weights", "precision")  # what results depend on
 
@@ -28,19 +34,22 @@ def add_arguments(parser):
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
 
 
-def evaluate(args):
-    """Draw samples and print all that can be measured of them."""
-    checkpoint = checkpoints.load(args.checkpoint)
+def evaluate(args, ranks):
+    """Draw samples and print all that can be measured of them; several ranks share the work."""
+    checkpoint = load_checkpoint(args.checkpoint, ranks)
     args.guidance = guidance_of(args, checkpoint)
-    args.precision = backends.get(args.backend, args.precision).precision  # which of the two
-    if args.json:
+    backend = backend_of(args, ranks)
+    args.precision = backend.precision  # which of the two
+    if args.json and ranks.speaks:
         expect_writable("json", args.json)
-    train = load_data_of(args, checkpoint)
-    test = data.load_test(train.name, data_dir=args.data_dir, count=args.samples)
+    train = load_data_of(args, ranks, checkpoint)
+    test = ranks.one_first(lambda: data.load_test(train.name, data_dir=args.data_dir, count=args.samples))
     classes = checkpoint.config.model.classes
     labels = proportional_labels(train, args.samples) if classes else np.zeros(args.samples, np.int64)
-    images = draw(args, checkpoint, labels)
-    results = measure(images, labels, train, test, backend=args.backend, seed=args.seed)
+    images = draw(args, backend, checkpoint, labels, ranks)
+    results = measure(images, labels, train, test, backend=args.backend, seed=args.seed, ranks=ranks)
+    if not ranks.speaks:
+        return
 
     drawn = {name: getattr(args, name) for name in DRAWN}
     print(

@@ -7,8 +7,8 @@ import inspect
 
 import numpy as np
 
-from tinydiff import backends, generate, pictures
-from tinydiff.commands.arguments import add_backend_arguments, at_least
+from tinydiff import generate, pictures
+from tinydiff.commands.arguments import add_backend_arguments, at_least, backend_of, load_checkpoint
 from tinydiff.generate import Trajectory
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
@@ -16,8 +16,9 @@ from tinydiff.progress import progress_bar
 from tinydiff.samplers import SAMPLERS
 from tinydiff.samplers.ddpm import VARIANCES
 from tinydiff.terminal import one_line
-from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.run import MOST_ROWS
+
+DRAWING = ("guidance", "steps", "sampler", "eta", "variance", "seed", "weights")  # arguments that images depend on
 
 
 def add_arguments(parser):
@@ -36,7 +37,9 @@ def add_drawing_arguments(parser):
     """The arguments of every command that draws images."""
     parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
     parser.add_argument(
-        "--guidance", type=float, help="0 ignores the label, 1 follows it, more exaggerates (default 2 where labels are)"
+        "--guidance",
+        type=float,
+        help="0 ignores the label, 1 follows it, more exaggerates (default 2 where labels are)",
     )
     parser.add_argument("--steps", type=int, default=25, help="of the sampler, at most the schedule's T")
     parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
@@ -49,9 +52,9 @@ def add_drawing_arguments(parser):
     add_backend_arguments(parser)
 
 
-def sample(args):
-    """Draw images and write them as one picture."""
-    checkpoint = checkpoints.load(args.checkpoint)
+def sample(args, ranks):
+    """Draw images and write them as one picture; several ranks share the drawing."""
+    checkpoint = load_checkpoint(args.checkpoint, ranks)
     config = checkpoint.config.model
     if args.label:
         rows = [_label(text, checkpoint) for text in args.label]
@@ -60,11 +63,13 @@ def sample(args):
         if config.classes > len(rows):
             print(f"drawing the first {len(rows)} of {config.classes:,} classes; --label names others")
     size = pictures.grid_size(len(rows) * args.count, args.count, config.shape)
-    pictures.expect_can_be_saved("out", args.out, size)
+    if ranks.speaks:
+        pictures.expect_can_be_saved("out", args.out, size)
     args.guidance = guidance_of(args, checkpoint)
-    images = draw(args, checkpoint, np.repeat(np.array(rows), args.count))
-    pictures.save(pictures.grid(images, args.count), args.out)
-    print(f"wrote {one_line(args.out)}")
+    images = draw(args, backend_of(args, ranks), checkpoint, np.repeat(np.array(rows), args.count), ranks)
+    if ranks.speaks:
+        pictures.save(pictures.grid(images, args.count), args.out)
+        print(f"wrote {one_line(args.out)}")
 
 
 def _label(text, checkpoint):
@@ -90,10 +95,11 @@ def guidance_of(args, checkpoint):
     return 1.0
 
 
-def draw(args, checkpoint, labels):
-    """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say."""
+def draw(args, backend, checkpoint, labels, ranks):
+    """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say, on all ranks."""
+    ranks.expect_same(backend.identity | {name: getattr(args, name) for name in DRAWING})
     config = checkpoint.config
-    model = UNet(config.model, backends.get(args.backend, args.precision))
+    model = UNet(config.model, backend)
     try:
         model.parameters.load(model.parameters.values, checkpoint.parts[args.weights])
     except ValueError as error:
@@ -111,4 +117,5 @@ def draw(args, checkpoint, labels):
         config.model.shape,
         seed=args.seed,
         each=lambda batches: progress_bar(batches, unit="batch", leave=False, shown=len(batches) > 1),
+        ranks=ranks,
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import signal
 import time
 from pathlib import Path
 
-from tinydiff import backends, report
+from tinydiff import report
 from tinydiff.commands.arguments import (
     add_backend_arguments,
     add_data_arguments,
     add_data_changed_argument,
     at_least,
+    backend_of,
+    load_checkpoint,
     load_data,
     load_data_of,
 )
@@ -20,7 +23,7 @@ from tinydiff.program.text import memory
 from tinydiff.terminal import one_line, shell_words
 from tinydiff.train import Trainer, run
 from tinydiff.train import checkpoint as checkpoints
-from tinydiff.train.folder import RunFolder
+from tinydiff.train.folder import Elsewhere, RunFolder
 from tinydiff.train.presets import PRESETS
 
 PRECISION = "auto"  # by default: it trains to the same quality, so what is faster
@@ -39,6 +42,7 @@ def switch(text):
 RUN_OVERRIDES = {
     "steps": (int, "training steps; with --resume more than there were: train longer"),
     "batch": (int, "images a step"),
+    "parts": (int, "that a batch is computed in, one after another, in less memory, or by as many ranks as divide it"),
     "learning-rate": (float, "its peak"),
     "warmup-steps": (int, "steps over which the learning rate rises"),
     "decay": (str, "of the learning rate after that: cosine or constant"),
@@ -64,8 +68,19 @@ MODEL_OVERRIDES = {
 }
 
 
+MANY = """\
+many processes, to the bits of one (pip install 'tinydiff[mpi]'); --parts a multiple of their number:
+  mpiexec -n 4 tinydiff train --parts 4                  on this machine
+  mpiexec -f hosts -n 16 tinydiff train --parts 16       hosts: a file, a machine a line, with all it needs at the same paths
+  srun --mpi=pmi2 -n 16 tinydiff train --parts 16        under Slurm
+Each takes as many threads as it has cores to itself (TINYDIFF_THREADS says otherwise), or a GPU of its own; the first one
+writes and speaks. sample and evaluate share their images likewise; tinydiff info, started so, says who is there.
+"""
+
+
 def add_arguments(parser):
     """The arguments of ``train``."""
+    parser.epilog, parser.formatter_class = MANY, argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "--preset",
         choices=PRESETS,
@@ -97,33 +112,38 @@ def add_arguments(parser):
         parser.add_argument(f"--{flag}", type=kind, help=text, metavar=kind.__name__.upper())
 
 
-def train(args):
-    """Train a model and leave samples, a denoising animation and the loss curve in the run's folder."""
+def train(args, ranks):
+    """Train a model and leave samples, a denoising animation and the loss curve in the run's folder.
+
+    Of several ranks rank 0 alone need see the folder, or the checkpoint that is resumed.
+    """
+    kind = RunFolder if ranks.speaks else Elsewhere
     if args.resume and not args.out:
         if args.overwrite:
             raise ValueError("overwrite begins a run anew; with resume it needs out, the folder to begin it in")
-        checkpoints.find(args.resume)  # is there, before anything is written
-        with RunFolder.of(args.resume).locked() as folder:
-            return _train(args, folder, _resumed(args, folder))
+        if ranks.speaks:
+            checkpoints.find(args.resume)  # is there, before anything is written
+        with kind.of(args.resume).locked() as folder:
+            return _train(args, folder, _resumed(args, ranks, folder))
 
-    folder = RunFolder(args.out) if args.out else None
+    folder = kind(args.out) if args.out else None
     if folder:
         folder.expect_new(overwrite=args.overwrite)
-    trainer = _resumed(args) if args.resume else _new(args)
-    folder = folder or _folder_for(f"{trainer.config.data}-{args.preset}", args.overwrite)
+    trainer = _resumed(args, ranks) if args.resume else _new(args, ranks)
+    folder = folder or kind(_path_for(f"{trainer.config.data}-{args.preset}", args.overwrite))
     with folder.locked():
         folder.expect_new(overwrite=args.overwrite)  # still
         folder.clear()
         return _train(args, folder, trainer)
 
 
-def _new(args):
+def _new(args, ranks):
     """A trainer at its first step."""
-    backend = backends.get(args.backend, args.precision)
+    backend = backend_of(args, ranks)
     if args.data_changed:
         raise ValueError("data_changed goes with resume: a new run is on whatever the data are")
     preset = PRESETS[args.preset].config
-    dataset = load_data(args, args.data or "auto", args.image_size)
+    dataset = load_data(args, ranks, args.data or "auto", args.image_size)
     _, size, _, image_channels = dataset.images.shape
     classes = dataset.classes if dataset.classes > 1 else 0
     if not classes:
@@ -135,18 +155,18 @@ def _new(args):
         raise ValueError(
             f"{dataset.name} has {len(dataset)} images, fewer than a batch of {config.batch}; choose a smaller batch"
         )
-    return Trainer(config, dataset, backend)
+    return Trainer(config, dataset, backend, ranks=ranks)
 
 
-def _resumed(args, folder=None):
+def _resumed(args, ranks, folder=None):
     """A trainer at the step of a checkpoint, which goes on in its own folder or, without ``folder``, in a new one."""
-    checkpoint = checkpoints.load(args.resume)
+    checkpoint = load_checkpoint(args.resume, ranks)
     before = checkpoint.precision or "fp32"  # that of all that do not say
-    backend = backends.get(args.backend, before if args.precision == "auto" else args.precision)
+    backend = backend_of(args, ranks, before if args.precision == "auto" else None)
     if checkpoint.step and backend.precision != before:
         print(f"trained in {before} so far, it goes on in {backend.precision}: not to the bits that it would have had")
-    newest = checkpoints.saved(folder.checkpoints)[-1:] if folder and Path(args.resume).is_file() else []
-    for path in newest:
+    goes_on = ranks.speaks and folder and Path(args.resume).is_file()
+    for path in checkpoints.saved(folder.checkpoints)[-1:] if goes_on else []:
         if checkpoints.number(path) > checkpoint.step:
             raise ValueError(f"{args.resume} is older than {path}; --out names a new folder to go on from it in")
 
@@ -157,8 +177,8 @@ def _resumed(args, folder=None):
         print(f"made longer, from {checkpoint.config.steps} to {config.steps} steps: the learning rate {said}")
     _expect_same(args.resume, config, run_overrides)
     _expect_same(args.resume, config.model, _given(args, MODEL_OVERRIDES))
-    dataset = load_data_of(args, checkpoint, args.image_size)
-    trainer = Trainer(dataclasses.replace(config, data=dataset.name), dataset, backend)
+    dataset = load_data_of(args, ranks, checkpoint, args.image_size)
+    trainer = Trainer(dataclasses.replace(config, data=dataset.name), dataset, backend, ranks=ranks)
     trainer.restore(checkpoint)
     if trainer.step == config.steps:
         print(f"this run is finished; --steps of more than {config.steps} trains it longer")
@@ -167,7 +187,9 @@ def _resumed(args, folder=None):
 
 def _train(args, folder, trainer):
     """Run to the end, draw the pictures and say what can be done next; returns the exit status."""
-    config, dataset, backend = trainer.config, trainer.dataset, trainer.backend
+    config, dataset, backend, ranks = trainer.config, trainer.dataset, trainer.backend, trainer.ranks
+    if ranks.size > 1:
+        print(f"{ranks.size} ranks, {config.parts // ranks.size} of {config.parts} parts of a batch each")
     print(
         f"{dataset.name}: {len(dataset):,} images; U-Net {config.model.channels}: "
         f"{trainer.parameters.count:,} parameters; backend {backend.name}, {backend.precision}; folder {one_line(folder)}"
@@ -196,7 +218,7 @@ def _train(args, folder, trainer):
     sampling = {**sampling, "steps": min(sampling["steps"], config.noise_steps)}
     if not config.model.classes:
         sampling["guidance"] = 1.0
-    if not args.no_pictures:
+    if not args.no_pictures and ranks.speaks:
         for path in report.write(trainer, folder.path, sampling):
             print(f"wrote {one_line(path)}")
     label = dataset.class_names[min(7, max(1, config.model.classes) - 1)]
@@ -229,9 +251,9 @@ def _expect_same(path, holder, overrides):
             raise ValueError(f"{path} was trained with {field} {getattr(holder, field)}, not {value}")
 
 
-def _folder_for(name, overwrite):
-    """The folder of a new run: the first free of runs/NAME, runs/NAME-2, ...; to overwrite, runs/NAME."""
+def _path_for(name, overwrite):
+    """Where the folder of a new run is to be: the first free of runs/NAME, runs/NAME-2, ...; to overwrite, runs/NAME."""
     path, number = Path("runs") / name, 2
     while path.exists() and not overwrite:
         path, number = Path("runs") / f"{name}-{number}", number + 1
-    return RunFolder(path)
+    return path

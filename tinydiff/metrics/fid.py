@@ -17,6 +17,7 @@ Source: Heusel et al., "GANs trained by a two time-scale update rule converge to
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Callable, NamedTuple
 
@@ -26,6 +27,7 @@ import safetensors.numpy
 
 from tinydiff.files import cache_dir, write_atomically
 from tinydiff.metrics import SaysNothing
+from tinydiff.ranks import alone
 
 BATCH = 1000  # images at a time
 
@@ -63,30 +65,37 @@ class FID(NamedTuple):
         )
 
 
-def fid(samples, train, test, net, *, batch=BATCH):
+def fid(samples, train, test, net, *, batch=BATCH, ranks=None):
     """The distance of samples to the training images, and of the first len(samples) test images, a ``FID``.
 
     All are images (N, H, W, C), uint8 or float32 in [-1, 1]; ``net`` is a ``FeatureNet``. The statistics of the
-    training images are kept in the user's cache, by the content of the images and the fingerprint of the net.
+    training images are kept in the user's cache, by the content of the images and the fingerprint of the net. Of several
+    ranks, each with all images, each makes the features of some of them.
 
     Raises ``SaysNothing`` for no more images than features, on any side.
     """
-    real = cached_statistics(train, net, batch=batch)
+    ranks = ranks or alone()
+    real = cached_statistics(train, net, batch=batch, ranks=ranks)
     test = test[: len(samples)]
     features = len(real.mean)
     for images, n in (("samples", len(samples)), ("training images", real.n), ("test images", len(test))):
         if n <= features:
             raise SaysNothing(f"FID of {features} features needs more than {features} {images}, got {n}")
-    value, floor = (frechet_distance(statistics(images, net, batch=batch), real) for images in (samples, test))
+    value, floor = (
+        frechet_distance(statistics(images, net, batch=batch, ranks=ranks), real) for images in (samples, test)
+    )
     return FID(value, len(samples), floor, len(test), real.n, net.name)
 
 
-def statistics(images, net, *, batch=BATCH):
-    """The ``Statistics`` of the features of images (N, ...). Raises ``SaysNothing`` for N under 2."""
+def statistics(images, net, *, batch=BATCH, ranks=None):
+    """The ``Statistics`` of the features of images (N, ...), the same bits for any ``ranks``, whose batches and their order
+    are those of one. Raises ``SaysNothing`` for N under 2."""
     if len(images) < 2:
         raise SaysNothing(f"statistics of features need at least 2 images, got {len(images)}")
-    features = [np.asarray(net.features(images[i : i + batch]), np.float64) for i in range(0, len(images), batch)]
-    features = np.concatenate(features)
+    ranks, firsts = ranks or alone(), range(0, len(images), batch)
+    firsts = [firsts[i] for i in ranks.share(len(firsts))]
+    made = ranks.gather([np.asarray(net.features(images[first : first + batch]), np.float64) for first in firsts])
+    features = np.concatenate([features for of_rank in made for features in of_rank])
     if features.ndim != 2 or not np.isfinite(features).all():
         raise ValueError(f"{net.name} must give finite features (N, F), got shape {features.shape}")
     return Statistics(
@@ -94,21 +103,28 @@ def statistics(images, net, *, batch=BATCH):
     )
 
 
-def cached_statistics(images, net, *, batch=BATCH):
+def cached_statistics(images, net, *, batch=BATCH, ranks=None):
     """The same, from the cache where it holds them, and then put there."""
+    ranks = ranks or alone()
     content = hashlib.sha256(str((images.dtype, images.shape)).encode() + np.ascontiguousarray(images).tobytes())
     path = cache_dir("statistics") / f"{net.fingerprint}-{content.hexdigest()[:16]}.safetensors"
+    if kept := ranks.broadcast(_kept(path) if ranks.speaks else None):  # all find it, or none
+        return kept
+    made = statistics(images, net, batch=batch, ranks=ranks)
+    if ranks.speaks:
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the result
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, safetensors.numpy.save({**made._asdict(), "n": np.array([made.n])}))
+    return made
+
+
+def _kept(path):
+    """The ``Statistics`` in a file of the cache; None if it is not there, or not whole."""
     try:
         kept = safetensors.numpy.load_file(path)
         return Statistics(int(kept["n"][0]), kept["mean"], kept["covariance"])
-    except (OSError, KeyError, safetensors.SafetensorError):  # not there, or not whole
-        made = statistics(images, net, batch=batch)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, safetensors.numpy.save({**made._asdict(), "n": np.array([made.n])}))
-    except OSError:
-        pass  # a cache that cannot be written costs time, not the result
-    return made
+    except (OSError, KeyError, safetensors.SafetensorError):
+        return None
 
 
 def frechet_distance(a, b):

@@ -1,9 +1,9 @@
 """corrupt: the images of a batch lose signal and gain noise, and give what a network should predict of them.
 
-Letters: n images in the data set, N batch, T noise steps.
+Letters: n images in the data set, N samples, T noise steps.
 
-Forward. For slot `i` of the batch, with `x0 = images[index[i]]`, bytes brought to `[-1, 1]`, `eps` standard normal
-noise of ``(seed, i, draw)``, and `a, s, p, q, weight = table[step[i]]`:
+Forward. For sample `i`, with `x0 = images[index[i]]`, bytes brought to `[-1, 1]`, `eps` standard normal noise of
+``(seed, slot[i], draw)``, and `a, s, p, q, weight = table[step[i]]`:
     x[i]      = a x0 + s eps             signal rate and noise rate
     target[i] = p x0 + q eps             `p, q` are 0, 1 where noise is predicted, 1, 0 where the
                                          image is, `-s, a` for v
@@ -22,22 +22,26 @@ import numpy as np
 
 from tinydiff.ops import contract, philox
 
+SLOTS = 2**32  # a counter's word
 
-def forward(images, index, step, table, draw, *, seed):
-    """images (n, ...), index (N,), step (N,), table (T, 5), draw (1,) -> x (N, ...), target (N, ...), weight (N,).
+
+def forward(images, index, step, table, draw, slot=None, *, seed):
+    """images (n, ...), index (N,), step (N,), table (T, 5), draw (1,), slot (N,) or None -> x (N, ...), target (N, ...),
+    weight (N,).
 
     images  uint8 in [0, 255], or float32 used as they are
     index   integers in [0, n): which image each sample is
     step    integers in [0, T): its noise step
     table   a, s, p, q and weight of each noise step
     draw    which draw for this place in the batch: the training step, in [0, 2^32)
+    slot    the places in the batch, integers in [0, 2^32): where this is a part of it. None: 0 .. N-1
     seed    an integer in [0, 2^64)
 
-    Raises ``ValueError`` for shapes or dtypes that do not fit together, or an index or a step out of range.
+    Raises ``ValueError`` for shapes or dtypes that do not fit together, or an index, step or slot out of range.
     """
-    seed = check(images, index, step, table, draw, seed)
-    check_values(images, index, step, table)
-    x0, slot = bytes_to_signed(images[index]), np.arange(len(index))
+    seed = check(images, index, step, table, draw, slot, seed)
+    check_values(images, index, step, table, slot)
+    x0, slot = bytes_to_signed(images[index]), np.arange(len(index)) if slot is None else slot
     eps = philox.forward(seed, "noise", slot, draw, x0.shape[1:], kind="normal", dtype=table.dtype)
     a, s, p, q, _ = (table[step, i].reshape(-1, *[1] * (x0.ndim - 1)) for i in range(5))
     return a * x0 + s * eps, p * x0 + q * eps, table[step, 4]
@@ -50,7 +54,7 @@ def bytes_to_signed(images):
     return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
-def check(images, index, step, table, draw, seed):
+def check(images, index, step, table, draw, slot, seed):
     """Check what can be checked of the arguments without the arrays' values; return the seed as an integer."""
     contract.expect_array("corrupt", "images", images)
     if images.dtype not in (np.uint8, np.float32) or images.ndim < 2 or 0 in images.shape:
@@ -58,15 +62,20 @@ def check(images, index, step, table, draw, seed):
         raise ValueError(f"corrupt: images must be uint8 or float32 (n, ...) and not empty, got {given}")
     contract.expect_integers("corrupt", "index", index)
     contract.expect_integers("corrupt", "step", step)
-    if len(index) != len(step):
-        raise ValueError(f"corrupt: step must have shape {tuple(index.shape)} like index, got {tuple(step.shape)}")
+    if slot is not None:
+        contract.expect_integers("corrupt", "slot", slot)
+    for name, array in (("step", step), ("slot", slot)):
+        if array is not None and len(index) != len(array):
+            raise ValueError(
+                f"corrupt: {name} must have shape {tuple(index.shape)} like index, got {tuple(array.shape)}"
+            )
     contract.bind("corrupt", table=(table, "T 5"))
     contract.expect_integers("corrupt", "draw", draw, "1")
     return philox.integer("seed", seed, 64, op="corrupt")
 
 
-def check_values(images, index, step, table):
-    """Check the values of index and step."""
-    for name, values, count in (("index", index, len(images)), ("step", step, len(table))):
-        if values.min() < 0 or values.max() >= count:
+def check_values(images, index, step, table, slot):
+    """Check the values of index, step and slot."""
+    for name, values, count in (("index", index, len(images)), ("step", step, len(table)), ("slot", slot, SLOTS)):
+        if values is not None and (values.min() < 0 or values.max() >= count):
             raise ValueError(f"corrupt: {name} must lie in [0, {count}), got {values.min()} .. {values.max()}")

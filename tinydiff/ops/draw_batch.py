@@ -52,9 +52,8 @@ def forward(labels, number, *, batch, noise_steps, classes, dropout, seed):
     Raises ``ValueError`` for arrays that are not integers, or sizes out of range.
     """
     seed = check(labels, number, batch, noise_steps, classes, dropout, seed)
-    n, slot, draw = len(labels), np.arange(batch), int(number[0])
-    epoch, place = np.divmod((draw - 1) * batch + slot, n)
-    index = shuffled(place, epoch, n, seed)
+    slot, draw = np.arange(batch), int(number[0])
+    index = index_of(draw, slot, batch, len(labels), seed)
 
     def uniform(purpose, sample):
         return philox.forward(seed, purpose, sample, draw, (), kind="uniform")
@@ -65,6 +64,12 @@ def forward(labels, number, *, batch, noise_steps, classes, dropout, seed):
         return index, step, None
     dropped = uniform("label_drop", slot) < dropout
     return index, step, np.where(dropped, classes, labels[index]).astype(np.int64)
+
+
+def index_of(number, slot, batch, n, seed):
+    """Which of n images a training step, number, sees at these places of its batch, (N,) integers -> (N,)."""
+    epoch, place = np.divmod((number - 1) * batch + slot, n)
+    return shuffled(place, epoch, n, seed)
 
 
 def shuffled(place, epoch, n, seed):

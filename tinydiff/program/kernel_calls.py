@@ -223,13 +223,14 @@ def _draw_batch(r, w, o):
 
 
 def _corrupt(r, w, o):
-    images, index, step, table = r["images"], r["index"], r["step"], r["table"]
+    images, index, step, table, slot = r["images"], r["index"], r["step"], r["table"], r["slot"]
     n, N = images.shape[0], index.size
     noise = _number("seed", r, o), ops.philox.PURPOSES["noise"], InMemory(r["draw"])
     kind = "bytes" if images.dtype == "uint8" else "floats"
-    arguments = images, index, step, table, *noise, *w.values(), N, images.size // n
-    ranges = Range("corrupt: index", index, 0, n), Range("corrupt: step", step, 0, table.shape[0])
-    return KernelCall(f"corrupt_{kind}", arguments, ranges)
+    arguments = images, index, step, slot, table, *noise, *w.values(), N, images.size // n
+    ranges = [Range("corrupt: index", index, 0, n), Range("corrupt: step", step, 0, table.shape[0])]
+    ranges += [] if slot is None else [Range("corrupt: slot", slot, 0, ops.corrupt.SLOTS)]
+    return KernelCall(f"corrupt_{kind}", arguments, tuple(ranges))
 
 
 def _adamw_clip(r, w, o):

@@ -286,12 +286,13 @@ class draw_batch(RecordingOp):
 
 
 class corrupt(RecordingOp):
-    def forward(self, images, index, step, table, draw, *, seed):
+    def forward(self, images, index, step, table, draw, slot=None, *, seed):
         arrays, numbers = _known_when_it_runs(seed=seed)
-        ops.corrupt.check(images, index, step, table, draw, numbers.get("seed", 0))
+        ops.corrupt.check(images, index, step, table, draw, slot, numbers.get("seed", 0))
         shape = len(index), *images.shape[1:]
         x, target, weight = self.new(shape), self.new(shape), self.new((len(index),))
         reads = dict(images=images, **self.integers(index=index, step=step), table=table, **self.integers(draw=draw))
+        reads |= {"slot": None} if slot is None else self.integers(slot=slot)
         self.call("forward", reads | arrays, dict(x=x, target=target, weight=weight), **numbers)
         return x, target, weight
 

@@ -36,7 +36,8 @@ def sample(trajectory):
 
 def train(trainer):
     """The ``Recording`` of a ``Trainer``'s step: takes number, learning_rate and average_decay; gives loss, norm, x and
-    prediction. State: the parameters, their gradients (NAME.grad), their average, both moments, the data."""
+    prediction. State: the parameters, their gradients (NAME.grad), their average, both moments, the data. Where a batch is
+    computed in parts, it is a step that has one, at the places ``slot``."""
     optimizer, parameters = trainer.optimizer, trainer.parameters
     state = {**parameters_of(parameters), **{f"{each.name}.grad": each.grad for each in parameters}}
     state |= {"parameters": parameters.values, "gradients": parameters.grads, "average": trainer.average}
@@ -45,7 +46,8 @@ def train(trainer):
     state |= {"images": trainer.images, "labels": trainer.labels, "step_quantiles": trainer.step_quantiles}
     state |= {"noise": trainer.corrupt.table}
     step = lambda: dict(zip(("loss", "norm", "x", "prediction"), trainer.one_step(), strict=True))
-    return record(step, trainer.backend, inputs=optimizer.each_step, state=state)
+    slot = {} if trainer.slot is None else {"slot": trainer.slot}
+    return record(step, trainer.backend, inputs=optimizer.each_step | slot, state=state)
 
 
 def learn(trainer, count):

@@ -27,6 +27,7 @@ class TrainConfig:
     label_dropout: float = 0.1  # probability of training without the label, for guidance
 
     batch: int = 64
+    parts: int = 1  # that it is computed in, one after another or by many ranks; their gradients are added as a tree
     steps: int = 1000
     learning_rate: float = 1e-3  # its peak
     warmup_steps: int = 50  # steps over which the learning rate rises linearly from 0
@@ -53,6 +54,7 @@ class TrainConfig:
             ("noise_steps", 1, 10**6),
             ("label_dropout", 0, 1),
             ("batch", 1, math.inf),
+            ("parts", 1, math.inf),
             ("steps", 1, 10**9),
             ("warmup_steps", 0, math.inf),
             ("weight_decay", 0, math.inf),
@@ -60,6 +62,8 @@ class TrainConfig:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must lie in [{low}, {high}], got {getattr(self, name)}")
+        if self.batch % self.parts:
+            raise ValueError(f"batch must be a multiple of parts, {self.parts}, got {self.batch}")
         for name in ("learning_rate", "clip", "step_power"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")

@@ -1,11 +1,11 @@
 """The folder of a run: what in it is ours, that nobody else's is touched, and that one process at a time writes there.
 
-    config.json         the TrainConfig, the data set's identity and the words that say whose folder this is
-    metrics.jsonl       one line a step: step, loss, grad_norm, learning_rate
-    checkpoints/step-NNNNNNN.safetensors
-    samples/step-NNNNNNN.png      the same noise drawn at that step, one row a class
-    samples.png, denoising.gif, loss.png
-    lock                while a process trains, and held by it: the lock of one that died is free again
+config.json         the TrainConfig, the data set's identity and the words that say whose folder this is
+metrics.jsonl       one line a step: step, loss, grad_norm, learning_rate
+checkpoints/step-NNNNNNN.safetensors
+samples/step-NNNNNNN.png      the same noise drawn at that step, one row a class
+samples.png, denoising.gif, loss.png
+lock                while a process trains, and held by it: the lock of one that died is free again
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class RunFolder:
     def expect_new(self, *, overwrite=False):
         """Raise ``ValueError`` unless a new run may begin here: nothing is lost of another run, or of someone else."""
         if others := self._others():
-            raise ValueError(f"{self} is not the folder of a run, as it holds {others[0]}; choose a new or empty folder")
+            raise ValueError(
+                f"{self} is not the folder of a run, as it holds {others[0]}; choose a new or empty folder"
+            )
         saved = checkpoints.saved(self.checkpoints)
         if saved and not overwrite:
             raise ValueError(
@@ -152,6 +154,31 @@ class RunFolder:
         return file
 
 
+class Elsewhere:
+    """The folder of a run to a rank that writes nothing, and may not even see it: nothing happens there."""
+
+    path, metrics, samples = None, os.devnull, None
+
+    def __init__(self, path=None):
+        pass
+
+    @classmethod
+    def of(cls, path):
+        return cls()
+
+    def expect_new(self, *, overwrite=False):
+        pass
+
+    def locked(self):
+        return contextlib.nullcontext(self)
+
+    def prepare(self, config, dataset, step):
+        pass
+
+    def clear(self):
+        pass
+
+
 def read_metrics(path):
     """The lines of a metrics file as dicts; what is torn, or no such line, is left out."""
     if not Path(path).exists():
@@ -160,6 +187,10 @@ def read_metrics(path):
     for line in Path(path).read_text(errors="replace").split("\n")[:-1]:
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and type(entry.get("step")) is int and isinstance(entry.get("loss"), (int, float)):
+            if (
+                isinstance(entry, dict)
+                and type(entry.get("step")) is int
+                and isinstance(entry.get("loss"), (int, float))
+            ):
                 entries.append(entry)
     return entries

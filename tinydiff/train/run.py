@@ -14,7 +14,7 @@ from tinydiff import pictures
 from tinydiff.files import sync
 from tinydiff.generate import draw
 from tinydiff.progress import progress_bar
-from tinydiff.train.folder import RunFolder
+from tinydiff.train.folder import Elsewhere, RunFolder
 
 # How the progress pictures are drawn: quickly, and the same each time
 SAMPLES_PER_CLASS = 4
@@ -39,13 +39,19 @@ def run(
     ``sample_every`` steps (0: none). Returns None when training is complete, else why it stopped: "minutes", or the
     signal's name. A second Ctrl-C stops at once, without a checkpoint.
 
+    Of several ranks each runs its trainer so, and all stop after the same step, whichever was told to. Rank 0 alone
+    writes, and needs the folder.
+
     Raises ``ValueError`` for a folder that holds files of someone else or is in use, ``OSError`` if it cannot be written,
     ``NonFinite`` from the trainer. The checkpoints already there survive all of them.
     """
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes must be positive, got {minutes:g}")
-    folder = folder if isinstance(folder, RunFolder) else RunFolder.of(folder)
-    config = trainer.config
+    config, ranks = trainer.config, trainer.ranks
+    if not ranks.speaks:
+        folder = Elsewhere()
+    elif not isinstance(folder, RunFolder):
+        folder = RunFolder.of(folder)
     deadline = time.monotonic() + 60 * minutes if minutes else None
     stopped = None
     saved_at = trainer.step if trainer.step else None
@@ -54,7 +60,7 @@ def run(
         folder.prepare(config, trainer.dataset, trainer.step)
         with (
             open(folder.metrics, "a") as metrics_file,
-            progress_bar(total=config.steps, initial=trainer.step, shown=progress) as bar,
+            progress_bar(total=config.steps, initial=trainer.step, shown=progress and ranks.speaks) as bar,
         ):
             while trainer.step < config.steps and not stopped:
                 metrics = trainer.train_step()
@@ -64,11 +70,8 @@ def run(
                 bar.set_postfix_str(f"{speed}loss {metrics.loss:.4f}", refresh=False)
                 bar.update()
                 if metrics.step < config.steps:
-                    if signals.received:
-                        stopped = signals.received.name
-                    elif deadline and time.monotonic() >= deadline:
-                        stopped = "minutes"
-                if sample_every and metrics.step % sample_every == 0:
+                    stopped = _stop(ranks, signals, deadline)
+                if sample_every and metrics.step % sample_every == 0 and ranks.speaks:
                     draw_picture = draw_picture or _picture_of(trainer)
                     draw_picture(folder.samples / f"step-{metrics.step:07d}.png")
                 if metrics.step % checkpoint_every == 0:
@@ -78,11 +81,21 @@ def run(
     return stopped
 
 
+def _stop(ranks, signals, deadline):
+    """Why all ranks are to stop after this step, or None: the first rank's reason that has one."""
+    reason = signals.received.name if signals.received else None
+    if deadline and time.monotonic() >= deadline:
+        reason = reason or "minutes"
+    return next(filter(None, ranks.gather(reason)), None)
+
+
 def _save(trainer, folder, metrics_file, keep):
-    # metrics first: a checkpoint never knows of a step whose metrics may be lost
-    metrics_file.flush()
-    sync(metrics_file.fileno())
-    folder.save(trainer.checkpoint(), keep)
+    """Write a checkpoint where this rank writes; returns its step."""
+    if trainer.ranks.speaks:
+        # metrics first: a checkpoint never knows of a step whose metrics may be lost
+        metrics_file.flush()
+        sync(metrics_file.fileno())
+        folder.save(trainer.checkpoint(), keep)
     return trainer.step
 
 

@@ -7,14 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinydiff import __version__
 from tinydiff.generate import Trajectory, generate
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
 from tinydiff.noise.density import step_quantiles
+from tinydiff.ranks import alone
 from tinydiff.train.adamw import AdamW
 from tinydiff.train.checkpoint import PARTS, Checkpoint
-from tinydiff.train.step import learn, training_step
+from tinydiff.train.feed import Feed
+from tinydiff.train.step import gradients, learn
 
 
 class Metrics(NamedTuple):
@@ -42,22 +45,30 @@ class Trainer:
     """A model in training. State: parameters, their average, two moments and the step number.
 
     Every random number is a function of (seed, purpose, step, place in the batch), so the state above is all
-    a checkpoint needs for training to continue bit for bit. On a GPU the data set lies there, and a whole step is one
-    captured graph; ``captured=False`` runs it piece by piece, to the same bits.
+    a checkpoint needs for training to continue bit for bit. On a GPU the data set lies there if it fits (else see
+    ``feed``), and a whole step is one captured graph; ``captured=False`` runs it piece by piece, to the same bits.
+
+    ranks  who shares the parts of a batch, to the same bits (``tinydiff.ranks``); each has such a trainer, of the same
+           config and data set, takes every step with the others, and ends with the same state
+
+    Raises ``ValueError`` for a data set or a number of parts that does not fit.
 
     A graph cannot be copied, so a trainer cannot: that is a ``TypeError``. Its ``model`` and ``averaged_model`` can.
     """
 
-    def __init__(self, config, dataset, backend, *, captured=True):
+    def __init__(self, config, dataset, backend, *, ranks=None, captured=True):
         model = config.model
         if dataset.name != config.data:
             raise ValueError(f"the run is on {config.data}, got the data set {dataset.name}")
         expect_fits(model, dataset)
-        self.config, self.dataset, self.backend = config, dataset, backend
+        self.config, self.dataset, self.backend, self.ranks = config, dataset, backend, ranks or alone()
+        self.ranks.expect_to_share(config.parts)
+        self.ranks.expect_same(self._decides_the_bits())
         self.schedule = schedules.get(config.schedule, config.noise_steps)
         self.corrupt = Corruptor(self.schedule, config.prediction, config.loss_weight, backend)
         self.step_quantiles = backend.asarray(step_quantiles(config.noise_steps, config.step_power))
-        self.images = backend.asarray(dataset.images)
+        self.feed = None if backend.has_room_for(dataset.images.nbytes) else Feed(config, dataset, backend, self.ranks)
+        self.images = self.feed.images if self.feed else backend.asarray(dataset.images)
         self.labels = backend.asarray(dataset.labels, np.int64)
 
         self.model = UNet(model, backend)
@@ -73,12 +84,24 @@ class Trainer:
             average=self.average,
         )
         self.step = 0
-        self._run_step = backend.capture(self.one_step) if captured else self.one_step
+        capture = backend.capture if captured else lambda function: function
+        if config.parts == 1:
+            self.slot = None
+            self._run_step = capture(self.one_step)
+        else:
+            self.slot = backend.zeros(config.batch // config.parts, np.int64)  # the places of the part that is computed
+            self._run_part, self._run_update = capture(self.one_part), capture(self.optimizer.step)
 
     @property
     def program(self):
-        """The ``Program`` that a step is, where the backend runs it as one; else None."""
-        return getattr(self._run_step, "program", None)
+        """The ``Program`` that a step is, or each part of it, where the backend runs it as one; else None."""
+        return getattr(self._run_step if self.config.parts == 1 else self._run_part, "program", None)
+
+    def _decides_the_bits(self):
+        """{name: value} of all that a run's bits depend on."""
+        config = self.config.to_dict()
+        fields = {**{f"model.{name}": value for name, value in config.pop("model").items()}, **config}
+        return {"version": __version__, **self.backend.identity, **fields, "data set": self.dataset.identity}
 
     def __reduce__(self):
         raise TypeError(
@@ -94,29 +117,64 @@ class Trainer:
         number = self.step + 1
         learning_rate = self.config.learning_rate_at(number)
         self.optimizer.prepare(number, learning_rate)
-        loss, norm, x, prediction = self._run_step()
-
-        loss, norm = float(self.backend.to_numpy(loss)), float(self.backend.to_numpy(norm)[0])
+        loss, norm, first_bad = self._undivided() if self.config.parts == 1 else self._in_parts()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFinite(
                 f"training step {number}: loss {loss:g}, gradient norm {norm:g}; "
-                f"the first tensor that is not finite is {self._first_bad(x, prediction)}"
+                f"the first tensor that is not finite is {first_bad() or 'a sum of finite numbers that overflows'}"
             )
         self.step = number
         return Metrics(number, loss, norm, learning_rate)
 
+    def _undivided(self):
+        """Take the step. Returns loss, gradient norm and a function that looks for the first bad tensor."""
+        self._bring(part=0)
+        loss, norm, x, prediction = self._run_step()
+        return self._number(loss), self._number(norm), lambda: self._first_bad(x, prediction)
+
+    def _in_parts(self):
+        """The same part by part, with all ranks."""
+        losses = []
+        self.ranks.sum_tree(self.parameters.grads, self.config.parts, lambda part: losses.append(self._part(part)[0]))
+        norm = self._number(self._run_update())
+        losses = [loss for of_rank in self.ranks.gather(losses) for loss in of_rank]
+        return math.fsum(losses) / len(losses), norm, self._first_bad_of_parts
+
+    def _part(self, part):
+        """Compute the gradients of a part; returns its loss, the noisy input and the prediction."""
+        count = len(self.slot)
+        self._bring(part)
+        self.slot[...] = self.backend.asarray(part * count + np.arange(count))
+        loss, x, prediction = self._run_part()
+        return self._number(loss), x, prediction
+
+    def _bring(self, part):
+        if self.feed:
+            self.feed.bring(self.step + 1, part)
+
+    def _number(self, array):
+        return float(self.backend.to_numpy(array).reshape(()))
+
     def one_step(self):
-        """All that a step computes, from what the optimizer has prepared: what is captured. Returns loss and gradient
-        norm, the noisy input and the prediction."""
+        """All that a step computes, from what the optimizer has prepared: what is captured, but of a batch in parts, where
+        ``one_part`` is. Returns loss and gradient norm, the noisy input and the prediction."""
+        loss, x, prediction = self.one_part()
+        return loss, self.optimizer.step(), x, prediction
+
+    def one_part(self):
+        """The gradients of a part, or of an undivided batch. Returns loss, the noisy input and the prediction."""
         config = self.config
-        return training_step(
+        return gradients(
             self.model,
-            self.optimizer,
+            self.optimizer.number,
             self.corrupt,
             self.images,
             self.labels,
             self.step_quantiles,
+            self.slot,
+            self.feed.place if self.feed else None,
             batch=config.batch,
+            parts=config.parts,
             label_dropout=config.label_dropout,
             seed=config.seed,
         )
@@ -155,10 +213,22 @@ class Trainer:
         return dict(zip(PARTS, (self.parameters.values, self.average, *moments), strict=True))
 
     def _first_bad(self, x, prediction):
-        """The first tensor that is not finite, in the order a step computes them."""
+        """The first tensor that is not finite, in the order a step computes them, or None."""
         tensors = [("the noisy input", x), ("the prediction", prediction)]
         tensors += [(f"the gradient of {each.name}", each.grad) for each in reversed(list(self.parameters))]
         for name, tensor in tensors:
             if not np.isfinite(self.backend.to_numpy(tensor)).all():
                 return name
-        return "a sum of finite numbers that overflows"
+        return None
+
+    def _first_bad_of_parts(self):
+        """The same of the first part that has one, and who computed it: all parts are computed once more."""
+        found = None
+        for part in self.ranks.share(self.config.parts):
+            _, x, prediction = self._part(part)
+            if bad := self._first_bad(x, prediction):
+                found = f"{bad}, in part {part} of {self.config.parts}" + f" (rank {self.ranks.rank})" * (
+                    self.ranks.size > 1
+                )
+                break
+        return next(filter(None, self.ranks.gather(found)), None)
