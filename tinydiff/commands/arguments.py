@@ -39,6 +39,12 @@ def add_data_arguments(parser, text):
     parser.add_argument(
         "--skip-unreadable", action="store_true", help="with --data folder: go on without files that cannot be read"
     )
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="with --data folder: decode into memory every time, instead of once into a file (in $TINYDIFF_DATA or the "
+        "user's cache) that is mapped into memory and may be larger than it",
+    )
 
 
 def add_data_changed_argument(parser):
@@ -49,7 +55,8 @@ def add_data_changed_argument(parser):
 
 def load_data(args, name, image_size=None):
     """The data set of that name, as the arguments say."""
-    return data.load(name, data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable)
+    options = dict(skip_unreadable=args.skip_unreadable, cache=not args.no_cache)
+    return data.load(name, data_dir=args.data_dir, image_size=image_size, **options)
 
 
 def load_data_of(args, checkpoint, image_size=None):
