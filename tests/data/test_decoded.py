@@ -287,15 +287,17 @@ def test_interrupted_it_leaves_nothing(pets, own_cache, monkeypatch, error):
     assert list(own_cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("size", [9, (8, 9)])
-def test_a_folder_that_is_refused_leaves_nothing(pets, own_cache, size):
-    save(pets / "dog" / "b.png", noise(0, *np.broadcast_to(size, 2)))
-    errors = []
+@pytest.mark.parametrize("sizes", [[(9, 9), (7, 7), (6, 6)], [(8, 9)]], ids=str)
+def test_a_folder_that_is_refused_leaves_nothing(pets, own_cache, sizes):
+    for i, size in enumerate(sizes):
+        save(pets / "dog" / f"{i}.png", noise(0, *size))
+    shown = f"{pets}/cat/0.png is 8x8, " + ", ".join(
+        f"{pets}/dog/{i}.png is {width}x{height}" for i, (height, width) in enumerate(sizes[:2])
+    )
     for cache in (True, False):
-        with pytest.raises(ValueError, match="images must be square and of one size") as caught:
+        with pytest.raises(ValueError, match=f"^images must be square and of one size: {shown}; --image-size brings"):
             load(pets, cache=cache)
-        errors.append(str(caught.value))
-    assert errors[0] == errors[1] and list(own_cache.iterdir()) == []
+    assert list(own_cache.iterdir()) == []
 
 
 HELD = """
