@@ -62,6 +62,14 @@ def _are_named(config):
     return any(".py" in argument for argument in config.args)
 
 
+@pytest.fixture
+def own_cache(monkeypatch, tmp_path_factory):
+    """A user's cache that is this test's own, and where decoded images are kept in it."""
+    monkeypatch.delenv("TINYDIFF_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    return Path(os.environ["XDG_CACHE_HOME"]) / "tinydiff" / "decoded"
+
+
 @pytest.fixture(scope="module")
 def baseline():
     """The cpu backend with the instruction set whose bits the engine has."""

@@ -14,6 +14,8 @@ from tinydiff.data import Dataset, cifar10
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train import trainer
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SMALL = ["--channels", "4,8", "--groups", "2", "--batch", "4", "--noise-steps", "5", "--sample-every", "0"]
 BRIEF = ["--samples", "4", "--steps", "2"]
 
@@ -164,6 +166,20 @@ def test_cifar10(tmp_path, monkeypatch):
     assert cli.main(["evaluate", str(tmp_path / "run"), *BRIEF]) == 0
 
 
+def test_what_is_decoded_is_kept_unless_one_says_no(pets, tmp_path, capsys, own_cache):
+    """Of a run that is stopped, the command that goes on says so again."""
+    arguments = ["--data", "folder", "--data-dir", pets, "--image-size", "16", "--minutes", "1e-9"]
+    assert train(*arguments, "--no-cache", "--out", tmp_path / "without") == 0
+    assert "--no-cache" in capsys.readouterr().out and not own_cache.exists()
+    assert cli.main(["evaluate", str(tmp_path / "without"), *BRIEF, "--data-dir", str(pets), "--no-cache"]) == 0
+    assert not own_cache.exists()
+    assert train(*arguments, "--out", tmp_path / "with") == 0
+    assert "--no-cache" not in capsys.readouterr().out
+    [kept] = own_cache.iterdir()
+    assert cli.main(["evaluate", str(tmp_path / "with"), *BRIEF, "--data-dir", str(pets)]) == 0
+    assert list(own_cache.iterdir()) == [kept]
+
+
 def test_unreadable_files(pets, tmp_path, capsys):
     (pets / "cat" / "x.png").write_text("not an image")
     arguments = ["--data", "folder", "--data-dir", pets, "--image-size", "16", "--out", tmp_path / "run"]
@@ -190,6 +206,7 @@ def test_unreadable_files(pets, tmp_path, capsys):
         (["--data", "cifar10", "--data-dir", "EMPTY"], "cifar-10-binary.tar.gz or "),
         (["--data", "strokes", "--data-dir", "EMPTY"], "data_dir: 'strokes' are drawn, not read, got EMPTY"),
         (["--data", "strokes", "--skip-unreadable"], "skip_unreadable goes with data 'folder', not 'strokes'"),
+        (["--data", "strokes", "--no-cache"], "no_cache goes with data 'folder', not 'strokes'"),
         (["--data", "strokes", "--data-changed"], "data_changed goes with resume: "),
         (
             ["--data", "mnist", "--data-dir", "DIGITS", "--image-size", "32"],

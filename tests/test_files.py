@@ -195,3 +195,26 @@ def test_a_user_without_a_home(monkeypatch, tmp_path):
     assert done.stdout.startswith(str(tmp_path)) and not list(tmp_path.iterdir())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_dir("mnist") == tmp_path / "tinydiff" / "mnist"
+
+
+def test_a_lock_is_one_processs_until_it_is_given_back(tmp_path):
+    held = files.lock(tmp_path / "lock")
+    with pytest.raises(files.Held, match=f"^process {os.getpid()} on "):
+        files.lock(tmp_path / "lock")
+    waiting = threading.Thread(target=lambda: files.unlock(files.lock(tmp_path / "lock", wait=True)))
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    files.unlock(held)
+    waiting.join(60)
+    assert not waiting.is_alive() and list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_cannot_be_written_to_leaves_nothing(tmp_path, monkeypatch):
+    def fail():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.platform, "node", fail)
+    with pytest.raises(OSError, match="No space left"):
+        files.lock(tmp_path / "lock")
+    assert list(tmp_path.iterdir()) == []

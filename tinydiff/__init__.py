@@ -15,8 +15,9 @@ A map, in an order to read it in; lower folders never import higher ones, and te
     tinydiff/noise/      schedules: how much signal is left; predictions: what to predict; corruption, guidance
     tinydiff/samplers/   DDPM, DDIM, Heun, DPM-Solver++ 2M: one signature; tests/samplers measures their orders on data
                          whose exact denoiser is known
-    tinydiff/data/       MNIST, CIFAR-10, image folders; drawn digits, which need no files; points2d, whose density,
-                         score and best denoiser are known at every noise level
+    tinydiff/data/       MNIST, CIFAR-10; image folders, decoded once into a file that is mapped into memory; drawn
+                         digits, which need no files; points2d, whose density, score and best denoiser are known at
+                         every noise level
     tinydiff/ranks/      processes that train one run together, and the order in which they add
     tinydiff/train/      trainer: the training step, start to end, in ``one_step``; runs, checkpoints, presets
     tinydiff/metrics/    MMD, FID, a classifier of digits, memorisation: what quality is, and why a number needs a floor

@@ -1,15 +1,22 @@
-"""Files: written so that nothing is ever half-written, and where those are kept that can be made again."""
+"""Files: written so that nothing is ever half-written, locked, and where those are kept that can be made again."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import functools
 import hashlib
 import os
+import platform
 import shutil
 import tempfile
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not POSIX
+    fcntl = None
 
 # what file systems answer that cannot sync a folder or a file (network and FUSE ones), or may not open a folder
 CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
@@ -181,6 +188,58 @@ def _sync_folder(folder):
         sync(opened)
     finally:
         os.close(opened)
+
+
+class Held(Exception):
+    """Another process holds a lock; says which."""
+
+
+class NoLocks(Exception):
+    """There are no locks here; says why."""
+
+
+def lock(path, *, wait=False):
+    """The open file at ``path`` that no other process can lock until it is given to ``unlock``, or this one ends.
+
+    Raises ``Held`` where another process has it, unless told to wait for it; ``NoLocks`` on a system, or a file system,
+    that has none; ``OSError`` if the file cannot be written.
+    """
+    while True:
+        file = open(path, "a+")
+        try:
+            if fcntl is None:
+                raise OSError("this system has none")
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except (BlockingIOError, PermissionError):  # the latter on some network file systems
+            with file:
+                file.seek(0)
+                raise Held(file.read().strip() or "another process") from None
+        except OSError as error:
+            unlock(file)
+            raise NoLocks(str(error)) from None
+        except BaseException:  # interrupted while it waits
+            file.close()
+            raise
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                break
+        except FileNotFoundError:
+            pass
+        file.close()  # whoever held it has removed it meanwhile
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+    except BaseException:
+        unlock(file)
+        raise
+    return file
+
+
+def unlock(file):
+    """Remove and close what ``lock`` gave."""
+    with file, contextlib.suppress(OSError):  # removed while it is held, so that nobody's is removed
+        os.unlink(file.name)
 
 
 def cache_dir(*parts):

@@ -10,6 +10,8 @@ from PIL import Image
 
 from tinydiff.data import folder
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 def save(path, array, mode=None, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,14 +127,14 @@ def test_what_is_no_file_is_unreadable(tmp_path, make, name):
 @pytest.fixture
 def locked(monkeypatch):
     """Folders that may not be read, also where the tests' user may read everything."""
-    folders, iterdir = set(), Path.iterdir
+    folders, listdir = set(), os.listdir
 
     def refuse(path):
-        if path in folders:
+        if Path(path) in folders:
             raise PermissionError(13, "Permission denied", str(path))
-        return iterdir(path)
+        return listdir(path)
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     return folders
 
 

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,14 @@ def test_statistics_of_real_data_are_kept():
     cached_statistics(real, pixels("other weights", asked))
     cached_statistics(images(2, 60), pixels(asked=asked))  # other images of the same shape
     assert asked == [60, 60, 60]
+
+
+def test_they_are_kept_by_the_content_of_all_images_whatever_the_batch():
+    real = images(1, 60)
+    for kind in (real, np.asfortranarray(real)):
+        cached_statistics(kind, pixels(), batch=7)
+    digest = hashlib.sha256(str((real.dtype, real.shape)).encode() + real.tobytes()).hexdigest()[:16]
+    assert [path.name for path in cache_dir("statistics").iterdir()] == [f"a-{digest}.safetensors"]
 
 
 def test_a_damaged_cache_or_none_at_all_costs_only_time(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@ import pytest
 
 from tests.checks import normal
 from tinydiff.data.dataset import bytes_to_signed
+from tinydiff.metrics import memorisation as module
 from tinydiff.metrics.memorisation import memorisation, nearest
 
 
@@ -10,7 +11,9 @@ def images(seed, n):
     return np.random.default_rng(seed).integers(0, 256, (n, 4, 4, 1)).astype(np.uint8)
 
 
-def test_nearest_is_the_nearest():
+@pytest.mark.parametrize("at_once", [1, 7, 30])
+def test_nearest_is_the_nearest(monkeypatch, at_once):
+    monkeypatch.setattr(module, "TRAIN_BATCH", at_once)
     x, train = normal(0, 12, 3, 3, 1, dtype=np.float32), normal(1, 30, 3, 3, 1, dtype=np.float32)
     distances = np.sqrt(((x[:, None] - train) ** 2).mean(axis=(2, 3, 4)))
     for batch in (1, 5, 12):
@@ -19,6 +22,10 @@ def test_nearest_is_the_nearest():
         assert np.allclose(distance, distances.min(axis=1), rtol=1e-6)
     distance, index = nearest(train[:7], train, skip_itself=True, batch=3)
     assert (index != np.arange(7)).all() and (distance > 0).all()
+    for batch in (3, 23):  # the diagonal, which does not count, crosses batches of both
+        _, index = nearest(train, train, skip_itself=True, batch=batch)
+        among = np.sqrt(((train[:, None] - train) ** 2).mean(axis=(2, 3, 4))) + np.diag(np.full(30, np.inf))
+        assert np.array_equal(index, among.argmin(axis=1))
 
 
 def test_copies_are_found():

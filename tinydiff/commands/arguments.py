@@ -55,6 +55,12 @@ def add_data_arguments(parser, text):
     parser.add_argument(
         "--skip-unreadable", action="store_true", help="with --data folder: go on without files that cannot be read"
     )
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="with --data folder: decode into memory every time, instead of once into a file (in $TINYDIFF_DATA or the "
+        "user's cache) that is mapped into memory and may be larger than it",
+    )
 
 
 def add_data_changed_argument(parser):
@@ -66,7 +72,7 @@ def add_data_changed_argument(parser):
 def load_data(args, ranks, name, image_size=None):
     """The data set of that name, as the arguments say, on each of the ranks; what it needs one of a machine fetches."""
     options = dict(data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable)
-    return ranks.one_first(lambda: data.load(name, **options))
+    return ranks.one_first(lambda: data.load(name, cache=not args.no_cache, **options))
 
 
 def load_data_of(args, ranks, checkpoint, image_size=None):

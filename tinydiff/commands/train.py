@@ -235,7 +235,8 @@ def _again(args):
     for name, default in (("data_dir", None), ("backend", "auto"), ("precision", PRECISION)):
         if getattr(args, name) != default:
             again += [f"--{name.replace('_', '-')}", getattr(args, name)]
-    return again + [f"--{name.replace('_', '-')}" for name in ("skip_unreadable", "no_pictures") if getattr(args, name)]
+    flags = ("skip_unreadable", "no_cache", "no_pictures")
+    return again + [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
 
 
 def _given(args, overrides):

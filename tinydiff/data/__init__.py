@@ -10,12 +10,13 @@ from tinydiff.data.download import NotFound
 NAMES = ("auto", "mnist", "strokes", "cifar10", "folder")
 
 
-def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, say=print):
+def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, cache=True, say=print):
     """The training set of that name; ``"auto"`` is MNIST where it can be had, else ``strokes``, and says so.
 
     data_dir         where the files are; of "folder" the folder of images itself
     image_size       height and width that images of "folder" are brought to; the others come in one size
     skip_unreadable  go on without images of "folder" that cannot be read, naming them
+    cache            keep what is decoded of "folder" in a file; False: decode it into memory every time
 
     Raises ``ValueError`` for an unknown name, a set that cannot be had when it was asked for by name or by
     ``data_dir``, files that are damaged, a size that the set does not come in, and an option that it has no use for.
@@ -25,9 +26,10 @@ def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, 
     if name == "folder":
         if not data_dir:
             raise ValueError("data 'folder' needs data_dir, the folder of images")
-        return folder.load(data_dir, size=image_size, skip_unreadable=skip_unreadable, say=say)
-    if skip_unreadable:
-        raise ValueError(f"skip_unreadable goes with data 'folder', not {name!r}")
+        return folder.load(data_dir, size=image_size, skip_unreadable=skip_unreadable, cache=cache, say=say)
+    for option, given in (("skip_unreadable", skip_unreadable), ("no_cache", not cache)):
+        if given:
+            raise ValueError(f"{option} goes with data 'folder', not {name!r}")
     if name == "strokes" and data_dir:
         raise ValueError(f"data_dir: 'strokes' are drawn, not read, got {data_dir}")
     dataset = _load(name, data_dir, say)

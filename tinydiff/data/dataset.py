@@ -64,7 +64,7 @@ class Dataset:
     ``class_names`` are what the labels stand for, by default their numbers; ``files_digest`` is "" or made of the names
     and sizes, or the content, of the files that were read; ``digits`` says that the images are known to be digits, which
     ``metrics.classifier`` can read. Data that are not images of bytes (points, latents) are float32 of any shape
-    (n, ...), used as they are.
+    (n, ...), used as they are. Images may be read-only, mapped from a file larger than memory: none copies them all.
     Raises ``ValueError`` for another dtype, labels or names that do not match, or a value that is not finite.
     """
 

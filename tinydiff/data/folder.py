@@ -14,33 +14,53 @@ size          with ``size``: the largest square in the middle, resized (Lanczos)
 orientation   as the camera's tag says; of animations the first frame
 unreadable    an error that names the file, the folder, or the link to nothing. Skipped, and named, only on request; a
               class stays a class then, so that labels do not depend on what could be read
+kept          what was decoded, in a file that later runs map into memory (``tinydiff.data.decoded``), until an image's
+              name, size in bytes or time of change is another. Those that were unreadable are tried again every time
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 import os
 import re
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps
 
+from tinydiff.data import decoded
 from tinydiff.data.dataset import Dataset
+from tinydiff.progress import progress_bar
 
+RULES = 1  # raise it whenever pixels come out otherwise than before: what older rules decoded is decoded again
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 GRAY_ALPHA = 4  # PNG's colour type
+AT_ONCE = 1 << 20  # bytes
 
 
-def load(path, *, size=None, skip_unreadable=False, say=print):
+class File(NamedTuple):
+    """An image file, as far as it is known without opening it."""
+
+    name: str  # relative to the folder of images, with slashes
+    size: int  # bytes
+    changed: int  # when, in nanoseconds
+
+
+def load(path, *, size=None, skip_unreadable=False, cache=True, say=print):
     """The images under ``path`` as a ``Dataset`` named "folder", (n, size, size, 1 or 3).
 
     Its ``files_digest`` is made of the names, relative to ``path``, and the sizes in bytes of the images that it holds.
 
     size             height and width to bring every image to
     skip_unreadable  name what cannot be read, and go on without it
+    cache            keep what is decoded in a file, and map it into memory, read-only; False: decode into memory, as is
+                     done, and said, where that file cannot be written
 
     Raises ``ValueError`` for a folder that is missing or holds no images, images beside folders of classes, two classes
     that are one folder, images that differ in size where no size is given, and what cannot be read.
@@ -50,37 +70,19 @@ def load(path, *, size=None, skip_unreadable=False, say=print):
     path = Path(path)
     left_out = _LeftOut(path, skip_unreadable, say)
     classes = _classes(path, left_out)
-    images, labels, shapes, digest = [], [], {}, hashlib.sha256()
+    images, unreadable = _decoded(classes, size, left_out, cache)
+    unreadable, labels, digest = set(unreadable), [], hashlib.sha256()
     for label, files in enumerate(classes.values()):
         for file in files:
-            try:
-                image = _read(file)
-            except MemoryError:
-                raise  # no fault of the file's
-            except Exception as error:  # of a damaged file, above all of its EXIF, Pillow raises errors of any type
-                left_out.unreadable(file, error)
-                continue
-            if size is not None:
-                image = _square(image).resize((size, size), Image.Resampling.LANCZOS)
-            shapes.setdefault(image.size, file)
-            images.append(image)
-            labels.append(label)
-            digest.update(b"%s\0%d\0" % (os.fsencode(file.relative_to(path).as_posix()), file.stat().st_size))
-    if not images:
-        raise ValueError(f"{path}: none of its images can be read")
-    if len(shapes) > 1 or any(width != height for width, height in shapes):
-        shown = ", ".join(f"{file} is {width}x{height}" for (width, height), file in list(shapes.items())[:3])
-        raise ValueError(f"images must be square and of one size: {shown}; --image-size brings all to one")
-    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
-    arrays = np.stack([np.asarray(image.convert(mode)) for image in images])
-    if arrays.ndim == 3:
-        arrays = arrays[..., None]
+            if file.name not in unreadable:
+                labels.append(label)
+                digest.update(b"%s\0%d\0" % (os.fsencode(file.name), file.size))
     counts = np.bincount(labels, minlength=len(classes))
     say(f"{path}: {', '.join(f'{i} {name} ({n:,})' for i, (name, n) in enumerate(zip(classes, counts)))}")
     if left_out.passed_over:
         say(f"{path}: {left_out}")
     files_digest = digest.hexdigest()[:16]
-    return Dataset("folder", arrays, np.array(labels, np.int32), len(classes), tuple(classes), files_digest)
+    return Dataset("folder", images, np.array(labels, np.int32), len(classes), tuple(classes), files_digest)
 
 
 class _LeftOut:
@@ -89,18 +91,19 @@ class _LeftOut:
     def __init__(self, path, skip_unreadable, say):
         self.path, self.skip_unreadable, self.say = path, skip_unreadable, say
         self.passed_over = {}  # why: names
-        self.skipped = 0
+        self.skipped = set()
 
-    def pass_over(self, why, file):
-        self.passed_over.setdefault(why, []).append(file.relative_to(self.path).as_posix())
+    def pass_over(self, why, name):
+        self.passed_over.setdefault(why, []).append(name)
 
-    def unreadable(self, file, error):
-        """Skip it and say so, or raise ``ValueError``."""
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    def unreadable(self, name, error):
+        """Skip it and say so, once, or raise ``ValueError``."""
+        file, reason = self.path / name, getattr(error, "strerror", None) or str(error) or type(error).__name__
         if not self.skip_unreadable:
             raise ValueError(f"{file} cannot be read ({reason}); --skip-unreadable goes on without it") from None
-        self.say(f"skipped {file}: {reason}")
-        self.skipped += 1
+        if name not in self.skipped:
+            self.say(f"skipped {file}: {reason}")
+            self.skipped.add(name)
 
     def __str__(self):
         parts = []
@@ -114,22 +117,23 @@ def _classes(path, left_out):
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder")
     try:
-        inside = _visible(path, left_out)
+        inside = _visible(path, "", left_out)
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+    root = os.path.realpath(path)
     classes, beside, places = {}, [], {}
-    for each in inside:
-        skipped = left_out.skipped
-        files = _pictures(each, {os.path.realpath(path)}, left_out)
-        if not os.path.isdir(each):
+    for name in inside:
+        skipped = len(left_out.skipped)
+        files = _pictures(path, name, {root}, left_out)
+        if (files and files[0].name == name) or not os.path.isdir(path / name):
             beside += files
-        elif files or left_out.skipped > skipped:
-            classes[each.name] = files
-            first = places.setdefault(os.path.realpath(each), each.name)
-            if first != each.name:
-                raise ValueError(f"{path}: the classes {first} and {each.name} are the same folder, by a link")
+        elif files or len(left_out.skipped) > skipped:
+            classes[name] = files
+            first = places.setdefault(os.path.realpath(path / name), name)
+            if first != name:
+                raise ValueError(f"{path}: the classes {first} and {name} are the same folder, by a link")
         else:
-            left_out.pass_over("without images", each)
+            left_out.pass_over("without images", name)
     if beside:
         for name, files in classes.items():
             if files:
@@ -147,40 +151,116 @@ def _natural(name):
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def _pictures(path, entered, left_out):
-    """The image files in a folder at any depth, in alphabetical order; of a file it itself, if it is one.
+def _pictures(path, name, entered, left_out):
+    """The image files in ``path / name`` at any depth, in alphabetical order; of a file it itself, if it is one.
 
     entered  real paths of folders that count as met before; those met here are added
     """
-    pictures, ahead = [], [path]
+    pictures, ahead = [], [name]
     while ahead:
-        path = ahead.pop()
+        name = ahead.pop()
+        place = f"{path}/{name}"  # with pathlib a hundred thousand files take seconds
         try:
-            kind = path.stat().st_mode
-            if stat.S_ISDIR(kind):
-                if (place := os.path.realpath(path)) in entered:
-                    left_out.pass_over("met before", path)
+            found = os.stat(place)
+            if stat.S_ISDIR(found.st_mode):
+                if (place := os.path.realpath(place)) in entered:
+                    left_out.pass_over("met before", name)
                 else:
                     entered.add(place)
-                    ahead += reversed(_visible(path, left_out))
-            elif path.suffix.lower() not in ENDINGS:
-                left_out.pass_over("without a picture's ending", path)
-            elif not stat.S_ISREG(kind):
+                    ahead += reversed(_visible(path, name, left_out))
+            elif not name.lower().endswith(ENDINGS):
+                left_out.pass_over("without a picture's ending", name)
+            elif not stat.S_ISREG(found.st_mode):
                 raise OSError("neither a file nor a folder")  # opening a pipe would wait for its other end
             else:
-                pictures.append(path)
+                pictures.append(File(name, found.st_size, found.st_mtime_ns))
         except OSError as error:
-            left_out.unreadable(path, error)
+            left_out.unreadable(name, error)
     return pictures
 
 
-def _visible(folder, left_out):
-    """What lies in a folder, but for hidden names, in alphabetical order."""
-    inside = sorted(folder.iterdir())
-    for each in inside:
-        if each.name.startswith("."):
-            left_out.pass_over("hidden", each)
-    return [each for each in inside if not each.name.startswith(".")]
+def _visible(path, folder, left_out):
+    """The names of what lies in ``path / folder``, relative to ``path``, but for hidden ones, in alphabetical order."""
+    start = f"{folder}/" if folder else ""
+    visible = []
+    for each in sorted(os.listdir(path / folder)):
+        if each.startswith("."):
+            left_out.pass_over("hidden", start + each)
+        else:
+            visible.append(start + each)
+    return visible
+
+
+def _decoded(classes, size, left_out, cache):
+    """The images of all classes, ``Decoded``: kept ones where there are any, and kept if they can be."""
+    decode = functools.partial(_decode, [file for files in classes.values() for file in files], size, left_out)
+    if not cache:
+        return decoded.in_memory(decode)
+    place = _hash([os.path.realpath(left_out.path), size])
+    key = _hash([RULES, PIL.__version__, classes])
+    still_unreadable = lambda names: all(_image(name, left_out) is None for name in names)
+    try:
+        return decoded.mapped(decode, place, key, is_current=still_unreadable, say=left_out.say)
+    except OSError as error:
+        left_out.say(f"{left_out.path}: decoded into memory, as what is decoded cannot be kept ({error})")
+        return decoded.in_memory(decode)
+
+
+def _hash(values):
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def _decode(files, size, left_out, out):
+    """Write the pixels of images to a binary file, no more than one image in memory at a time.
+
+    Returns their shape (n, H, W, C) and the names of the files that cannot be read.
+    """
+    sides, channels, n, unreadable = {}, 1, 0, []
+    for file in progress_bar(files, unit="image", leave=False):
+        image = _image(file.name, left_out)
+        if image is None:
+            unreadable.append(file.name)
+            continue
+        if size is not None:
+            image = _square(image).resize((size, size), Image.Resampling.LANCZOS)
+        sides.setdefault(image.size, file.name)
+        if len(sides) > 1:
+            continue  # to the error that names such files
+        if image.mode == "RGB" and channels == 1:
+            _spread(out, n * image.width * image.height)
+            channels = 3
+        out.write(image.convert("RGB" if channels == 3 else "L").tobytes())
+        n += 1
+    if not sides:
+        raise ValueError(f"{left_out.path}: none of its images can be read")
+    if len(sides) > 1 or any(width != height for width, height in sides):
+        shown = ", ".join(
+            f"{left_out.path / name} is {width}x{height}" for (width, height), name in list(sides.items())[:3]
+        )
+        raise ValueError(f"images must be square and of one size: {shown}; --image-size brings all to one")
+    [(width, height)] = sides
+    return (n, height, width, channels), unreadable
+
+
+def _spread(out, grays):
+    """Write each of the first so many bytes three times: from the last on, so that none is written over unread."""
+    for first in reversed(range(0, grays, AT_ONCE)):
+        out.seek(first)
+        some = np.frombuffer(out.read(AT_ONCE), np.uint8)
+        out.seek(3 * first)
+        out.write(some.repeat(3).tobytes())
+    out.seek(3 * grays)
+
+
+def _image(name, left_out):
+    """An image of the folder in mode L or RGB; None for one that is left out."""
+    try:
+        return _read(left_out.path / name)
+    except MemoryError:
+        raise  # no fault of the file's
+    except Exception as error:  # of a damaged file, above all of its EXIF, Pillow raises errors of any type
+        left_out.unreadable(name, error)
+        return None
 
 
 def _read(file):

@@ -16,6 +16,7 @@ from tinydiff.metrics import SaysNothing
 
 QUANTILE = 0.01  # of held-out images are nearer than what counts as near
 BATCH = 250  # samples at a time
+TRAIN_BATCH = 2000  # training images at a time: all of them, as floats, may be more than memory holds
 
 
 class Memorisation(NamedTuple):
@@ -64,17 +65,22 @@ def nearest(images, train, *, skip_itself=False, batch=BATCH):
     """
     if images.shape[1:] != train.shape[1:] or len(train) < 1 + skip_itself:
         raise ValueError(f"images of shape {images.shape} cannot be held against training images {train.shape}")
-    x, y = _rows(images), _rows(train)
-    squares = np.einsum("md,md->m", y, y)
-    index = np.empty(len(x), np.int64)
-    for first in range(0, len(x), batch):
-        rows = slice(first, first + batch)
-        closeness = x[rows] @ y.T - squares / 2  # |x - y|^2 but for |x|^2, which is the same for all y, and a factor
-        if skip_itself:
-            closeness[np.arange(len(closeness)), first + np.arange(len(closeness))] = -np.inf
-        index[rows] = closeness.argmax(axis=1)
+    x = _rows(images)
+    highest, index = np.full(len(x), -np.inf, np.float32), np.zeros(len(x), np.int64)
+    for start in range(0, len(train), TRAIN_BATCH):
+        y = _rows(train[start : start + TRAIN_BATCH])
+        squares = np.einsum("md,md->m", y, y)
+        for first in range(0, len(x), batch):
+            rows = slice(first, first + batch)
+            closeness = x[rows] @ y.T - squares / 2  # |x - y|^2 less |x|^2, the same for all y, and times -1 / 2
+            if skip_itself:
+                np.fill_diagonal(closeness[max(0, start - first) :, max(0, first - start) :], -np.inf)
+            best = closeness.argmax(axis=1)
+            reached = closeness[np.arange(len(best)), best]
+            nearer = reached > highest[rows]
+            highest[rows][nearer], index[rows][nearer] = reached[nearer], start + best[nearer]
     # from the difference itself: an image that was copied lies at 0, not where rounding leaves it
-    return np.sqrt(np.mean((x - y[index]) ** 2, axis=1)), index
+    return np.sqrt(np.mean((x - _rows(train[index])) ** 2, axis=1)), index
 
 
 def _rows(images):

@@ -12,18 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
 from pathlib import Path
 
-from tinydiff.files import write_atomically
+from tinydiff.files import Held, NoLocks, lock, unlock, write_atomically
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.config import TrainConfig
-
-try:
-    import fcntl
-except ImportError:  # not POSIX
-    fcntl = None
 
 MARK = {"tinydiff": "run"}  # in config.json
 
@@ -83,8 +76,7 @@ class RunFolder:
         finally:
             self._depth -= 1
             if self._depth == 0 and file:
-                with file, contextlib.suppress(OSError):  # removed while it is held, so that nobody's is removed
-                    os.unlink(file.name)
+                unlock(file)
 
     def prepare(self, config, dataset, step):
         """Make the folder that of a run with this config, at this step: of metrics nothing later is kept."""
@@ -128,30 +120,13 @@ class RunFolder:
     def _lock(self):
         """The open file that holds the lock, or None where there are no locks."""
         self.path.mkdir(parents=True, exist_ok=True)
-        while True:
-            file = open(self.path / "lock", "a+")
-            try:
-                if fcntl is None:
-                    raise OSError("this system has none")
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                holder = file.read().strip()
-                file.close()
-                if isinstance(error, (BlockingIOError, PermissionError)):  # the latter on some network file systems
-                    raise ValueError(f"{self} is in use: {holder or 'another process'} trains there") from None
-                self._say(f"{self}: no lock can be had ({error}); see to it that nothing else trains there")
-                return None
-            try:
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
-                    break
-            except FileNotFoundError:
-                pass
-            file.close()  # whoever held it has removed it meanwhile
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        return file
+        try:
+            return lock(self.path / "lock")
+        except Held as holder:
+            raise ValueError(f"{self} is in use: {holder} trains there") from None
+        except NoLocks as why:
+            self._say(f"{self}: no lock can be had ({why}); see to it that nothing else trains there")
+            return None
 
 
 class Elsewhere:
