@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ranks.threads import ThreadRanks, run
+from tests.ranks.threads import run
 from tinydiff.backends.cores import fair_share
 from tinydiff.ranks import alone
 

@@ -45,7 +45,7 @@ def test_sixty_steps_on_one_fixed_batch_bring_the_loss_well_down(model):
     number, draw_batch, corrupt = np.array([1]), trainer.backend.draw_batch, trainer.corrupt.draw
     fixed = draw_batch.forward(trainer.labels, number, batch=8, noise_steps=50, classes=2, dropout=0.1, seed=0)
     trainer.backend.draw_batch = types.SimpleNamespace(forward=lambda *_, **__: fixed)
-    trainer.corrupt.draw = lambda images, index, step, _, seed: corrupt(images, index, step, number, seed=seed)
+    trainer.corrupt.draw = lambda images, index, step, _, slot, seed: corrupt(images, index, step, number, slot, seed=seed)
     losses = [metrics.loss for metrics in train(trainer, 60)]
     assert losses[-1] < 0.1 * losses[0]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 from tinydiff.files import Held, NoLocks, lock, unlock, write_atomically
