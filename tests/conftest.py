@@ -35,6 +35,7 @@ LONG = (
     "kernels/test_graph.py",
     "kernels/test_tensor_cores.py",
     "test_cli.py",
+    "ranks/test_mpiexec.py",
 )
 
 

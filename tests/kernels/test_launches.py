@@ -44,7 +44,7 @@ class Launches:
 
     xp = types.SimpleNamespace(ndarray=Sized, ascontiguousarray=lambda array, dtype: array.astype(dtype))
     kind, values_at_hand, empty = "no", False, Sized
-    asarray = zeros = take = repeat = synchronize = capture = describe = None
+    asarray = zeros = take = repeat = has_room_for = uploads = synchronize = capture = describe = None
 
     def __init__(self):
         self.count = 0

@@ -186,6 +186,12 @@ def test_an_error_on_one_rank_ends_all_and_names_it(train, tmp_path):
     assert status == 2 and line.startswith("tinydiff: rank 1 of 2, on ") and "nowhere" in line
 
 
+def test_a_loss_that_is_not_finite_is_said_once(train, tmp_path):
+    status, _, error = finish(train(2, tmp_path / "run", "--learning-rate", "1e30", "--warmup-steps", "0"))
+    [line] = said(error)
+    assert status == 2 and " the first tensor that is not finite is " in line and ", in part 0 of 4 (rank 0)" in line
+
+
 @pytest.mark.parametrize(
     "more, others, message",
     [
