@@ -124,8 +124,9 @@ def together(command):
             with contextlib.nullcontext() if ranks.speaks else terminal.silence():
                 return command(args, ranks)
         except (Exception, KeyboardInterrupt) as error:
-            status, reason = _failure(error) or (1, "".join(traceback.format_exception(error)))
-            ranks.abort(status, reason)
+            if (failure := _failure(error)) is None:
+                traceback.print_exception(error)
+            ranks.abort(*(failure or (1, repr(error))))
 
     return run
 

@@ -89,12 +89,11 @@ class MpiRanks(Ranks):
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         if self.rank:
-            time.sleep(
-                PATIENCE * (1 + self.rank / self.size)
-            )  # whoever is first ends the others before they say it too
+            # whoever is first ends the others before they say it too
+            time.sleep(PATIENCE * (1 + self.rank / self.size))
             reason = f"rank {self.rank} of {self.size}, on {self.host}: {reason}"
         if reason:
-            print(f"tinydiff: {reason}", file=sys.stderr, flush=True)
+            terminal.complain(reason)
         self._leave()
         terminal.point_nowhere(sys.stderr)  # where MPI would say that it was aborted
         self._world.Abort(status)

@@ -135,5 +135,5 @@ class Ranks:
         """Wait until all ranks are here."""
 
     def abort(self, status, reason):
-        """End all ranks at once, with this exit status, and say why: of several that fail in the same way, one."""
+        """End all ranks at once, with this exit status, and say why: of several that fail in the same way, one does."""
         raise SystemExit(status)
