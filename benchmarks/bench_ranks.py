@@ -24,6 +24,7 @@ import numpy as np
 
 from tinydiff import backends
 from tinydiff import ranks as processes
+from tinydiff.backends.cores import allowed_cores
 from tinydiff.data.dataset import Dataset
 from tinydiff.model.unet import UNetConfig
 from tinydiff.ranks import alone
@@ -81,7 +82,7 @@ def run(size, threads):
 
 def timed(repeats):
     """{(ranks, threads of each): columns of each round}."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(allowed_cores())
     settings = [(1, 1), *((size, 1) for size in (2, 4) if size <= 2 * cores), *((1, n) for n in (2, 4) if n <= cores)]
     rounds = {setting: [] for setting in settings}
     for _ in range(repeats):

@@ -9,7 +9,6 @@ import datetime
 import gc
 import itertools
 import json
-import os
 import platform
 import re
 import subprocess
@@ -22,6 +21,7 @@ import numpy as np
 
 import tinydiff
 from tinydiff import backends
+from tinydiff.backends.cores import allowed_cores
 from tinydiff.backends.kernel_names import PRECISIONS
 
 HERE = Path(__file__).parent
@@ -259,8 +259,7 @@ def device():
     if Path("/proc/cpuinfo").exists():
         found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
         name = found.group(1).strip() if found else name
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores"
+    return f"{name}, {len(allowed_cores())} cores"
 
 
 def save(section, rows, *, dry_run=False, **versions):

@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import os
 
 import numpy as np
 import onnxruntime
 import openvino
 
+from tinydiff.backends.cores import allowed_cores
 from tinydiff.interop.onnx import predict_model
 from tinydiff.train import TrainConfig
 from tinydiff.train.checkpoint import Checkpoint
 
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+THREADS = len(allowed_cores())
 
 
 class OnnxRuntime:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tinydiff.backends.cores import allowed_cores
 from tinydiff.interop import weights
 from tinydiff.model.unet import position_waves
 
@@ -199,7 +199,7 @@ def variants(*, every):
 
 def peers(config, parameters, *, every=True, trains=True):
     """{variant: Peer} of these ``variants``, with the parameters of a tinydiff U-Net."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    torch.set_num_threads(len(allowed_cores()))
     torch.compiler.reset()  # what was compiled for another case counts against the limit of compilations
     made = {name: Peer(name, config, trains=trains) for name in variants(every=every)}
     for peer in made.values():

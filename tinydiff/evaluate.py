@@ -54,7 +54,7 @@ class Accuracy(NamedTuple):
         )
 
 
-def measure(samples, labels, train, test=None, *, backend="auto", seed=0, ranks=None):
+def measure(samples, labels, train, test=None, *, backend="auto", seed=0, ranks=alone()):
     """Samples (N, H, W, C) float32 in [-1, 1], drawn for labels (N,) -> {name: result}.
 
     train  the ``Dataset`` the model was trained on
@@ -64,7 +64,6 @@ def measure(samples, labels, train, test=None, *, backend="auto", seed=0, ranks=
     why. Conditional accuracy and FID need a network that knows such images: there is one for digits. Of several ranks all
     share the work of FID, most of it, and rank 0 alone measures the rest.
     """
-    ranks = ranks or alone()
     rng = np.random.default_rng(seed)
     # shuffled, as measures take the first of them, and in MNIST's test set those are of other writers than the last
     held_out = None if test is None else test.images[rng.permutation(len(test))]

@@ -20,14 +20,14 @@ def batches(count, shape):
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def draw(trajectory_of, labels, shape, *, seed=0, each=iter, ranks=None):
+def draw(trajectory_of, labels, shape, *, seed=0, each=iter, ranks=alone()):
     """Finished images of labels (n,) -> (n, *shape) float32 of NumPy, drawn in batches that fit into memory.
 
     trajectory_of  count -> the ``Trajectory`` of so many; asked again for each batch, so it may well keep them
     each           wraps the list of batches, say in a progress bar
     ranks          share the batches, to the same bits; all return all images
     """
-    ranks, all_batches, images = ranks or alone(), batches(len(labels), shape), []
+    all_batches, images = batches(len(labels), shape), []
     for batch in each([all_batches[i] for i in ranks.share(len(all_batches))]):
         trajectory = trajectory_of(batch.stop - batch.start)
         drawn = trajectory.draw(labels[batch], seed=seed, first=batch.start)

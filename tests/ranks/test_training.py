@@ -16,7 +16,7 @@ MODEL = dict(film=True)  # with attention, as all of tiny's
 STEPS = 40
 
 
-def trainer(parts, ranks=None, backend="numpy", precision="fp32", **changes):
+def trainer(parts, ranks=alone(), backend="numpy", precision="fp32", **changes):
     options = dict(batch=12, label_dropout=0.3, clip=0.5, steps=STEPS) | changes
     config = tiny.trainer(model=MODEL, parts=parts, **options).config
     return Trainer(config, tiny.dataset(), backend_or_skip(backend, precision), ranks=ranks)

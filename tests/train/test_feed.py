@@ -11,10 +11,11 @@ from tests.ranks.threads import run
 from tests.train import tiny
 from tinydiff.backends import upload
 from tinydiff.data.dataset import Dataset
+from tinydiff.ranks import alone
 from tinydiff.train import Trainer
 
 
-def trainer(name="numpy", parts=1, ranks=None, data=None):
+def trainer(name="numpy", parts=1, ranks=alone(), data=None):
     config = tiny.trainer(parts=parts, batch=8, label_dropout=0.3).config
     return Trainer(config, data or tiny.dataset(13), backend_or_skip(name), ranks=ranks)
 

@@ -59,7 +59,7 @@ class NumpyBackend(ByName, Recordable):
 
     def uploads(self, shape, dtype):
         """A way for arrays that another thread makes, as ``backends.upload.Uploads``."""
-        return NoUploads(np.empty, shape, dtype)
+        return NoUploads(shape, dtype)
 
     def synchronize(self):
         """Wait until all work is done. NumPy has none outstanding."""

@@ -65,7 +65,7 @@ class FID(NamedTuple):
         )
 
 
-def fid(samples, train, test, net, *, batch=BATCH, ranks=None):
+def fid(samples, train, test, net, *, batch=BATCH, ranks=alone()):
     """The distance of samples to the training images, and of the first len(samples) test images, a ``FID``.
 
     All are images (N, H, W, C), uint8 or float32 in [-1, 1]; ``net`` is a ``FeatureNet``. The statistics of the
@@ -74,7 +74,6 @@ def fid(samples, train, test, net, *, batch=BATCH, ranks=None):
 
     Raises ``SaysNothing`` for no more images than features, on any side.
     """
-    ranks = ranks or alone()
     real = cached_statistics(train, net, batch=batch, ranks=ranks)
     test = test[: len(samples)]
     features = len(real.mean)
@@ -87,12 +86,12 @@ def fid(samples, train, test, net, *, batch=BATCH, ranks=None):
     return FID(value, len(samples), floor, len(test), real.n, net.name)
 
 
-def statistics(images, net, *, batch=BATCH, ranks=None):
+def statistics(images, net, *, batch=BATCH, ranks=alone()):
     """The ``Statistics`` of the features of images (N, ...), the same bits for any ``ranks``, whose batches and their order
     are those of one. Raises ``SaysNothing`` for N under 2."""
     if len(images) < 2:
         raise SaysNothing(f"statistics of features need at least 2 images, got {len(images)}")
-    ranks, firsts = ranks or alone(), range(0, len(images), batch)
+    firsts = range(0, len(images), batch)
     firsts = [firsts[i] for i in ranks.share(len(firsts))]
     made = ranks.gather([np.asarray(net.features(images[first : first + batch]), np.float64) for first in firsts])
     features = np.concatenate([features for of_rank in made for features in of_rank])
@@ -103,9 +102,8 @@ def statistics(images, net, *, batch=BATCH, ranks=None):
     )
 
 
-def cached_statistics(images, net, *, batch=BATCH, ranks=None):
+def cached_statistics(images, net, *, batch=BATCH, ranks=alone()):
     """The same, from the cache where it holds them, and then put there."""
-    ranks = ranks or alone()
     content = hashlib.sha256(str((images.dtype, images.shape)).encode())
     for first in range(0, len(images), batch):
         content.update(images[first : first + batch].tobytes())

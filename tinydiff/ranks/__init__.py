@@ -21,8 +21,9 @@ LAUNCHERS = (
 )
 
 
+@functools.cache
 def alone():
-    """The ``Ranks`` of a process that works by itself."""
+    """The ``Ranks`` of a process that works by itself, which is every default."""
     return Ranks()
 
 

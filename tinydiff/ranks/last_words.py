@@ -12,6 +12,8 @@ import warnings
 
 AFTER = 1.0  # seconds in which the launcher ends the others, whose deaths say nothing
 
+MOST_FILES = 65536  # that are looked for to be closed
+
 
 def if_killed(rank, size):
     """Have a process beside this one say that this rank is gone, should it be; of several that die at once one is named.
@@ -50,7 +52,7 @@ def _wait(reading, words, launcher):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.closerange(3, reading)
-    os.closerange(reading + 1, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 65536 else 65536)
+    os.closerange(reading + 1, min(os.sysconf("SC_OPEN_MAX"), MOST_FILES))
     if os.read(reading, 1):
         return
     with socket.socket(socket.AF_UNIX) as first:

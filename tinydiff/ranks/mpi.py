@@ -66,9 +66,8 @@ class MpiRanks(Ranks):
 
         count = cupy.cuda.runtime.getDeviceCount()
         device = cupy.cuda.Device(self.local_rank % count)
-        taken = self._local.allgather(
-            device.pci_bus_id
-        )  # the same for all, however few a launcher lets each of them see
+        # a name that is the same for all, however few a launcher lets each of them see
+        taken = self._local.allgather(device.pci_bus_id)
         if len(set(taken)) < len(taken):
             raise ValueError(
                 f"backend cuda takes a GPU for each rank, and {self.host} has {len(set(taken))} for {len(taken)}; fewer "

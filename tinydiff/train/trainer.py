@@ -56,12 +56,12 @@ class Trainer:
     A graph cannot be copied, so a trainer cannot: that is a ``TypeError``. Its ``model`` and ``averaged_model`` can.
     """
 
-    def __init__(self, config, dataset, backend, *, ranks=None, captured=True):
+    def __init__(self, config, dataset, backend, *, ranks=alone(), captured=True):
         model = config.model
         if dataset.name != config.data:
             raise ValueError(f"the run is on {config.data}, got the data set {dataset.name}")
         expect_fits(model, dataset)
-        self.config, self.dataset, self.backend, self.ranks = config, dataset, backend, ranks or alone()
+        self.config, self.dataset, self.backend, self.ranks = config, dataset, backend, ranks
         self.ranks.expect_to_share(config.parts)
         self.ranks.expect_same(self._decides_the_bits())
         self.schedule = schedules.get(config.schedule, config.noise_steps)
@@ -227,8 +227,8 @@ class Trainer:
         for part in self.ranks.share(self.config.parts):
             _, x, prediction = self._part(part)
             if bad := self._first_bad(x, prediction):
-                found = f"{bad}, in part {part} of {self.config.parts}" + f" (rank {self.ranks.rank})" * (
-                    self.ranks.size > 1
-                )
+                found = f"{bad}, in part {part} of {self.config.parts}"
+                if self.ranks.size > 1:
+                    found += f" (rank {self.ranks.rank})"
                 break
         return next(filter(None, self.ranks.gather(found)), None)
