@@ -7,7 +7,6 @@ import argparse
 from tinydiff import backends, data
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.config import UNKNOWN
-from tinydiff.train.trainer import expect_fits
 
 
 def at_least(low):
@@ -90,7 +89,7 @@ def load_data_of(args, ranks, checkpoint, image_size=None):
     if name == "folder" and image_size is None:
         image_size = config.model.size
     dataset = load_data(args, ranks, name, image_size)
-    expect_fits(config.model, dataset)
+    config.expect_fits(dataset)
     changed = checkpoint.data_set.difference(dataset.identity) if checkpoint.data_set else ""
     if changed and not args.data_changed:
         raise ValueError(f"{name} is not what the model was trained on: {changed}; --data-changed goes on all the same")

@@ -103,6 +103,11 @@ class Dataset:
         return len(self.images)
 
     @property
+    def shape(self):
+        """Of one image, as a model takes it."""
+        return self.images.shape[1:]
+
+    @property
     def identity(self):
         """Its ``Identity``."""
         counts = tuple(np.bincount(self.labels, minlength=self.classes).tolist())

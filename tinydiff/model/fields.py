@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 import typing
 
@@ -11,7 +12,7 @@ WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text
 def expect_types(config):
     """Raise ``ValueError`` naming the first field of a frozen dataclass that is not of its declared type.
 
-    A list, as JSON has it, becomes the tuple that is declared.
+    A list, as JSON has it, becomes the tuple that is declared, and a dictionary the dataclass.
     """
     for name, kind in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
@@ -20,6 +21,8 @@ def expect_types(config):
             if not isinstance(value, (list, tuple)) or not all(_is_of(kind, each) for each in value):
                 raise ValueError(f"{name} must be a list, each {WORDS[kind]}, got {value!r}")
             object.__setattr__(config, name, tuple(value))
+        elif isinstance(value, dict) and dataclasses.is_dataclass(kind):
+            object.__setattr__(config, name, kind(**value))
         elif not _is_of(kind, value):
             raise ValueError(f"{name} must be {WORDS.get(kind, kind.__name__)}, got {value!r}")
 

@@ -45,9 +45,8 @@ def train(trainer):
     state |= {} if parameters.rounded is None else {"rounded": parameters.rounded}
     state |= {"images": trainer.images, "labels": trainer.labels, "step_quantiles": trainer.step_quantiles}
     state |= {"noise": trainer.corrupt.table}
-    step = lambda: dict(zip(("loss", "norm", "x", "prediction"), trainer.one_step(), strict=True))
     slot = {} if trainer.slot is None else {"slot": trainer.slot}
-    return record(step, trainer.backend, inputs=optimizer.each_step | slot, state=state)
+    return record(trainer.one_step, trainer.backend, inputs=optimizer.each_step | slot, state=state)
 
 
 def learn(trainer, count):

@@ -2,6 +2,7 @@
 
 from tinydiff.train.config import TrainConfig
 from tinydiff.train.run import run
-from tinydiff.train.trainer import Metrics, NonFinite, Trainer
+from tinydiff.train.trainer import Metrics, Trainer
+from tinydiff.train.training import NonFinite
 
 __all__ = ["Metrics", "NonFinite", "TrainConfig", "Trainer", "run"]

@@ -4,8 +4,8 @@
     average.<name>         their running average
     adamw.mean.<name>      the optimizer's moments
     adamw.mean_square.<name>
-    metadata "tinydiff"    JSON: "format", "step", "config", "data_set" (its identity), "precision" in which it was trained
-                           and "sha256", of all the rest
+    metadata "tinydiff"    JSON: "format", "kind" of run (a diffusion model's where it does not say), "step", "config",
+                           "data_set" (its identity), "precision" in which it was trained and "sha256", of all the rest
 
 A file appears under its name whole or not at all: it is written to a temporary file beside it, synced to
 disk and renamed.
@@ -27,10 +27,12 @@ from tinydiff.data.dataset import Identity
 from tinydiff.files import write_atomically
 from tinydiff.tensors import Damaged
 from tinydiff.train.config import TrainConfig
+from tinydiff.train.run_config import RunConfig
 
 METADATA = "tinydiff"  # one entry for all, as safetensors keeps several in no fixed order
 FORMAT = 1
 PARTS = ("model", "average", "adamw.mean", "adamw.mean_square")
+KINDS = {TrainConfig.KIND: TrainConfig}
 NAME = re.compile(r"step-(\d+)\.safetensors")  # what else lies beside a checkpoint is somebody's own
 
 
@@ -42,7 +44,7 @@ class Checkpoint(NamedTuple):
     """
 
     step: int
-    config: TrainConfig
+    config: RunConfig
     parts: dict[str, dict[str, np.ndarray]]
     data_set: Identity | None = None
     precision: str | None = None
@@ -60,7 +62,8 @@ def number(path):
 def save(path, checkpoint):
     """Write a checkpoint. Raises ``OSError`` if that fails; a file of that name then is as it was."""
     named = {f"{part}.{name}": array for part, named in checkpoint.parts.items() for name, array in named.items()}
-    description = {"format": FORMAT, "step": checkpoint.step, "config": checkpoint.config.to_dict()}
+    description = {"format": FORMAT, "kind": checkpoint.config.KIND, "step": checkpoint.step}
+    description["config"] = checkpoint.config.to_dict()
     description["data_set"] = checkpoint.data_set and checkpoint.data_set._asdict()
     description["precision"] = checkpoint.precision
     description["sha256"] = _sha256(description, named)
@@ -77,39 +80,46 @@ def _sha256(description, named):
     return digest.hexdigest()
 
 
-def load(path, *, say=print):
+def load(path, kind=TrainConfig, *, say=print):
     """Read a checkpoint: a file, or the newest in a folder (or in its ``checkpoints``).
 
+    kind  the class of the configuration that is asked for
+
     Of a folder whose newest is damaged the one before it is read, and ``say`` tells.
-    Raises ``ValueError`` naming the file if it is missing or not a checkpoint of this project, and ``Damaged`` if it is
-    truncated, differs from what was written or holds a value that is not finite.
+    Raises ``ValueError`` naming the file if it is missing, not a checkpoint of this project or of another kind of run, and
+    ``Damaged`` if it is truncated, differs from what was written or holds a value that is not finite.
     """
     files = _files(path)
     for file, before in zip(reversed(files), [*reversed(files[:-1]), None]):
         try:
-            return _read(file)
+            return _read(file, kind)
         except Damaged as error:
             if before is None:
                 raise
             say(f"{error}; {before.name}, the one before it, is read instead")
 
 
-def _read(path):
-    named, metadata, kinds = tensors.read(path)
+def _read(path, kind):
+    named, metadata, types = tensors.read(path)
     if METADATA not in metadata:
         raise ValueError(f"{path} is a safetensors file, but not a tinydiff checkpoint")
     try:
         description = json.loads(metadata[METADATA])
         if description["format"] != FORMAT:
             raise ValueError(f"its format is {description['format']}, not {FORMAT}")
-        step, config = description["step"], TrainConfig(**description["config"])
+        if (found := description.get("kind", TrainConfig.KIND)) not in KINDS:
+            raise ValueError(f"its kind is {found!r}, not one of {', '.join(KINDS)}")
+        step, config = description["step"], KINDS[found](**description["config"])
         data_set = Identity.from_json(description["data_set"]) if description.get("data_set") else None
         if type(step) is not int or not 0 <= step <= config.steps:
             raise ValueError(f"step must be an integer in [0, {config.steps}], got {step!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read by this version: {error}") from None
+    if type(config) is not kind:
+        of, not_of = (f"{each.KIND} (tinydiff {each.COMMAND})" for each in (config, kind))
+        raise ValueError(f"{path} is of the kind {of}, not {not_of}")
     # what another program wrote in another type is no longer what the digest is of; older files have none
-    if kinds == {"F32"} and description.get("sha256", digest := _sha256(description, named)) != digest:
+    if types == {"F32"} and description.get("sha256", digest := _sha256(description, named)) != digest:
         raise Damaged(f"{path} is damaged: its content is not what its checksum was made of")
 
     parts = {part: {} for part in PARTS}

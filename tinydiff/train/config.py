@@ -1,24 +1,21 @@
-"""What a training run is: every number that decides its result, and nothing that does not."""
+"""What a training run of a diffusion model is: every number that decides its result, and nothing that does not."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 
-from tinydiff.model.fields import expect_types
 from tinydiff.model.unet import UNetConfig
 from tinydiff.noise import predictions, schedules
+from tinydiff.train.run_config import RunConfig
 
-DECAYS = ("cosine", "constant")
 UNKNOWN = "unknown"  # the data set of an imported model that does not say
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """A model, its noise, its optimizer. Raises ``ValueError`` naming the field that is out of range."""
+class TrainConfig(RunConfig):
+    """A model, its noise, and the run that trains it. Raises ``ValueError`` naming the field that is out of range."""
 
     model: UNetConfig = UNetConfig()
-    data: str = "mnist"  # the name of the data set
     schedule: str = "cosine"
     noise_steps: int = 200  # T
     prediction: str = "v"
@@ -26,85 +23,22 @@ class TrainConfig:
     step_power: float = 1.0  # how often each noise step is met: 1 equally, more favours high noise (``noise.density``)
     label_dropout: float = 0.1  # probability of training without the label, for guidance
 
-    batch: int = 64
-    parts: int = 1  # that it is computed in, one after another or by many ranks; their gradients are added as a tree
-    steps: int = 1000
-    learning_rate: float = 1e-3  # its peak
-    warmup_steps: int = 50  # steps over which the learning rate rises linearly from 0
-    decay: str = "cosine"  # of the learning rate, to 0 at the last step; or "constant"
-    weight_decay: float = 0.0
-    clip: float = 1.0  # limit of the gradient's global norm
-    average_decay: float = 0.999
-    seed: int = 0
-    restarts: tuple[int, ...] = ()  # after which steps the run, finished, was made longer and the decay began anew
+    KIND, COMMAND = "diffusion", "train"
+    CHOICES = (
+        ("schedule", schedules.SCHEDULES),
+        ("prediction", predictions.KINDS),
+        ("loss_weight", predictions.WEIGHTINGS),
+        *RunConfig.CHOICES,
+    )
+    RANGES = (
+        ("noise_steps", 1, 10**6),
+        ("label_dropout", 0, 1),
+        *RunConfig.RANGES,
+    )
+    POSITIVE = (*RunConfig.POSITIVE, "step_power")
 
-    def __post_init__(self):
-        if isinstance(self.model, dict):  # from JSON
-            object.__setattr__(self, "model", UNetConfig(**self.model))
-        expect_types(self)
-        for name, allowed in (
-            ("schedule", schedules.SCHEDULES),
-            ("prediction", predictions.KINDS),
-            ("loss_weight", predictions.WEIGHTINGS),
-            ("decay", DECAYS),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name, low, high in (
-            ("noise_steps", 1, 10**6),
-            ("label_dropout", 0, 1),
-            ("batch", 1, math.inf),
-            ("parts", 1, math.inf),
-            ("steps", 1, 10**9),
-            ("warmup_steps", 0, math.inf),
-            ("weight_decay", 0, math.inf),
-            ("seed", 0, 2**64 - 1),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must lie in [{low}, {high}], got {getattr(self, name)}")
-        if self.batch % self.parts:
-            raise ValueError(f"batch must be a multiple of parts, {self.parts}, got {self.batch}")
-        for name in ("learning_rate", "clip", "step_power"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay must lie in [0, 1), got {self.average_decay}")
-        if list(self.restarts) != sorted({each for each in self.restarts if 0 < each < self.steps}):
-            raise ValueError(f"restarts must be rising steps in (0, {self.steps}), got {self.restarts}")
-
-    def learning_rate_at(self, step):
-        """The learning rate of training step 1 .. steps.
-
-        After each of ``restarts`` it rises and falls once more, as if a run began there (Loshchilov and Hutter, "SGDR:
-        stochastic gradient descent with warm restarts", 2017).
-        """
-        begin = max((each for each in self.restarts if each < step), default=0)
-        end = min((each for each in self.restarts if each >= step), default=self.steps)
-        warmup = min(1.0, (step - begin) / (self.warmup_steps + 1))
-        if self.decay == "constant":
-            return self.learning_rate * warmup
-        progress = max(0.0, (step - begin - self.warmup_steps) / max(1, end - begin - self.warmup_steps))
-        return self.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-    def lengthened(self, steps, *, at):
-        """The same run, now at step ``at``, made ``steps`` long in all.
-
-        A constant learning rate goes on as it is. A cosine has fallen to 0: after a restart it rises and falls again, and
-        training goes on from the averaged parameters, which is what the finished run draws with.
-
-        Raises ``ValueError`` for a run on a cosine that is not finished: its learning rate is on the way to another end.
-        """
-        if steps <= self.steps:
-            raise ValueError(f"steps must be more than the {self.steps} of the run, got {steps}")
-        if self.decay == "constant":
-            return dataclasses.replace(self, steps=steps)
-        if at != self.steps:
-            raise ValueError(
-                f"a run whose learning rate falls on a cosine can be made longer when it is finished; this one is at step "
-                f"{at} of {self.steps}"
-            )
-        return dataclasses.replace(self, steps=steps, restarts=(*self.restarts, at))
-
-    def to_dict(self):
-        """As plain dictionaries and lists, for JSON; ``TrainConfig(**config.to_dict())`` is the same."""
-        return dataclasses.asdict(self)
+    def expect_fits(self, dataset):
+        """Raise ``ValueError`` unless images and classes of a data set are those of the model."""
+        super().expect_fits(dataset)
+        if self.model.classes and dataset.classes != self.model.classes:
+            raise ValueError(f"{dataset.name} has {dataset.classes} classes, the model {self.model.classes}")

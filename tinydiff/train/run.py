@@ -30,14 +30,16 @@ def run(
     checkpoint_every=250,
     sample_every=250,
     keep=3,
+    picture_of=None,
     progress=True,
 ):
     """Train until ``config.steps``, or for so many minutes, or until Ctrl-C, SIGTERM or SIGHUP.
 
     ``folder``, a path or ``RunFolder``, must be new, or that of the run; it is locked meanwhile. A checkpoint is written
-    every ``checkpoint_every`` steps and at the end, of which the last ``keep`` stay; a picture of samples every
-    ``sample_every`` steps (0: none). Returns None when training is complete, else why it stopped: "minutes", or the
-    signal's name. A second Ctrl-C stops at once, without a checkpoint.
+    every ``checkpoint_every`` steps and at the end, of which the last ``keep`` stay; a picture every ``sample_every`` steps
+    (0: none), saved by ``picture_of(trainer)``, a function of a path: by default one of samples from the same noise. Returns
+    None when training is complete, else why it stopped: "minutes", or the signal's name. A second Ctrl-C stops at once,
+    without a checkpoint.
 
     Of several ranks each runs its trainer so, and all stop after the same step, whichever was told to. Rank 0 alone
     writes, and needs the folder.
@@ -72,7 +74,7 @@ def run(
                 if metrics.step < config.steps:
                     stopped = _stop(ranks, signals, deadline)
                 if sample_every and metrics.step % sample_every == 0 and ranks.speaks:
-                    draw_picture = draw_picture or _picture_of(trainer)
+                    draw_picture = draw_picture or (picture_of or _picture_of)(trainer)
                     draw_picture(folder.samples / f"step-{metrics.step:07d}.png")
                 if metrics.step % checkpoint_every == 0:
                     saved_at = _save(trainer, folder, metrics_file, keep)
