@@ -13,12 +13,13 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.gradcheck.subjects import Case, at_step, with_parameters
-from tinydiff.model import attention_block, embedding, layers, mlp, res_block, unet
+from tinydiff.model import attention_block, autoencoder, chain, embedding, layers, mlp, res_block, unet
+from tinydiff.model.autoencoder import AutoencoderConfig
 from tinydiff.model.mlp import MLPConfig
 from tinydiff.model.unet import UNetConfig
 
 KINDS = ("op", "layer", "block", "model")
-UNET_DIRECTIONS = 1  # of each of its gradients: it has too many elements to move one after another
+UNET_DIRECTIONS = 1  # of each of its gradients, and an autoencoder's: too many elements to move one after another
 
 
 class Row(NamedTuple):
@@ -97,6 +98,24 @@ OP_ROWS = (
         Case({"prediction": normal(0, 2, 3), "target": normal(1, 2, 3), "weight": None}),
         terms=("dprediction", "dweight"),
     ),
+    _op(
+        "l1_loss",
+        Case({"prediction": normal(0, 2, 3), "target": normal(1, 2, 3), "weight": np.array([0.5, 2.0])}),
+        Case({"prediction": normal(0, 2, 3), "target": normal(1, 2, 3), "weight": None}),
+        terms=("dprediction", "dweight"),
+    ),
+    _op(
+        "gaussian_sample",
+        Case({"moments": normal(0, 2, 3, 4), "eps": normal(1, 2, 3, 2)}),
+        Case({"moments": 32 * normal(0, 2, 3, 4), "eps": normal(1, 2, 3, 2)}),  # of which some are cut off
+        terms=("dmean", "dstd", "deps", "dv", "dlogvar"),
+    ),
+    _op(
+        "gaussian_kl",
+        Case({"moments": normal(0, 2, 3, 4)}),
+        Case({"moments": np.array([[1, -2, 3, -40], [0.5, 4, 2, -3]])}),  # of which one is cut off
+        terms=("dmean", "dv", "dlogvar"),
+    ),
 )
 
 
@@ -105,6 +124,12 @@ def _layer(name, inputs, arguments, **options):
         lambda home, parameters: getattr(home, name)(parameters, name.lower(), *arguments, **options)
     )
     return Row(name, "layer", layers, "tests/model/test_layers.py", (Case(inputs, build=build),), ())
+
+
+def _upsample2x():
+    build = with_parameters(lambda home, parameters: home.Upsample2x(parameters.backend))
+    case = Case({"x": normal(0, 2, 2, 3, 2)}, build=build)
+    return Row("Upsample2x", "layer", layers, "tests/model/test_layers.py", (case,), ())
 
 
 def _block(name, module, *cases, terms):
@@ -129,6 +154,7 @@ LAYER_ROWS = (
         silu=True,
     ),
     _layer("ClassEmbedding", {"labels": np.array([2, 0, 2])}, (3, 4)),
+    _upsample2x(),
 )
 
 
@@ -137,11 +163,12 @@ def _step_embedding(classes):
     return Case({}, build=at_step(build, [0.0, 7.0, 90.0], [0, classes, 1] if classes else None))
 
 
-def _res_block(C, O, film):
+def _res_block(C, O, film, E=3):
     def build(home, parameters):
-        return home.ResBlock(parameters, "res", C, O, 3, groups=2, eps=1e-5, film=film)
+        return home.ResBlock(parameters, "res", C, O, E, groups=2, eps=1e-5, film=film)
 
-    return Case({"x": normal(0, 2, 2, 3, C), "time": normal(1, 2, 3)}, build=with_parameters(build))
+    time = normal(1, 2, E) if E else None
+    return Case({"x": normal(0, 2, 2, 3, C), "time": time}, build=with_parameters(build))
 
 
 def _attention_block():
@@ -149,6 +176,15 @@ def _attention_block():
         return home.AttentionBlock(parameters, "attention", 4, head_width=2, groups=2, eps=1e-5)
 
     return Case({"x": normal(0, 2, 2, 3, 4)}, build=with_parameters(build))
+
+
+def _chain():
+    def build(home, parameters):
+        conv = layers.Conv2d(parameters, "conv", 2, 4, 3, stride=2, padding=(0, 1))
+        norm = layers.GroupNorm(parameters, "norm", 4, 2, 1e-5, silu=True)
+        return home.Chain(conv, layers.Upsample2x(parameters.backend), norm)
+
+    return Case({"x": normal(0, 2, 4, 4, 2)}, build=with_parameters(build))
 
 
 BLOCK_ROWS = (
@@ -159,6 +195,7 @@ BLOCK_ROWS = (
         _res_block(2, 4, film=False),
         _res_block(2, 4, film=True),
         _res_block(2, 2, film=False),
+        _res_block(2, 4, film=False, E=None),
         terms=("dx_shortcut", "dscale", "dshift", "dadd"),
     ),
     _block(
@@ -167,6 +204,7 @@ BLOCK_ROWS = (
         _attention_block(),
         terms=("through_q", "through_k", "through_v", "through_residual"),
     ),
+    _block("Chain", chain, _chain(), terms=("dh",)),
 )
 
 
@@ -190,6 +228,22 @@ def _unet(**changes):
     return Case(inputs, build=at_step(build, [7.0, 90.0], labels), directions=UNET_DIRECTIONS)
 
 
+def _autoencoder(name, **changes):
+    """An autoencoder, or by its name one half."""
+    config = dict(size=8, image_channels=1, channels=(4, 8), latent_channels=2, groups=2)
+    config = AutoencoderConfig(**{**config, **changes})
+    images, latents = normal(0, 2, *config.shape), normal(1, 2, *config.latent_shape)
+    inputs = {"Autoencoder": {"x": images, "eps": latents}, "Encoder": {"x": images}, "Decoder": {"z": latents}}
+
+    def build(home, backend, dtype):
+        model = home.Autoencoder(config, backend, dtype)
+        return model, model.parameters
+
+    if name != "Autoencoder":
+        build = with_parameters(lambda home, parameters: getattr(home, name)(parameters, config))
+    return Case(inputs[name], build=build, directions=UNET_DIRECTIONS)
+
+
 MODEL_ROWS = (
     _model("MLP", mlp, _mlp(classes=2), _mlp(classes=0), terms=("da", "dshift", "dtime", "dembedding")),
     _model(
@@ -198,6 +252,15 @@ MODEL_ROWS = (
         _unet(),
         _unet(film=True, classes=0, channels=(4,), positions=1),
         terms=("dskip", "dtime_block", "dtime", "dembedding"),
+    ),
+    _model("Encoder", autoencoder, _autoencoder("Encoder", quant_conv=True), terms=("dh",)),
+    _model("Decoder", autoencoder, _autoencoder("Decoder", post_quant_conv=True), terms=("dh",)),
+    _model(
+        "Autoencoder",
+        autoencoder,
+        _autoencoder("Autoencoder"),
+        _autoencoder("Autoencoder", mid_attention=False, blocks=2, channels=(4,)),
+        terms=("dz", "dmoments", "deps"),
     ),
 )
 

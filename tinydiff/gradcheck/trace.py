@@ -17,6 +17,9 @@ OPERATIONS = {
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
     "max": max,
+    "min": min,
+    "sign": lambda a: (a > 0) - (a < 0),
+    "equal": lambda a, b: a == b,
     "neg": lambda a: -a,
     "exp": math.exp,
     "log": math.log,
@@ -109,9 +112,25 @@ class Traced:
     def sqrt(self):
         return self.tape.apply("sqrt", self)
 
+    # whatever that is when the tape runs again
     def larger(self, other):
-        """The larger of two numbers, whichever that is when the tape runs again."""
+        """The larger of two numbers."""
         return self._with("max", other)
+
+    def smaller(self, other):
+        """The smaller of two numbers."""
+        return self._with("min", other)
+
+    def equal(self, other):
+        """1 if two numbers are the same, else 0."""
+        return self._with("equal", other)
+
+    def sign(self):
+        """-1, 0 or 1."""
+        return self.tape.apply("sign", self)
+
+    def __abs__(self):
+        return self.larger(-self)
 
     def __bool__(self):
         raise TypeError("what a tape computes must not depend on a comparison of its numbers")
@@ -134,10 +153,22 @@ class TracedArray(np.ndarray):
 
     stands_for_floats = True  # to ``ops.contract``
 
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
+        """A function of NumPy's that compares, as an operation; any other asks the elements."""
+        plain = lambda arrays: [np.asarray(each) if isinstance(each, TracedArray) else each for each in arrays]
+        if method == "__call__" and ufunc in COMPARING:
+            ufunc = np.frompyfunc(COMPARING[ufunc], ufunc.nin, 1)
+        if out:
+            getattr(ufunc, method)(*plain(inputs), out=tuple(plain(out)), **options)
+            return out[0]
+        made = getattr(ufunc, method)(*plain(inputs), **options)
+        return made.view(TracedArray) if isinstance(made, np.ndarray) else made
+
     def max(self, axis=None, keepdims=False):
         return np.frompyfunc(Traced.larger, 2, 1).reduce(self, axis=axis, keepdims=keepdims)
 
 
+COMPARING = {np.maximum: Traced.larger, np.minimum: Traced.smaller, np.equal: Traced.equal, np.sign: Traced.sign}
 OPEN, BETWEEN, CLOSE = "\ue000", "\ue001", "\ue002"  # of no script, so no text has them
 
 

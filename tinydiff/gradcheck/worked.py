@@ -222,25 +222,72 @@ def class_embedding(table, labels, dy):
 
 
 def mse_loss(p, y, weight, dloss):
-    error, dloss = p - y, dloss[()]
-    squares = [_sum(list(zip(error[n], error[n]))) for n in range(2)]
-    loss = (weight[0] * squares[0][0] + weight[1] * squares[1][0]) / 4
+    error = p - y
+    squares = [_sum(list(zip(row, row))) for row in error]
+    slope = lambda n, m: (2 * error[n, m], f"2·{_p(error[n, m])}")
+    return _loss(error, weight, dloss, squares, "squares", slope, "2 weight (p - y)")
+
+
+def l1_loss(p, y, weight, dloss):
+    error = p - y
+    sizes, sign = [_sum([], row) for row in np.abs(error)], np.sign(error)
+    slope = lambda n, m: (sign[n, m], _p(sign[n, m]))
+    return _loss(error, weight, dloss, sizes, "sizes", slope, "weight sign(p - y)")
+
+
+def _loss(error, weight, dloss, sums, of, slope, rule):
+    """A loss that is a mean of something ``of`` each error; ``slope(n, m)`` is its derivative and the text of that."""
+    dloss = dloss[()]
+    loss = (weight[0] * sums[0][0] + weight[1] * sums[1][0]) / 4
     forward = ["two samples of two values, each sample with its weight; N M = 4"]
-    forward += [f"  sample {n}: p - y = {_row(error[n])},   squares: {squares[n][1]}" for n in range(2)]
-    forward.append(
-        f"  loss = ({_p(weight[0])}·{_n(squares[0][0])} + {_p(weight[1])}·{_n(squares[1][0])}) / 4 = {_n(loss)}"
-    )
-    dprediction, dweight = _zeros(p, 2, 2), _zeros(p, 2)
-    backward = ["dp = dloss 2 weight (p - y) / 4, and dy is its negative:"]
+    forward += [f"  sample {n}: p - y = {_row(error[n])},   {of}: {sums[n][1]}" for n in range(2)]
+    forward.append(f"  loss = ({_p(weight[0])}·{_n(sums[0][0])} + {_p(weight[1])}·{_n(sums[1][0])}) / 4 = {_n(loss)}")
+    dprediction, dweight = _zeros(error, 2, 2), _zeros(error, 2)
+    backward = [f"dp = dloss {rule} / 4, and dy is its negative:"]
     for n, m in np.ndindex(2, 2):
-        dprediction[n, m] = dloss * 2 * weight[n] * error[n, m] / 4
-        product = f"{_p(dloss)}·2·{_p(weight[n])}·{_p(error[n, m])}"
-        backward.append(f"  dp[{n},{m}] = {product} / 4 = {_n(dprediction[n, m])}")
+        there, text = slope(n, m)
+        dprediction[n, m] = dloss * weight[n] * there / 4
+        backward.append(f"  dp[{n},{m}] = {_p(dloss)}·{_p(weight[n])}·{text} / 4 = {_n(dprediction[n, m])}")
     for n in range(2):
-        dweight[n] = dloss * squares[n][0] / 4
-        backward.append(f"  dweight[{n}] = {_p(dloss)}·{_n(squares[n][0])} / 4 = {_n(dweight[n])}")
+        dweight[n] = dloss * sums[n][0] / 4
+        backward.append(f"  dweight[{n}] = {_p(dloss)}·{_n(sums[n][0])} / 4 = {_n(dweight[n])}")
     results = {"y": np.array(loss), "dprediction": dprediction, "dtarget": -dprediction, "dweight": dweight}
     return forward, backward, results
+
+
+def gaussian_sample(moments, eps, dy):
+    (mean, logvar), eps, dy = moments.reshape(2, 2), eps.ravel(), dy.ravel()
+    std = np.exp(logvar / 2)
+    y, dstd, deps = mean + std * eps, dy * eps, dy * std
+    dlogvar = dstd * std / 2
+    forward = [f"two values: mean = {_row(mean)}, logvar = {_row(logvar)}; within the bounds, so v = logvar"]
+    backward = ["y = mean + std eps, reversed; moving the mean moves y as much:", f"  dmean = dy = {_row(dy)}"]
+    for i in range(2):
+        sample = f"y[{i}] = {_p(mean[i])} + {_p(std[i])}·{_p(eps[i])} = {_n(y[i])}"
+        forward.append(f"  std[{i}] = exp({_n(logvar[i])} / 2) = {_n(std[i])},   {sample}")
+        through = f"deps[{i}] = {_p(dy[i])}·{_p(std[i])} = {_n(deps[i])}"
+        backward.append(f"  dstd[{i}] = {_p(dy[i])}·{_p(eps[i])} = {_n(dstd[i])},   {through}")
+    backward.append("std = exp(v / 2), reversed, and v = logvar:")
+    for i in range(2):
+        backward.append(f"  dlogvar[{i}] = {_p(dstd[i])}·{_p(std[i])} / 2 = {_n(dlogvar[i])}")
+    results = {"y": y[None], "dmoments": np.concatenate([dy, dlogvar])[None], "deps": deps[None]}
+    return forward, backward, results
+
+
+def gaussian_kl(moments, dkl):
+    (mean, logvar), dkl = moments.reshape(2, 2), dkl[()]
+    each = mean * mean + (np.exp(logvar) - 1 - logvar)
+    kl = (each[0] + each[1]) / 4
+    dmean, dlogvar = 2 * dkl * mean / 4, dkl * (np.exp(logvar) - 1) / 4
+    forward = [f"two values: mean = {_row(mean)}, logvar = {_row(logvar)}; within the bounds, so v = logvar"]
+    backward = ["two values, so 2 K = 4:"]
+    for i in range(2):
+        terms = f"{_p(mean[i])}·{_p(mean[i])} + exp({_n(logvar[i])}) - 1 - {_p(logvar[i])}"
+        forward.append(f"  value {i}: mean^2 + exp(v) - 1 - v = {terms} = {_n(each[i])}")
+        backward.append(f"  dmean[{i}]   = {_p(dkl)}·2·{_p(mean[i])} / 4 = {_n(dmean[i])}")
+        backward.append(f"  dlogvar[{i}] = {_p(dkl)}·(exp({_n(logvar[i])}) - 1) / 4 = {_n(dlogvar[i])}")
+    forward.append(f"  kl = ({_n(each[0])} + {_n(each[1])}) / 4 = {_n(kl)}")
+    return forward, backward, {"y": np.array(kl), "dmoments": np.concatenate([dmean, dlogvar])[None]}
 
 
 def _array(*values, shape=None):
@@ -303,6 +350,15 @@ EXAMPLES = {
         np.array(1.0),
         mse_loss,
     ),
+    "l1_loss": Example(
+        {"prediction": _array([1, 2], [0, 3]), "target": _array([0, 4], [1, 3]), "weight": _array(1, 0.5)},
+        np.array(1.0),
+        l1_loss,
+    ),
+    "gaussian_sample": Example(
+        {"moments": _array([1, -2, 0.5, -1]), "eps": _array([2, -0.5])}, _array([1, 3]), gaussian_sample
+    ),
+    "gaussian_kl": Example({"moments": _array([1, -2, 0.5, -1])}, np.array(1.0), gaussian_kl),
 }
 
 

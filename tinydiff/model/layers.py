@@ -76,6 +76,21 @@ class GroupNorm:
         return dx, dscale, dshift
 
 
+class Upsample2x:
+    """Twice as high and as wide, each pixel four times."""
+
+    def __init__(self, backend):
+        self.backend = backend
+
+    def forward(self, x):
+        """x (N,H,W,C) -> y (N,2 H,2 W,C), cache."""
+        return self.backend.upsample2x.forward(x)
+
+    def backward(self, dy, cache):
+        """dy (N,2 H,2 W,C) -> dx (N,H,W,C)."""
+        return self.backend.upsample2x.backward(dy, cache)
+
+
 class ClassEmbedding:
     """One row per class and a last row for "no class"; weight (K, E)."""
 

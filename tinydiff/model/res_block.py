@@ -1,4 +1,5 @@
-"""The residual block of the DDPM/ADM U-Net, told the noise step through a time embedding."""
+"""The residual block of the DDPM/ADM U-Net, told the noise step through a time embedding; and of an autoencoder, which
+has no time."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from tinydiff.model.layers import Conv2d, GroupNorm, Linear
 
 class Cache(NamedTuple):
     norm1: Any
-    time_emb_proj: Any
+    time_emb_proj: Any  # None without time
     conv1: Any  # without its x: the output of norm1 is made again, which costs little and saves its memory
     norm2: Any
     conv2: Any  # without its x, like conv1
@@ -23,7 +24,8 @@ class ResBlock:
     scale) + shift). The shortcut is a 1x1 convolution where the width changes. conv2 starts at zero, so the
     block begins as its shortcut (Ho et al., 2020; Dhariwal and Nichol, 2021).
 
-    Letters: C channels in, O channels out, E width of the time embedding, to which SiLU was already applied.
+    Letters: C channels in, O channels out, E width of the time embedding, to which SiLU was already applied;
+    None makes a block without time.
     """
 
     def __init__(self, parameters, name, C, O, E, *, groups, eps, film):
@@ -31,21 +33,24 @@ class ResBlock:
         self.O, self.film = O, film
         self.norm1 = GroupNorm(parameters, f"{name}.norm1", C, groups, eps, silu=True)
         self.conv1 = Conv2d(parameters, f"{name}.conv1", C, O, 3, padding=1)
-        self.time_emb_proj = Linear(parameters, f"{name}.time_emb_proj", E, 2 * O if film else O)
+        self.time_emb_proj = Linear(parameters, f"{name}.time_emb_proj", E, 2 * O if film else O) if E else None
         self.norm2 = GroupNorm(parameters, f"{name}.norm2", O, groups, eps, silu=True)
         self.conv2 = Conv2d(parameters, f"{name}.conv2", O, O, 3, padding=1, zero=True)
         self.conv_shortcut = Conv2d(parameters, f"{name}.conv_shortcut", C, O, 1) if C != O else None
 
-    def forward(self, x, time):
-        """x (N,H,W,C), time (N,E) -> y (N,H,W,O), cache."""
+    def forward(self, x, time=None):
+        """x (N,H,W,C), time (N,E), None without it -> y (N,H,W,O), cache."""
         h, norm1 = self.norm1.forward(x)
-        modulation, time_emb_proj = self.time_emb_proj.forward(time)  # (N, O), or (N, 2 O) with film
+        modulation = time_emb_proj = None
+        if self.time_emb_proj:
+            modulation, time_emb_proj = self.time_emb_proj.forward(time)  # (N, O), or (N, 2 O) with film
         if self.film:
             scale, shift = modulation[:, : self.O].copy(), modulation[:, self.O :].copy()
             h, conv1 = self.conv1.forward(h)
             h, norm2 = self.norm2.forward(h, scale, shift)
         else:
-            h, conv1 = self.conv1.forward(h, add=modulation[:, None, None])
+            shift = None if modulation is None else modulation[:, None, None]
+            h, conv1 = self.conv1.forward(h, add=shift)
             h, norm2 = self.norm2.forward(h)
         residual, conv_shortcut = x, None
         if self.conv_shortcut:
@@ -55,7 +60,7 @@ class ResBlock:
         return y, Cache(norm1, time_emb_proj, conv1, norm2, conv2, conv_shortcut)
 
     def backward(self, dy, cache):
-        """dy (N,H,W,O) -> dx (N,H,W,C), dtime (N,E)."""
+        """dy (N,H,W,O) -> dx (N,H,W,C), dtime (N,E) or None."""
         dh, dresidual = self.conv2.backward(dy, cache.conv2._replace(x=self.norm2.again(cache.norm2)))
         dx_shortcut = dresidual
         if self.conv_shortcut:
@@ -65,8 +70,8 @@ class ResBlock:
         if self.film:
             dmodulation = self.backend.empty((len(dy), 2 * self.O), dy.dtype)
             dmodulation[:, : self.O], dmodulation[:, self.O :] = dscale, dshift
-        else:
+        elif self.time_emb_proj:
             dmodulation = dadd.reshape(len(dy), self.O)
-        dtime = self.time_emb_proj.backward(dmodulation, cache.time_emb_proj)
+        dtime = self.time_emb_proj.backward(dmodulation, cache.time_emb_proj) if self.time_emb_proj else None
         dx, _, _ = self.norm1.backward(dh, cache.norm1, add=dx_shortcut)
         return dx, dtime

@@ -77,6 +77,14 @@ def expect_integers(op: str, name: str, array, letters: str = "N") -> None:
         )
 
 
+def expect_errors(op: str, prediction, target, weight) -> None:
+    """Raise ``ValueError`` unless these are what a loss takes: two arrays (N, ...) alike, and weight (N,) or None."""
+    sizes = bind(op, prediction=(prediction, "..."), weight=(weight, "N"))
+    expect(op, "target", target, prediction.shape, prediction.dtype)
+    if weight is not None and sizes["N"] != prediction.shape[0]:
+        raise ValueError(f"{op}: weight must have shape ({prediction.shape[0]},), got {weight.shape}")
+
+
 def place(op: str, name: str, value, out):
     """``value``, or where ``out`` is given ``out`` with the value written into it."""
     if out is None:

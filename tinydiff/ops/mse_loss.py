@@ -56,10 +56,7 @@ def backward(dloss, cache, *, prediction_only=False):
 
 def check(prediction, target, weight):
     """Check the arguments of ``forward``."""
-    sizes = contract.bind("mse_loss", prediction=(prediction, "..."), weight=(weight, "N"))
-    contract.expect("mse_loss", "target", target, prediction.shape, prediction.dtype)
-    if weight is not None and sizes["N"] != prediction.shape[0]:
-        raise ValueError(f"mse_loss: weight must have shape ({prediction.shape[0]},), got {weight.shape}")
+    contract.expect_errors("mse_loss", prediction, target, weight)
 
 
 def _sum_of_squares(error):
