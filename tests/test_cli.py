@@ -414,7 +414,8 @@ def test_every_knob_of_a_run_is_a_flag(tmp_path, data_dir):
     fields = {field.name for kind in (TrainConfig, UNetConfig) for field in dataclasses.fields(kind)}
     # the data set decides the size, channels and classes of the images
     assert fields - settable == {"model", "data", "size", "image_channels", "classes", "eps", "downsample_padding"} | {
-        "restarts"
+        "restarts",
+        "autoencoder",
     }
 
 

@@ -19,14 +19,15 @@ A map, in an order to read it in; lower folders never import higher ones, and te
                          digits, which need no files; points2d, whose density, score and best denoiser are known at
                          every noise level
     tinydiff/ranks/      processes that train one run together, and the order in which they add
-    tinydiff/train/      trainer: the training step, start to end, in ``one_step``; runs, checkpoints, presets
+    tinydiff/train/      training: a training step, start to end, in ``one_step``; trainer, vae_trainer: what it computes; latents:
+                         what an autoencoder makes of a data set; runs, checkpoints, presets
     tinydiff/metrics/    MMD, FID, a classifier of digits, memorisation: what quality is, and why a number needs a floor
     tinydiff/gradcheck/  every gradient against central differences; derivations worked by hand
     tinydiff/interop/    weights and settings of diffusers, both ways
     tinydiff/program/    a function of arrays written down: one program for the CPU, browsers and ONNX
     tinydiff/pages/      the site, made; its HTML and modules are in tinydiff/site/, where engine.js runs programs
     tinydiff/plot.py     plots with Pillow alone
-    tinydiff/cli.py      tinydiff train | sample | evaluate | gradcheck | program | site | export | import | info
+    tinydiff/cli.py      tinydiff train | train-vae | sample | evaluate | gradcheck | program | site | export | import | info
     tinydiff/commands/   those of them that are nobody else's
     examples/            the numbered warm-ups, and training on MNIST
     benchmarks/          what is measured, and how

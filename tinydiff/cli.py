@@ -1,4 +1,5 @@
-"""The command line: ``tinydiff train | sample | evaluate | gradcheck | program | site | export | import | info``."""
+"""The command line: ``tinydiff train | train-vae | sample | evaluate | gradcheck | program | site | export | import |
+info``."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from tinydiff import __version__, backends, terminal
 from tinydiff import ranks as processes
-from tinydiff.commands import evaluate, sample, site, train
+from tinydiff.commands import evaluate, sample, site, train, train_vae
 from tinydiff.data import mnist
 from tinydiff.gradcheck import command as gradcheck
 from tinydiff.interop import command as interop
@@ -32,12 +33,16 @@ def main(argv=None):
         prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
     )
     parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
-    names = "train | sample | evaluate | gradcheck | program | site | export | import | info"
+    names = "train | train-vae | sample | evaluate | gradcheck | program | site | export | import | info"
     commands = parser.add_subparsers(required=True, metavar=names)
 
     command = commands.add_parser("train", help="train a model")
     train.add_arguments(command)
     command.set_defaults(function=together(train.train))
+
+    command = commands.add_parser("train-vae", help="train an autoencoder, to train in its latents")
+    train_vae.add_arguments(command)
+    command.set_defaults(function=together(train_vae.train_vae))
 
     command = commands.add_parser("sample", help="draw images with a trained model")
     sample.add_arguments(command)

@@ -20,18 +20,19 @@ def batches(count, shape):
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def draw(trajectory_of, labels, shape, *, seed=0, each=iter, ranks=alone()):
+def draw(trajectory_of, labels, shape, *, seed=0, each=iter, decode=lambda images: images, ranks=alone()):
     """Finished images of labels (n,) -> (n, *shape) float32 of NumPy, drawn in batches that fit into memory.
 
     trajectory_of  count -> the ``Trajectory`` of so many; asked again for each batch, so it may well keep them
     each           wraps the list of batches, say in a progress bar
+    decode         makes images of what was drawn, if they are not: arrays of NumPy, (N, ...) -> (N, *shape)
     ranks          share the batches, to the same bits; all return all images
     """
     all_batches, images = batches(len(labels), shape), []
     for batch in each([all_batches[i] for i in ranks.share(len(all_batches))]):
         trajectory = trajectory_of(batch.stop - batch.start)
         drawn = trajectory.draw(labels[batch], seed=seed, first=batch.start)
-        images.append(np.array(trajectory.model.backend.to_numpy(drawn)))  # a copy: the next may overwrite it
+        images.append(decode(np.array(trajectory.model.backend.to_numpy(drawn))))  # a copy: the next may overwrite it
     return np.concatenate([drawn for of_rank in ranks.gather(images) for drawn in of_rank])
 
 

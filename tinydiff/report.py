@@ -9,11 +9,13 @@ import numpy as np
 from tinydiff import pictures, plot
 from tinydiff.generate import batches
 from tinydiff.progress import progress_bar
+from tinydiff.train import reconstructions
 from tinydiff.train.folder import read_metrics
 from tinydiff.train.run import MOST_ROWS
 
 COLUMNS = 10
 FRAMES = 12  # of the animation, besides the finished one
+RECONSTRUCTIONS = 6, 8  # columns and rows
 
 
 def write(trainer, folder, sampling):
@@ -32,17 +34,30 @@ def write(trainer, folder, sampling):
         pictures.side_by_side(pictures.grid(x, columns), pictures.grid(x0_hat, columns)) for x, x0_hat in frames
     ]
     pictures.save_animation(frames, folder / "denoising.gif", milliseconds=200)
-    written = ["samples.png", "denoising.gif"]
+    return [folder / "samples.png", folder / "denoising.gif", *_loss_curve_of(folder, "mean squared error")]
 
-    if metrics := read_metrics(folder / "metrics.jsonl"):
-        save_loss_curve(metrics, folder / "loss.png")
-        written.append("loss.png")
-    return [folder / name for name in written]
+
+def write_reconstructions(trainer, folder):
+    """Write ``reconstructions.png`` and ``loss.png`` into the folder of an autoencoder's run; return their paths.
+
+    reconstructions.png  images of the data set on the left, what the autoencoder makes of them on the right
+    """
+    folder = Path(folder)
+    reconstructions.picture_of(trainer, *RECONSTRUCTIONS)(folder / "reconstructions.png")
+    return [folder / "reconstructions.png", *_loss_curve_of(folder, "loss")]
+
+
+def _loss_curve_of(folder, of):
+    """Write ``loss.png`` where a step is known, ``of`` being what the loss is; return its path, in a list."""
+    metrics = read_metrics(folder / "metrics.jsonl")
+    if metrics:
+        save_loss_curve(metrics, folder / "loss.png", of)
+    return [folder / "loss.png"] if metrics else []
 
 
 def _draw(trainer, labels, sampling):
     """Finished images (n, H, W, C), and of the ``FRAMES`` and the finished one (x, x0_hat) of the first in every row."""
-    parts = batches(len(labels), trainer.config.model.shape)
+    parts = batches(len(labels), trainer.image_shape)
     finished, of_firsts = [], []
     with progress_bar(total=len(parts) * (sampling["steps"] + 1), desc="samples: ", leave=False) as bar:
         for part in parts:
@@ -52,15 +67,18 @@ def _draw(trainer, labels, sampling):
                 x, x0_hat = trainer.backend.to_numpy(state.x), trainer.backend.to_numpy(state.x0_hat)
                 states.append((x[firsts], x0_hat[firsts]))
                 bar.update()
-            finished.append(x)
+            finished.append(trainer.decode(x))
             of_firsts.append(states)
     shown = np.unique(np.linspace(0, len(states) - 1, FRAMES + 1).astype(int))
-    frames = [tuple(map(np.concatenate, zip(*(states[i] for states in of_firsts)))) for i in shown]
+    frames = [
+        [trainer.decode(np.concatenate(each)) for each in zip(*(states[i] for states in of_firsts))] for i in shown
+    ]
     return np.concatenate(finished), frames
 
 
-def save_loss_curve(metrics, path):
-    """Draw the loss of every step and its running median; metrics are dicts with "step" and "loss"."""
+def save_loss_curve(metrics, path, of="mean squared error"):
+    """Draw the loss of every step and its running median; metrics are dicts with "step" and "loss", ``of`` is what that
+    is."""
     step = np.array([entry["step"] for entry in metrics])
     loss = np.array([entry["loss"] for entry in metrics])
     window = max(1, min(51, len(loss) // 10 * 2 + 1))
@@ -68,7 +86,7 @@ def save_loss_curve(metrics, path):
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
     axes = dict(x=(0, max(step[-1], 1)), y=(0.8 * loss.min(), 1.25 * loss.max()), log_y=True)
     figure = plot.Figure(width=840, height=480)
-    panel = figure.panel(0, 0, x_label="training step", y_label="mean squared error", **axes)
+    panel = figure.panel(0, 0, x_label="training step", y_label=of, **axes)
     panel.line(step, loss, colour="#b3cfe6", label="each step", width=1)
     panel.line(step, smooth, label=f"running median of {window} steps")
     figure.save(path)

@@ -6,7 +6,7 @@ import argparse
 
 from tinydiff import backends, data
 from tinydiff.train import checkpoint as checkpoints
-from tinydiff.train.config import UNKNOWN
+from tinydiff.train.config import UNKNOWN, TrainConfig
 
 
 def at_least(low):
@@ -42,9 +42,9 @@ def backend_of(args, ranks, precision=None):
     return backends.get(args.backend, precision or args.precision)
 
 
-def load_checkpoint(path, ranks):
-    """A checkpoint, or the newest in a folder, that rank 0 reads for all."""
-    return ranks.broadcast(checkpoints.load(path) if ranks.speaks else None)
+def load_checkpoint(path, ranks, kind=TrainConfig):
+    """A checkpoint of that kind of run, or the newest in a folder, that rank 0 reads for all."""
+    return ranks.broadcast(checkpoints.load(path, kind) if ranks.speaks else None)
 
 
 def add_data_arguments(parser, text):
@@ -87,9 +87,9 @@ def load_data_of(args, ranks, checkpoint, image_size=None):
     if config.data not in (name, UNKNOWN):
         raise ValueError(f"the model was trained on {config.data}, not on {name}")
     if name == "folder" and image_size is None:
-        image_size = config.model.size
+        image_size = checkpoint.image_shape[0]
     dataset = load_data(args, ranks, name, image_size)
-    config.expect_fits(dataset)
+    config.expect_fits(dataset, checkpoint.image_shape)
     changed = checkpoint.data_set.difference(dataset.identity) if checkpoint.data_set else ""
     if changed and not args.data_changed:
         raise ValueError(f"{name} is not what the model was trained on: {changed}; --data-changed goes on all the same")

@@ -16,6 +16,7 @@ from tinydiff.progress import progress_bar
 from tinydiff.samplers import SAMPLERS
 from tinydiff.samplers.ddpm import VARIANCES
 from tinydiff.terminal import one_line
+from tinydiff.train.latents import decoder_of
 from tinydiff.train.run import MOST_ROWS
 
 DRAWING = ("guidance", "steps", "sampler", "eta", "variance", "seed", "weights")  # arguments that images depend on
@@ -62,7 +63,7 @@ def sample(args, ranks):
         rows = range(min(max(config.classes, 1), MOST_ROWS))
         if config.classes > len(rows):
             print(f"drawing the first {len(rows)} of {config.classes:,} classes; --label names others")
-    size = pictures.grid_size(len(rows) * args.count, args.count, config.shape)
+    size = pictures.grid_size(len(rows) * args.count, args.count, checkpoint.image_shape)
     if ranks.speaks:
         pictures.expect_can_be_saved("out", args.out, size)
     args.guidance = guidance_of(args, checkpoint)
@@ -109,13 +110,14 @@ def draw(args, backend, checkpoint, labels, ranks):
     for name in options:
         if name not in allowed:
             raise ValueError(f"{name} is not an option of the sampler {args.sampler}")
-    options |= {"sampler": args.sampler, "steps": args.steps, "guidance": args.guidance}
+    options |= {**config.drawing, "sampler": args.sampler, "steps": args.steps, "guidance": args.guidance}
     schedule = schedules.get(config.schedule, config.noise_steps)
     return generate.draw(
         functools.cache(lambda count: Trajectory(model, schedule, config.prediction, count, **options)),
         labels,
-        config.model.shape,
+        checkpoint.image_shape,
         seed=args.seed,
         each=lambda batches: progress_bar(batches, unit="batch", leave=False, shown=len(batches) > 1),
+        decode=decoder_of(checkpoint.autoencoder, backend),
         ranks=ranks,
     )

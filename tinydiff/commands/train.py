@@ -1,4 +1,4 @@
-"""``tinydiff train``: a new run, or one that goes on."""
+"""``tinydiff train``: a new run, or one that goes on. (``tinydiff train-vae`` is such a command too, of its own ``Kind``.)"""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import dataclasses
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from tinydiff import report
+from tinydiff import backends, report
 from tinydiff.commands.arguments import (
     add_backend_arguments,
     add_data_arguments,
@@ -21,10 +23,11 @@ from tinydiff.commands.arguments import (
 )
 from tinydiff.program.text import memory
 from tinydiff.terminal import one_line, shell_words
-from tinydiff.train import Trainer, run
+from tinydiff.train import TrainConfig, Trainer, latents, run
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import Elsewhere, RunFolder
 from tinydiff.train.presets import PRESETS
+from tinydiff.train.vae_config import VAETrainConfig
 
 PRECISION = "auto"  # by default: it trains to the same quality, so what is faster
 
@@ -39,7 +42,7 @@ def switch(text):
     return text == "on"
 
 
-RUN_OVERRIDES = {
+EVERY_RUN = {
     "steps": (int, "training steps; with --resume more than there were: train longer"),
     "batch": (int, "images a step"),
     "parts": (int, "that a batch is computed in, one after another, in less memory, or by as many ranks as divide it"),
@@ -49,13 +52,16 @@ RUN_OVERRIDES = {
     "weight-decay": (float, "AdamW's decoupled decay"),
     "clip": (float, "limit of the gradient's norm"),
     "average-decay": (float, "of the averaged parameters"),
+    "seed": (int, "of everything random"),
+}
+RUN_OVERRIDES = {
+    **EVERY_RUN,
     "label-dropout": (float, "how often to train without the label"),
     "schedule": (str, "noise schedule: linear or cosine"),
     "noise-steps": (int, "T, the number of noise steps"),
     "prediction": (str, "what the network predicts: eps, x0 or v"),
     "loss-weight": (str, "simple or min_snr"),
     "step-power": (float, "1 meets every noise step as often, more favours high noise"),
-    "seed": (int, "of everything random"),
 }
 MODEL_OVERRIDES = {
     "channels": (widths, "width of each level, as 16,32,64"),
@@ -68,11 +74,27 @@ MODEL_OVERRIDES = {
 }
 
 
+class Kind(NamedTuple):
+    """What one command that trains has of its own."""
+
+    config: type  # the ``RunConfig`` of its runs
+    trainer: type  # their ``Training``
+    presets: dict[str, Any]  # each has a ``config``
+    run_overrides: dict[str, tuple[Callable, str]]  # flags of fields of the config: their type, and help
+    model_overrides: dict[str, tuple[Callable, str]]  # and of its model
+    new: Callable  # (args, ranks, backend, preset's config) -> config and data set of a new run
+    data_of: Callable  # (args, ranks, backend, checkpoint) -> the data set with which it goes on
+    network: str  # what its model is called
+    folder: str  # where its runs go by default: the part of the name between data and preset
+    finish: Callable  # (args, folder, trainer): what is done when training is complete, or its time over
+    picture_of: Callable | None = None  # as of ``run``
+
+
 MANY = """\
 many processes, to the bits of one (pip install 'tinydiff[mpi]'); --parts a multiple of their number:
-  mpiexec -n 4 tinydiff train --parts 4                  on this machine
-  mpiexec -f hosts -n 16 tinydiff train --parts 16       hosts: a file, a machine a line, with all it needs at the same paths
-  srun --mpi=pmi2 -n 16 tinydiff train --parts 16        under Slurm
+  mpiexec -n 4 tinydiff {command} --parts 4                  on this machine
+  mpiexec -f hosts -n 16 tinydiff {command} --parts 16       hosts: a file, a machine a line, with all it needs at the same paths
+  srun --mpi=pmi2 -n 16 tinydiff {command} --parts 16        under Slurm
 Each takes as many threads as it has cores to itself (TINYDIFF_THREADS says otherwise), or a GPU of its own; the first one
 writes and speaks. sample and evaluate share their images likewise; tinydiff info, started so, says who is there.
 """
@@ -80,18 +102,34 @@ writes and speaks. sample and evaluate share their images likewise; tinydiff inf
 
 def add_arguments(parser):
     """The arguments of ``train``."""
-    parser.epilog, parser.formatter_class = MANY, argparse.RawDescriptionHelpFormatter
+    add_training_arguments(DIFFUSION, parser, "how samples are drawn at the end alone")
+    parser.add_argument(
+        "--latent",
+        metavar="VAE_RUN",
+        help="train in the latents of a trained autoencoder (tinydiff train-vae): its run, or a checkpoint",
+    )
+
+
+def train(args, ranks):
+    """Train a model and leave samples, a denoising animation and the loss curve in the run's folder."""
+    return begin_or_go_on(DIFFUSION, args, ranks)
+
+
+def add_training_arguments(kind, parser, resumed_preset):
+    """The arguments of every command that trains; ``resumed_preset`` says what a preset decides with --resume."""
+    parser.epilog = MANY.format(command=kind.config.COMMAND)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "--preset",
-        choices=PRESETS,
-        default="laptop",
-        help="a ready-made run (default %(default)s); with --resume only how samples are drawn at the end",
+        choices=kind.presets,
+        default=next(iter(kind.presets)),
+        help=f"a ready-made run (default %(default)s); with --resume it decides {resumed_preset}",
     )
     add_data_arguments(parser, "the data set (default auto: MNIST if it can be had; with --resume that of the run)")
     parser.add_argument(
         "--image-size", type=at_least(1), metavar="PIXELS", help="with --data folder: crop and resize all to this"
     )
-    parser.add_argument("--out", metavar="DIR", help="folder of the run (default runs/DATA-PRESET)")
+    parser.add_argument("--out", metavar="DIR", help=f"folder of the run (default runs/DATA-{kind.folder}PRESET)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where --out holds a run")
     parser.add_argument(
         "--resume",
@@ -108,59 +146,51 @@ def add_arguments(parser):
     )
     parser.add_argument("--no-pictures", action="store_true", help="none on the way, none at the end")
     parser.add_argument("--keep", type=at_least(1), default=3, metavar="K", help="how many checkpoints to keep")
-    for flag, (kind, text) in {**RUN_OVERRIDES, **MODEL_OVERRIDES}.items():
-        parser.add_argument(f"--{flag}", type=kind, help=text, metavar=kind.__name__.upper())
+    for flag, (of, text) in {**kind.run_overrides, **kind.model_overrides}.items():
+        parser.add_argument(f"--{flag}", type=of, help=text, metavar=of.__name__.upper())
 
 
-def train(args, ranks):
-    """Train a model and leave samples, a denoising animation and the loss curve in the run's folder.
+def begin_or_go_on(kind, args, ranks):
+    """A new run, or one that goes on, as the arguments say.
 
     Of several ranks rank 0 alone need see the folder, or the checkpoint that is resumed.
     """
-    kind = RunFolder if ranks.speaks else Elsewhere
+    kind_of_folder = RunFolder if ranks.speaks else Elsewhere
     if args.resume and not args.out:
         if args.overwrite:
             raise ValueError("overwrite begins a run anew; with resume it needs out, the folder to begin it in")
         if ranks.speaks:
             checkpoints.find(args.resume)  # is there, before anything is written
-        with kind.of(args.resume).locked() as folder:
-            return _train(args, folder, _resumed(args, ranks, folder))
+        with kind_of_folder.of(args.resume).locked() as folder:
+            return _train(kind, args, folder, _resumed(kind, args, ranks, folder))
 
-    folder = kind(args.out) if args.out else None
+    folder = kind_of_folder(args.out) if args.out else None
     if folder:
         folder.expect_new(overwrite=args.overwrite)
-    trainer = _resumed(args, ranks) if args.resume else _new(args, ranks)
-    folder = folder or kind(_path_for(f"{trainer.config.data}-{args.preset}", args.overwrite))
+    trainer = _resumed(kind, args, ranks) if args.resume else _new(kind, args, ranks)
+    folder = folder or kind_of_folder(_path_for(f"{trainer.config.data}-{kind.folder}{args.preset}", args.overwrite))
     with folder.locked():
         folder.expect_new(overwrite=args.overwrite)  # still
         folder.clear()
-        return _train(args, folder, trainer)
+        return _train(kind, args, folder, trainer)
 
 
-def _new(args, ranks):
+def _new(kind, args, ranks):
     """A trainer at its first step."""
     backend = backend_of(args, ranks)
     if args.data_changed:
         raise ValueError("data_changed goes with resume: a new run is on whatever the data are")
-    preset = PRESETS[args.preset].config
-    dataset = load_data(args, ranks, args.data or "auto", args.image_size)
-    _, size, _, image_channels = dataset.images.shape
-    classes = dataset.classes if dataset.classes > 1 else 0
-    if not classes:
-        print(f"{dataset.name} is of one class: training without labels")
-    images = {"size": size, "image_channels": image_channels, "classes": classes}
-    model = dataclasses.replace(preset.model, **images, **_given(args, MODEL_OVERRIDES))
-    config = dataclasses.replace(preset, model=model, data=dataset.name, **_given(args, RUN_OVERRIDES))
+    config, dataset = kind.new(args, ranks, backend, kind.presets[args.preset].config)
     if len(dataset) < config.batch:
         raise ValueError(
             f"{dataset.name} has {len(dataset)} images, fewer than a batch of {config.batch}; choose a smaller batch"
         )
-    return Trainer(config, dataset, backend, ranks=ranks)
+    return kind.trainer(config, dataset, backend, ranks=ranks)
 
 
-def _resumed(args, ranks, folder=None):
+def _resumed(kind, args, ranks, folder=None):
     """A trainer at the step of a checkpoint, which goes on in its own folder or, without ``folder``, in a new one."""
-    checkpoint = load_checkpoint(args.resume, ranks)
+    checkpoint = load_checkpoint(args.resume, ranks, kind.config)
     before = checkpoint.precision or "fp32"  # that of all that do not say
     backend = backend_of(args, ranks, before if args.precision == "auto" else None)
     if checkpoint.step and backend.precision != before:
@@ -170,28 +200,28 @@ def _resumed(args, ranks, folder=None):
         if checkpoints.number(path) > checkpoint.step:
             raise ValueError(f"{args.resume} is older than {path}; --out names a new folder to go on from it in")
 
-    config, run_overrides = checkpoint.config, _given(args, RUN_OVERRIDES)
+    config, run_overrides = checkpoint.config, given(args, kind.run_overrides)
     if run_overrides.get("steps", 0) > config.steps:
         config = config.lengthened(run_overrides["steps"], at=checkpoint.step)
         said = "rises and falls once more, from the averaged parameters" if config.restarts else "goes on as it is"
         print(f"made longer, from {checkpoint.config.steps} to {config.steps} steps: the learning rate {said}")
     _expect_same(args.resume, config, run_overrides)
-    _expect_same(args.resume, config.model, _given(args, MODEL_OVERRIDES))
-    dataset = load_data_of(args, ranks, checkpoint, args.image_size)
-    trainer = Trainer(dataclasses.replace(config, data=dataset.name), dataset, backend, ranks=ranks)
+    _expect_same(args.resume, config.model, given(args, kind.model_overrides))
+    dataset = kind.data_of(args, ranks, backend, checkpoint)
+    trainer = kind.trainer(dataclasses.replace(config, data=dataset.name), dataset, backend, ranks=ranks)
     trainer.restore(checkpoint)
     if trainer.step == config.steps:
         print(f"this run is finished; --steps of more than {config.steps} trains it longer")
     return trainer
 
 
-def _train(args, folder, trainer):
+def _train(kind, args, folder, trainer):
     """Run to the end, draw the pictures and say what can be done next; returns the exit status."""
     config, dataset, backend, ranks = trainer.config, trainer.dataset, trainer.backend, trainer.ranks
     if ranks.size > 1:
         print(f"{ranks.size} ranks, {config.parts // ranks.size} of {config.parts} parts of a batch each")
     print(
-        f"{dataset.name}: {len(dataset):,} images; U-Net {config.model.channels}: "
+        f"{dataset.name}: {len(dataset):,} images; {kind.network} {config.model.channels}: "
         f"{trainer.parameters.count:,} parameters; backend {backend.name}, {backend.precision}; folder {one_line(folder)}"
     )
     if trainer.program:
@@ -204,28 +234,17 @@ def _train(args, folder, trainer):
         checkpoint_every=args.checkpoint_every,
         sample_every=0 if args.no_pictures else args.sample_every,
         keep=args.keep,
+        picture_of=kind.picture_of,
     )
     seconds = time.monotonic() - started
     if trainer.step > first:
         print(f"{trainer.step - first} steps in {seconds:.0f} s, {seconds / (trainer.step - first):.2f} s a step")
     if stopped:
         print(f"stopped at step {trainer.step} of {config.steps} ({stopped}); to go on:")
-        print(f"  {shell_words(['tinydiff', 'train', '--resume', str(folder), *_again(args)])}")
+        print(f"  {shell_words(['tinydiff', config.COMMAND, '--resume', str(folder), *_again(args)])}")
         if stopped != "minutes":
             return 128 + signal.Signals[stopped]
-
-    sampling = PRESETS[args.preset].sampling
-    sampling = {**sampling, "steps": min(sampling["steps"], config.noise_steps)}
-    if not config.model.classes:
-        sampling["guidance"] = 1.0
-    if not args.no_pictures and ranks.speaks:
-        for path in report.write(trainer, folder.path, sampling):
-            print(f"wrote {one_line(path)}")
-    label = dataset.class_names[min(7, max(1, config.model.classes) - 1)]
-    command = ["tinydiff", "sample", str(folder), "--label", label, "--guidance", f"{sampling['guidance']:g}"]
-    command += ["--steps", str(sampling["steps"]), "--sampler", sampling["sampler"], "--seed", "3", "--out", "more.png"]
-    print("to draw more:")
-    print(f"  {shell_words(command)}")
+    kind.finish(args, folder, trainer)
     return 0
 
 
@@ -239,7 +258,7 @@ def _again(args):
     return again + [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
 
 
-def _given(args, overrides):
+def given(args, overrides):
     """The overrides given on the command line, by field name."""
     fields = {flag.replace("-", "_") for flag in overrides}
     return {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
@@ -258,3 +277,73 @@ def _path_for(name, overwrite):
     while path.exists() and not overwrite:
         path, number = Path("runs") / f"{name}-{number}", number + 1
     return path
+
+
+def _new_diffusion(args, ranks, backend, preset):
+    """The config and the data set of a new run of ``train``."""
+    autoencoder, name, size = None, args.data or "auto", args.image_size
+    if args.latent:
+        autoencoder = latents.for_latents(load_checkpoint(args.latent, ranks, VAETrainConfig), args.latent)
+        name = args.data or autoencoder.config.data
+        if name == "folder" and size is None:
+            size = autoencoder.config.model.size
+    dataset = load_data(args, ranks, name, size)
+    classes = dataset.classes if dataset.classes > 1 else 0
+    if not classes:
+        print(f"{dataset.name} is of one class: training without labels")
+    fields = {"data": dataset.name}
+    if autoencoder:
+        autoencoder.config.expect_fits(dataset)
+        fields["autoencoder"] = checkpoints.digest(autoencoder)
+        dataset = _encoded(args, ranks, backend, dataset, autoencoder)
+    _, size, image_channels = dataset.shape
+    images = {"size": size, "image_channels": image_channels, "classes": classes}
+    model = dataclasses.replace(preset.model, **images, **given(args, MODEL_OVERRIDES))
+    return dataclasses.replace(preset, model=model, **fields, **given(args, RUN_OVERRIDES)), dataset
+
+
+def _diffusion_data_of(args, ranks, backend, checkpoint):
+    """The data set with which a run of ``train`` goes on."""
+    if args.latent:
+        raise ValueError("latent goes with a new run: one that goes on has its autoencoder, if any, in its folder")
+    dataset = load_data_of(args, ranks, checkpoint, args.image_size)
+    if checkpoint.autoencoder is None:
+        return dataset
+    return _encoded(args, ranks, backend, dataset, checkpoint.autoencoder)
+
+
+def _encoded(args, ranks, backend, dataset, autoencoder):
+    """A data set in the latents of an autoencoder, on each of the ranks; one of a machine encodes it."""
+    exact = backends.get(backend.name)  # in float32, whatever the run trains in
+    return ranks.one_first(lambda: latents.encode(dataset, autoencoder, exact, cache=not args.no_cache))
+
+
+def _finish_diffusion(args, folder, trainer):
+    """Draw the pictures and say how more are drawn."""
+    config, dataset = trainer.config, trainer.dataset
+    sampling = PRESETS[args.preset].sampling
+    sampling = {**sampling, "steps": min(sampling["steps"], config.noise_steps)}
+    if not config.model.classes:
+        sampling["guidance"] = 1.0
+    if not args.no_pictures and trainer.ranks.speaks:
+        for path in report.write(trainer, folder.path, sampling):
+            print(f"wrote {one_line(path)}")
+    label = dataset.class_names[min(7, max(1, config.model.classes) - 1)]
+    command = ["tinydiff", "sample", str(folder), "--label", label, "--guidance", f"{sampling['guidance']:g}"]
+    command += ["--steps", str(sampling["steps"]), "--sampler", sampling["sampler"], "--seed", "3", "--out", "more.png"]
+    print("to draw more:")
+    print(f"  {shell_words(command)}")
+
+
+DIFFUSION = Kind(
+    config=TrainConfig,
+    trainer=Trainer,
+    presets=PRESETS,
+    run_overrides=RUN_OVERRIDES,
+    model_overrides=MODEL_OVERRIDES,
+    new=_new_diffusion,
+    data_of=_diffusion_data_of,
+    network="U-Net",
+    folder="",
+    finish=_finish_diffusion,
+)

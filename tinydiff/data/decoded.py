@@ -1,7 +1,7 @@
-"""Decoded images in a file that is mapped into memory: its pages are read as they are needed, and all processes share
-them.
+"""Decoded images, or what an autoencoder made of them, in a file that is mapped into memory: its pages are read as they
+are needed, and all processes share them.
 
-A file is named PLACE-KEY and lies in ``$TINYDIFF_DATA/decoded``, else in the user's cache. It holds the pixels of one
+A file is named PLACE-KEY and lies in ``$TINYDIFF_DATA/decoded``, else in the user's cache. It holds the values of one
 image after another; {"shape": [n, H, W, C], "unreadable": names} as JSON; and in the last 8 bytes the length of that.
 It appears whole or not at all and is never changed, only replaced: whoever has it mapped keeps what he has.
 """
@@ -27,29 +27,30 @@ LENGTH = 8  # bytes of the number at the end
 class Decoded(NamedTuple):
     """Images, and the names of the files that are not among them, as they could not be read."""
 
-    images: np.ndarray  # (n, H, W, C) uint8, read-only where they are mapped
+    images: np.ndarray  # (n, H, W, C), read-only where they are mapped
     unreadable: list[str]
 
 
-def in_memory(decode):
+def in_memory(decode, dtype=np.uint8):
     """What ``decode`` writes (see ``mapped``), as ``Decoded`` in memory of its own."""
     out = io.BytesIO()
     shape, unreadable = decode(out)
-    return Decoded(np.frombuffer(out.getbuffer(), np.uint8).reshape(shape), unreadable)
+    return Decoded(np.frombuffer(out.getbuffer(), dtype).reshape(shape), unreadable)
 
 
-def mapped(decode, place, key, *, is_current, say):
+def mapped(decode, place, key, *, is_current, say, dtype=np.uint8):
     """What ``decode`` writes, as ``Decoded``: from the file of that place and key, which is written if need be.
 
     decode      a binary file -> the shape of the images that it wrote there, and the names of unreadable ones
     place, key  names: what the images are of, and what their pixels depend on. Of a place only the newest file is kept
     is_current  names of what was unreadable -> whether it still is; if not, all are decoded again
+    dtype       of what is written
 
     Raises ``OSError`` if the file cannot be written, and then leaves none, or not be mapped.
     """
 
     def current():
-        found = _open(path)
+        found = _open(path, dtype)
         return found if found and is_current(found.unreadable) else None
 
     path = _folder() / f"{place}-{key}"
@@ -63,7 +64,7 @@ def mapped(decode, place, key, *, is_current, say):
             _remove(path.parent.glob(f".{place}-*"))  # of processes that were killed
         _write(path, decode)
         _remove(each for each in path.parent.glob(f"{place}-*") if each != path)
-        found = _open(path)
+        found = _open(path, dtype)
     if not found:
         raise OSError(f"{path} cannot be mapped into memory")
     return found
@@ -74,7 +75,7 @@ def _folder():
     return Path(data) / "decoded" if data else cache_dir("decoded")
 
 
-def _open(path):
+def _open(path, dtype):
     """The ``Decoded`` of a file; None if it is not there, or not whole."""
     try:
         with open(path, "rb") as file:
@@ -82,9 +83,9 @@ def _open(path):
             length = int.from_bytes(file.read(LENGTH), "little")
             pixels = file.seek(end - length)
             about = json.loads(file.read(length))
-            if pixels != math.prod(about["shape"]):
+            if pixels != math.prod(about["shape"]) * np.dtype(dtype).itemsize:
                 return None
-            images = np.memmap(file, np.uint8, "r", shape=tuple(about["shape"]))
+            images = np.memmap(file, dtype, "r", shape=tuple(about["shape"]))
         return Decoded(images.view(np.ndarray), about["unreadable"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -47,6 +47,7 @@ PURPOSES = {
     "start": 5,  # the noise a sampler starts from; draw = 0
     "sampler": 6,  # the noise a sampler adds as it goes; draw = sampler step
     "data": 7,  # synthetic data sets; sample = the item's index
+    "latent": 10,  # the sample of an image's latents; sample = place in the batch, draw = training step
 }
 
 

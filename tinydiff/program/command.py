@@ -7,6 +7,8 @@ from tinydiff.generate import PIXELS_AT_ONCE, batches
 from tinydiff.program import runs, text
 from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
+from tinydiff.train.config import TrainConfig
+from tinydiff.train.run_config import RunConfig
 
 WHATS = ("predict", "sample", "train")
 SAMPLING = {
@@ -49,10 +51,10 @@ def run(args):
     given = {name: getattr(args, name) for name in SAMPLING if getattr(args, name) is not None}
     if given and args.what != "sample":
         raise ValueError(f"{next(iter(given))} goes with --what sample")
-    checkpoint = checkpoints.load(args.run)
+    checkpoint = checkpoints.load(args.run, RunConfig)
     config = checkpoint.config
     sampling = {}
-    if args.what == "sample":
+    if args.what == "sample" and isinstance(config, TrainConfig):
         sampling = {"steps": min(25, config.noise_steps), "guidance": 2.0 if config.model.classes else 1.0} | given
     backend = _recorder(args.precision or _precision(args.what, checkpoint))
     program = runs.of_config(config, backend, args.what, count=args.batch or 1, **sampling).program
@@ -61,19 +63,19 @@ def run(args):
 
 def describe_memory(path, precision=None):
     """Lines that say what a run needs of memory, to train and to draw from, in a precision or as it would be."""
-    checkpoint = checkpoints.load(path)
+    checkpoint = checkpoints.load(path, RunConfig)
     config = checkpoint.config
-    count = batches(PIXELS_AT_ONCE, config.model.shape)[0].stop  # as ``tinydiff sample`` draws them
-    steps = min(2, config.noise_steps)  # more need no more
-    options = {"train": {}, "sample": dict(count=count, steps=steps, guidance=2.0)}
-    needs = {}
-    for what, given in options.items():
+
+    def need(what, **given):
         it = precision or _precision(what, checkpoint)
-        needs[what] = f"{it}: {text.memory(runs.of_config(config, _recorder(it), what, **given).program)}"
-    return [
-        f"to train, batch {config.batch}, {needs['train']}; the data set comes on top",
-        f"to draw {count} at a time, guided, {needs['sample']}",
-    ]
+        return f"{it}: {text.memory(runs.of_config(config, _recorder(it), what, **given).program)}"
+
+    needs = [f"to train, batch {config.batch}, {need('train')}; the data set comes on top"]
+    if isinstance(config, TrainConfig):
+        count = batches(PIXELS_AT_ONCE, checkpoint.image_shape)[0].stop  # as ``tinydiff sample`` draws them
+        steps = min(2, config.noise_steps)  # more need no more
+        needs.append(f"to draw {count} at a time, guided, {need('sample', count=count, steps=steps, guidance=2.0)}")
+    return needs
 
 
 def _precision(what, checkpoint):

@@ -10,7 +10,11 @@ from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.program.record import record
 from tinydiff.program.text import ROUNDED
+from tinydiff.train.config import TrainConfig
+from tinydiff.train.latents import Encoded
 from tinydiff.train.trainer import Trainer
+from tinydiff.train.vae_config import VAETrainConfig
+from tinydiff.train.vae_trainer import VAETrainer
 
 
 def predict(model, count):
@@ -35,16 +39,15 @@ def sample(trajectory):
 
 
 def train(trainer):
-    """The ``Recording`` of a ``Trainer``'s step: takes number, learning_rate and average_decay; gives loss, norm, x and
-    prediction. State: the parameters, their gradients (NAME.grad), their average, both moments, the data. Where a batch is
+    """The ``Recording`` of a step of a ``Training``: takes number, learning_rate and average_decay; gives what ``one_step``
+    does. State: the parameters, their gradients (NAME.grad), their average, both moments, the data. Where a batch is
     computed in parts, it is a step that has one, at the places ``slot``."""
     optimizer, parameters = trainer.optimizer, trainer.parameters
     state = {**parameters_of(parameters), **{f"{each.name}.grad": each.grad for each in parameters}}
     state |= {"parameters": parameters.values, "gradients": parameters.grads, "average": trainer.average}
     state |= {"mean": optimizer.mean, "mean_square": optimizer.mean_square}
     state |= {} if parameters.rounded is None else {"rounded": parameters.rounded}
-    state |= {"images": trainer.images, "labels": trainer.labels, "step_quantiles": trainer.step_quantiles}
-    state |= {"noise": trainer.corrupt.table}
+    state |= {"images": trainer.images, "labels": trainer.labels, **trainer.tables}
     slot = {} if trainer.slot is None else {"slot": trainer.slot}
     return record(trainer.one_step, trainer.backend, inputs=optimizer.each_step | slot, state=state)
 
@@ -73,7 +76,7 @@ def learn(trainer, count):
 
 
 def of_config(config, backend, what, *, count=None, **sampling):
-    """One of the three for a ``TrainConfig``, without its weights or data.
+    """One of the three for a ``TrainConfig``, or the training step for a ``VAETrainConfig``, without weights or data.
 
     what      "predict", "sample" or "train"
     count     of images at a time; of training the batch, which is the config's by default
@@ -81,17 +84,24 @@ def of_config(config, backend, what, *, count=None, **sampling):
     """
     if what == "train":
         return train(without_data(config, backend))
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"what must be train for {config.CALLED}, got {what!r}")
     model = UNet(config.model, backend)
     if what == "predict":
         return predict(model, count)
     schedule = schedules.get(config.schedule, config.noise_steps)
-    return sample(Trajectory(model, schedule, config.prediction, count, **sampling))
+    return sample(Trajectory(model, schedule, config.prediction, count, **config.drawing, **sampling))
 
 
 def without_data(config, backend, count=1):
-    """A ``Trainer`` with so many empty images for data."""
-    images = np.zeros((count, *config.model.shape), np.uint8)
-    dataset = Dataset(config.data, images, np.zeros(count, np.int64), max(1, config.model.classes))
+    """A ``Training`` by a configuration, with so many empty images for data."""
+    images, labels = np.zeros((count, *config.model.shape), np.uint8), np.zeros(count, np.int64)
+    if isinstance(config, VAETrainConfig):
+        return VAETrainer(config, Dataset(config.data, images, labels, 1), backend)
+    dataset = Dataset(config.data, images, labels, max(1, config.model.classes))
+    if config.autoencoder:
+        *hw, Z = config.model.shape
+        dataset = Encoded(dataset, np.zeros((count, *hw, 2 * Z), np.float32), None)
     return Trainer(config, dataset, backend)
 
 

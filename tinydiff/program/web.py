@@ -109,6 +109,8 @@ def of_checkpoint(checkpoint, backend, *, count=1, ways, part="average", images=
     apart   whether one may begin anywhere on a way, see ``Stages.way``
     """
     config = checkpoint.config
+    if config.autoencoder:
+        raise ValueError("a page draws images themselves, and this run the latents of an autoencoder")
     schedule = schedules.get(config.schedule, config.noise_steps)
     training = {}
     if images:

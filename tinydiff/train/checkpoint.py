@@ -5,7 +5,11 @@
     adamw.mean.<name>      the optimizer's moments
     adamw.mean_square.<name>
     metadata "tinydiff"    JSON: "format", "kind" of run (a diffusion model's where it does not say), "step", "config",
-                           "data_set" (its identity), "precision" in which it was trained and "sha256", of all the rest
+                           "data_set" (its identity), "precision" in which it was trained, "scale" of the latents where an
+                           autoencoder's were measured, and "sha256", of all the rest
+
+A model of latents has its autoencoder, the averaged parameters alone, in such a file too: AUTOENCODER in the folder of
+the run.
 
 A file appears under its name whole or not at all: it is written to a temporary file beside it, synced to
 disk and renamed.
@@ -13,6 +17,7 @@ disk and renamed.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -25,14 +30,17 @@ import safetensors.numpy
 from tinydiff import tensors
 from tinydiff.data.dataset import Identity
 from tinydiff.files import write_atomically
+from tinydiff.model.autoencoder import LatentScale
 from tinydiff.tensors import Damaged
 from tinydiff.train.config import TrainConfig
 from tinydiff.train.run_config import RunConfig
+from tinydiff.train.vae_config import VAETrainConfig
 
 METADATA = "tinydiff"  # one entry for all, as safetensors keeps several in no fixed order
 FORMAT = 1
 PARTS = ("model", "average", "adamw.mean", "adamw.mean_square")
-KINDS = {TrainConfig.KIND: TrainConfig}
+KINDS = {config.KIND: config for config in (TrainConfig, VAETrainConfig)}
+AUTOENCODER = "autoencoder.safetensors"
 NAME = re.compile(r"step-(\d+)\.safetensors")  # what else lies beside a checkpoint is somebody's own
 
 
@@ -40,7 +48,8 @@ class Checkpoint(NamedTuple):
     """A file's content: ``parts`` maps each of ``PARTS`` to named NumPy arrays.
 
     ``data_set`` is the identity of the images it was trained on, ``precision`` that of the backend, of which the bits of
-    a run depend; None in files that do not say.
+    a run depend; None in files that do not say. ``scale`` is that of an autoencoder's latents, where it was measured
+    (``latents``), and ``autoencoder`` the ``Checkpoint`` of that in whose latents a model works, or None.
     """
 
     step: int
@@ -48,6 +57,13 @@ class Checkpoint(NamedTuple):
     parts: dict[str, dict[str, np.ndarray]]
     data_set: Identity | None = None
     precision: str | None = None
+    scale: LatentScale | None = None
+    autoencoder: Checkpoint | None = None
+
+    @property
+    def image_shape(self):
+        """(H, W, C) of the images that it was trained on, and draws."""
+        return (self.autoencoder or self).config.model.shape
 
 
 def path_for(folder, step):
@@ -60,14 +76,28 @@ def number(path):
 
 
 def save(path, checkpoint):
-    """Write a checkpoint. Raises ``OSError`` if that fails; a file of that name then is as it was."""
+    """Write a checkpoint, without its autoencoder. Raises ``OSError`` if that fails; a file of that name then is as it
+    was."""
+    description, named = _described(checkpoint)
+    write_atomically(path, safetensors.numpy.save(named, {METADATA: json.dumps(description)}))
+
+
+def digest(checkpoint):
+    """Sixteen hexadecimal digits that stand for all of a checkpoint."""
+    return _described(checkpoint)[0]["sha256"][:16]
+
+
+def _described(checkpoint):
+    """What a file's metadata says of a checkpoint, and its tensors by name."""
     named = {f"{part}.{name}": array for part, named in checkpoint.parts.items() for name, array in named.items()}
     description = {"format": FORMAT, "kind": checkpoint.config.KIND, "step": checkpoint.step}
     description["config"] = checkpoint.config.to_dict()
     description["data_set"] = checkpoint.data_set and checkpoint.data_set._asdict()
     description["precision"] = checkpoint.precision
+    if checkpoint.scale:
+        description["scale"] = dataclasses.asdict(checkpoint.scale)
     description["sha256"] = _sha256(description, named)
-    write_atomically(path, safetensors.numpy.save(named, {METADATA: json.dumps(description)}))
+    return description, named
 
 
 def _sha256(description, named):
@@ -81,22 +111,45 @@ def _sha256(description, named):
 
 
 def load(path, kind=TrainConfig, *, say=print):
-    """Read a checkpoint: a file, or the newest in a folder (or in its ``checkpoints``).
+    """Read a checkpoint: a file, or the newest in a folder (or in its ``checkpoints``); and its autoencoder, where it works
+    in the latents of one.
 
-    kind  the class of the configuration that is asked for
+    kind  the class of the configuration that is asked for; ``RunConfig`` asks for any
 
     Of a folder whose newest is damaged the one before it is read, and ``say`` tells.
-    Raises ``ValueError`` naming the file if it is missing, not a checkpoint of this project or of another kind of run, and
-    ``Damaged`` if it is truncated, differs from what was written or holds a value that is not finite.
+    Raises ``ValueError`` naming the file if it is missing, not a checkpoint of this project or of another kind of run, or
+    without its autoencoder, and ``Damaged`` if it is truncated, differs from what was written or holds a value that is not
+    finite.
     """
     files = _files(path)
     for file, before in zip(reversed(files), [*reversed(files[:-1]), None]):
         try:
-            return _read(file, kind)
+            return _with_autoencoder(_read(file, kind), file)
         except Damaged as error:
             if before is None:
                 raise
             say(f"{error}; {before.name}, the one before it, is read instead")
+
+
+def _with_autoencoder(checkpoint, file):
+    """The same with the autoencoder in whose latents it works, if it does; it lies in the folder of the run."""
+    expected = getattr(checkpoint.config, "autoencoder", "")
+    if not expected:
+        return checkpoint
+    path = run_folder(file) / AUTOENCODER
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: the autoencoder in whose latents {file} works")
+    autoencoder = _read(path, VAETrainConfig)
+    if digest(autoencoder) != expected:
+        raise ValueError(f"{path} is not the autoencoder in whose latents {file} works")
+    return checkpoint._replace(autoencoder=autoencoder)
+
+
+def run_folder(path):
+    """The folder of the run that a checkpoint file, or the folder itself, belongs to."""
+    path = Path(path)
+    beside = path.parent if path.is_file() else path
+    return beside.parent if beside.name == "checkpoints" else beside
 
 
 def _read(path, kind):
@@ -111,11 +164,12 @@ def _read(path, kind):
             raise ValueError(f"its kind is {found!r}, not one of {', '.join(KINDS)}")
         step, config = description["step"], KINDS[found](**description["config"])
         data_set = Identity.from_json(description["data_set"]) if description.get("data_set") else None
+        scale = LatentScale(**description["scale"]) if description.get("scale") else None
         if type(step) is not int or not 0 <= step <= config.steps:
             raise ValueError(f"step must be an integer in [0, {config.steps}], got {step!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read by this version: {error}") from None
-    if type(config) is not kind:
+    if not isinstance(config, kind):
         of, not_of = (f"{each.KIND} (tinydiff {each.COMMAND})" for each in (config, kind))
         raise ValueError(f"{path} is of the kind {of}, not {not_of}")
     # what another program wrote in another type is no longer what the digest is of; older files have none
@@ -128,7 +182,7 @@ def _read(path, kind):
         if part is None:
             raise ValueError(f"{path}: unexpected tensor {name}")
         parts[part][name.removeprefix(part + ".")] = array
-    return Checkpoint(step, config, parts, data_set, description.get("precision"))
+    return Checkpoint(step, config, parts, data_set, description.get("precision"), scale)
 
 
 def find(path):

@@ -22,6 +22,7 @@ class TrainConfig(RunConfig):
     loss_weight: str = "simple"
     step_power: float = 1.0  # how often each noise step is met: 1 equally, more favours high noise (``noise.density``)
     label_dropout: float = 0.1  # probability of training without the label, for guidance
+    autoencoder: str = ""  # the digest of that in whose latents the model works (``latents``); "": on images themselves
 
     KIND, COMMAND = "diffusion", "train"
     CHOICES = (
@@ -37,8 +38,13 @@ class TrainConfig(RunConfig):
     )
     POSITIVE = (*RunConfig.POSITIVE, "step_power")
 
-    def expect_fits(self, dataset):
+    @property
+    def drawing(self):
+        """Options of ``Trajectory`` that follow: latents have no range that they could be clipped to."""
+        return {"clip": None} if self.autoencoder else {}
+
+    def expect_fits(self, dataset, shape=None):
         """Raise ``ValueError`` unless images and classes of a data set are those of the model."""
-        super().expect_fits(dataset)
+        super().expect_fits(dataset, shape)
         if self.model.classes and dataset.classes != self.model.classes:
             raise ValueError(f"{dataset.name} has {dataset.classes} classes, the model {self.model.classes}")

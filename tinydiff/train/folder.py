@@ -1,10 +1,11 @@
 """The folder of a run: what in it is ours, that nobody else's is touched, and that one process at a time writes there.
 
-config.json         the TrainConfig, the data set's identity and the words that say whose folder this is
-metrics.jsonl       one line a step: step, loss, grad_norm, learning_rate
+config.json         the configuration, the data set's identity and the words that say whose folder this is
+metrics.jsonl       one line a step: step, loss, grad_norm, learning_rate; of an autoencoder what its loss is made of, too
 checkpoints/step-NNNNNNN.safetensors
-samples/step-NNNNNNN.png      the same noise drawn at that step, one row a class
-samples.png, denoising.gif, loss.png
+samples/step-NNNNNNN.png      the same noise drawn at that step, one row a class; of an autoencoder the same reconstructions
+autoencoder.safetensors       of a model of latents: what decodes them
+samples.png, denoising.gif, reconstructions.png, loss.png
 lock                while a process trains, and held by it: the lock of one that died is free again
 """
 
@@ -20,6 +21,7 @@ from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.config import TrainConfig
 
 MARK = {"tinydiff": "run"}  # in config.json
+PICTURES = ("samples.png", "denoising.gif", "reconstructions.png", "loss.png")
 
 
 class RunFolder:
@@ -29,6 +31,7 @@ class RunFolder:
         self.path = Path(path)
         self.config, self.metrics = self.path / "config.json", self.path / "metrics.jsonl"
         self.checkpoints, self.samples = self.path / "checkpoints", self.path / "samples"
+        self.autoencoder = self.path / checkpoints.AUTOENCODER
         self._say, self._depth = say, 0
 
     def __str__(self):
@@ -41,9 +44,8 @@ class RunFolder:
         Raises ``ValueError`` where files of someone else lie beside the checkpoint.
         """
         path = Path(path)
-        beside = path.parent if path.is_file() else path
-        folder = cls(beside.parent if beside.name == "checkpoints" else beside, say=say)
-        if others := folder._others(besides=[path, *checkpoints.saved(folder.path)]):
+        folder = cls(checkpoints.run_folder(path), say=say)
+        if others := folder._others(besides=[path, folder.autoencoder, *checkpoints.saved(folder.path)]):
             raise ValueError(
                 f"{folder} is not the folder of a run, as it holds {others[0]}; --out names a new one to go on in"
             )
@@ -79,20 +81,25 @@ class RunFolder:
             if self._depth == 0 and file:
                 unlock(file)
 
-    def prepare(self, config, dataset, step):
-        """Make the folder that of a run with this config, at this step: of metrics nothing later is kept."""
+    def prepare(self, config, dataset, step, autoencoder=None):
+        """Make the folder that of a run with this config, at this step: of metrics nothing later is kept.
+
+        autoencoder  the ``Checkpoint`` of that in whose latents it works, which is kept here, or None
+        """
         for folder in (self.checkpoints, self.samples):
             folder.mkdir(parents=True, exist_ok=True)
         description = {**MARK, **config.to_dict(), "data_set": dataset.identity._asdict()}
         write_atomically(self.config, json.dumps(description, indent=2).encode())
+        if autoencoder:
+            checkpoints.save(self.autoencoder, autoencoder)
         if self.metrics.exists():
             kept = [entry for entry in read_metrics(self.metrics) if entry["step"] <= step]
             write_atomically(self.metrics, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
     def clear(self):
         """Remove the run, and nothing else."""
-        ours = [self.metrics, *checkpoints.saved(self.checkpoints), *self.samples.glob("step-*.png")]
-        for path in (*ours, *(self.path / name for name in ("samples.png", "denoising.gif", "loss.png"))):
+        ours = [self.metrics, self.autoencoder, *checkpoints.saved(self.checkpoints), *self.samples.glob("step-*.png")]
+        for path in (*ours, *(self.path / name for name in PICTURES)):
             path.unlink(missing_ok=True)
 
     def save(self, checkpoint, keep):
@@ -148,7 +155,7 @@ class Elsewhere:
     def locked(self):
         return contextlib.nullcontext(self)
 
-    def prepare(self, config, dataset, step):
+    def prepare(self, config, dataset, step, autoencoder=None):
         pass
 
     def clear(self):

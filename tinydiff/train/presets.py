@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tinydiff.model.autoencoder import AutoencoderConfig
 from tinydiff.model.unet import UNetConfig
 from tinydiff.train.config import TrainConfig
+from tinydiff.train.vae_config import VAETrainConfig
 
 
 class Preset(NamedTuple):
@@ -61,5 +63,27 @@ PRESETS = {
             warmup_steps=500,
         ),
         dict(sampler="ddim", steps=50, guidance=2.0),
+    ),
+}
+
+
+class VAEPreset(NamedTuple):
+    """A training run of an autoencoder."""
+
+    config: VAETrainConfig
+
+
+VAE_PRESETS = {
+    # two CPU cores, 64x64 pixels in colour to 16x16x3 latents
+    "laptop": VAEPreset(VAETrainConfig(batch=8, steps=2000, learning_rate=1e-3, warmup_steps=100)),
+    # meant for a GPU
+    "large": VAEPreset(
+        VAETrainConfig(
+            model=AutoencoderConfig(channels=(64, 128, 256), blocks=2, groups=32),
+            batch=32,
+            steps=20_000,
+            learning_rate=5e-4,
+            warmup_steps=500,
+        )
     ),
 }

@@ -59,7 +59,7 @@ def run(
     saved_at = trainer.step if trainer.step else None
     draw_picture = None
     with folder.locked(), _StopSignals() as signals:
-        folder.prepare(config, trainer.dataset, trainer.step)
+        folder.prepare(config, trainer.dataset, trainer.step, trainer.autoencoder)
         with (
             open(folder.metrics, "a") as metrics_file,
             progress_bar(total=config.steps, initial=trainer.step, shown=progress and ranks.speaks) as bar,
@@ -109,7 +109,7 @@ def _picture_of(trainer):
     trajectory_of = functools.cache(lambda count: trainer.trajectory(count, **{**SAMPLE_OPTIONS, "steps": steps}))
 
     def draw_picture(path):
-        images = draw(trajectory_of, labels, trainer.config.model.shape, seed=trainer.config.seed)
+        images = draw(trajectory_of, labels, trainer.image_shape, seed=trainer.config.seed, decode=trainer.decode)
         pictures.save(pictures.grid(images, SAMPLES_PER_CLASS), path)
 
     return draw_picture

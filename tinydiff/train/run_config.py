@@ -65,10 +65,11 @@ class RunConfig:
         if list(self.restarts) != sorted({each for each in self.restarts if 0 < each < self.steps}):
             raise ValueError(f"restarts must be rising steps in (0, {self.steps}), got {self.restarts}")
 
-    def expect_fits(self, dataset):
-        """Raise ``ValueError`` unless the images of a data set are such as the model takes."""
-        if dataset.shape != self.model.shape:
-            raise ValueError(f"{dataset.name} has images of {dataset.shape}, {self.CALLED} takes {self.model.shape}")
+    def expect_fits(self, dataset, shape=None):
+        """Raise ``ValueError`` unless the images of a data set are such as the model takes, or of a given shape."""
+        shape = shape or self.model.shape
+        if dataset.shape != shape:
+            raise ValueError(f"{dataset.name} has images of {dataset.shape}, {self.CALLED} takes {shape}")
 
     def learning_rate_at(self, step):
         """The learning rate of training step 1 .. steps.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from tinydiff.generate import Trajectory, generate
@@ -10,6 +11,7 @@ from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
 from tinydiff.noise.density import step_quantiles
 from tinydiff.ranks import alone
+from tinydiff.train.latents import LatentCorruptor, decoder_of
 from tinydiff.train.step import gradients, learn
 from tinydiff.train.training import Training
 
@@ -24,7 +26,10 @@ class Metrics(NamedTuple):
 
 
 class Trainer(Training):
-    """The ``Training`` of a U-Net, by a ``TrainConfig``."""
+    """The ``Training`` of a U-Net, by a ``TrainConfig``; in the latents of an autoencoder on an ``Encoded`` data set.
+
+    decode  what it draws, arrays of NumPy -> images (N, H, W, C): what the autoencoder makes of latents, or they are images
+    """
 
     MODEL, METRICS = UNet, Metrics
     TENSORS = {"x": "the noisy input", "prediction": "the prediction"}
@@ -32,8 +37,18 @@ class Trainer(Training):
     def __init__(self, config, dataset, backend, *, ranks=alone(), captured=True):
         super().__init__(config, dataset, backend, ranks=ranks, captured=captured)
         self.schedule = schedules.get(config.schedule, config.noise_steps)
-        self.corrupt = Corruptor(self.schedule, config.prediction, config.loss_weight, backend)
+        corruptor = Corruptor
+        if config.autoencoder:
+            self.autoencoder = dataset.autoencoder
+            corruptor = functools.partial(LatentCorruptor, count=config.batch // config.parts)
+        self.corrupt = corruptor(self.schedule, config.prediction, config.loss_weight, backend)
         self.step_quantiles = backend.asarray(step_quantiles(config.noise_steps, config.step_power))
+        self.decode = decoder_of(self.autoencoder, backend)
+
+    @property
+    def tables(self):
+        """{name: array} of what a step reads beside the data."""
+        return {"step_quantiles": self.step_quantiles, "noise": self.corrupt.table}
 
     def one_part(self):
         """The gradients of a part, or of an undivided batch. Returns its loss, the noisy input and the prediction."""
@@ -58,10 +73,17 @@ class Trainer(Training):
         """What a step does with its batch (``train.step.learn``), which comes from outside."""
         return learn(self.model, self.optimizer, x, target, weight, step, labels)
 
+    @property
+    def image_shape(self):
+        """(H, W, C) of what ``decode`` gives."""
+        return (self.autoencoder or self).config.model.shape
+
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
+        options = {**self.config.drawing, **options}
         return generate(self.averaged_model, self.schedule, self.config.prediction, labels, **options)
 
     def trajectory(self, count, **options):
         """A ``Trajectory`` of so many images with the averaged parameters, as they are whenever it draws."""
+        options = {**self.config.drawing, **options}
         return Trajectory(self.averaged_model, self.schedule, self.config.prediction, count, **options)

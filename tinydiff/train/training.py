@@ -39,6 +39,7 @@ class Training:
     """
 
     MODEL = METRICS = None
+    autoencoder = None  # the ``Checkpoint`` of that in whose latents it works, if it does
     NUMBERS, TENSORS = ("loss",), {}
 
     def __init__(self, config, dataset, backend, *, ranks=alone(), captured=True):
@@ -158,7 +159,8 @@ class Training:
     def checkpoint(self):
         """The state, as a ``Checkpoint``."""
         parts = {part: self.parameters.to_numpy(flat) for part, flat in self.state().items()}
-        return Checkpoint(self.step, self.config, parts, self.dataset.identity, self.backend.precision)
+        of = self.dataset.identity, self.backend.precision
+        return Checkpoint(self.step, self.config, parts, *of, autoencoder=self.autoencoder)
 
     def restore(self, checkpoint):
         """Continue from a checkpoint: of this run, or of the one that this is ``lengthened`` from.

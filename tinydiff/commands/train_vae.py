@@ -1,0 +1,84 @@
+"""``tinydiff train-vae``: an autoencoder, in whose latents ``tinydiff train --latent`` trains."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tinydiff import report
+from tinydiff.commands.arguments import load_data, load_data_of
+from tinydiff.commands.train import EVERY_RUN, Kind, add_training_arguments, begin_or_go_on, given, switch, widths
+from tinydiff.terminal import one_line, shell_words
+from tinydiff.train import reconstructions
+from tinydiff.train.latents import measured_scale
+from tinydiff.train.presets import VAE_PRESETS
+from tinydiff.train.vae_config import VAETrainConfig
+from tinydiff.train.vae_trainer import VAETrainer
+
+RUN_OVERRIDES = {
+    **EVERY_RUN,
+    "reconstruction": (str, "error that images are reconstructed to: l1 or mse"),
+    "kl-weight": (float, "of the divergence of a latent value beside it"),
+}
+MODEL_OVERRIDES = {
+    "channels": (widths, "width of each level, as 32,64,128; between two of them the image halves"),
+    "blocks": (int, "residual blocks a level"),
+    "latent-channels": (int, "of the latents"),
+    "groups": (int, "groups of the group norms"),
+    "mid-attention": (switch, "on: attention in the middle of both halves"),
+}
+
+
+def add_arguments(parser):
+    """The arguments of ``train-vae``."""
+    add_training_arguments(AUTOENCODER, parser, "nothing")
+
+
+def train_vae(args, ranks):
+    """Train an autoencoder, measure its latents, and leave reconstructions and the loss curve in the run's folder."""
+    return begin_or_go_on(AUTOENCODER, args, ranks)
+
+
+def _new(args, ranks, backend, preset):
+    """The config and the data set of a new run."""
+    dataset = load_data(args, ranks, args.data or "auto", args.image_size)
+    _, size, image_channels = dataset.shape
+    images = {"size": size, "image_channels": image_channels}
+    model = dataclasses.replace(preset.model, **images, **given(args, MODEL_OVERRIDES))
+    return dataclasses.replace(preset, model=model, data=dataset.name, **given(args, RUN_OVERRIDES)), dataset
+
+
+def _data_of(args, ranks, backend, checkpoint):
+    return load_data_of(args, ranks, checkpoint, args.image_size)
+
+
+def _finish(args, folder, trainer):
+    """Measure the latents, keep their scale with the last checkpoint, draw the pictures and say what can be done next."""
+    ranks = trainer.ranks
+    if trainer.scale is None:
+        trainer.scale = measured_scale(trainer.codec, trainer.dataset.images, ranks=ranks)
+        if ranks.speaks:
+            folder.save(trainer.checkpoint(), args.keep)
+    for name, numbers in (("mean", trainer.scale.shift), ("standard deviation", [1 / s for s in trainer.scale.scale])):
+        print(f"latents: {name} {', '.join(f'{number:.3g}' for number in numbers)}, by channel")
+    if not args.no_pictures and ranks.speaks:
+        for path in report.write_reconstructions(trainer, folder.path):
+            print(f"wrote {one_line(path)}")
+    print("to train in its latents:")
+    command = ["tinydiff", "train", "--latent", str(folder)]
+    command += ["--data-dir", args.data_dir] if args.data_dir else []
+    print(f"  {shell_words(command)}")
+
+
+AUTOENCODER = Kind(
+    config=VAETrainConfig,
+    trainer=VAETrainer,
+    presets=VAE_PRESETS,
+    run_overrides=RUN_OVERRIDES,
+    model_overrides=MODEL_OVERRIDES,
+    new=_new,
+    data_of=_data_of,
+    network="autoencoder",
+    folder="vae-",
+    finish=_finish,
+    picture_of=reconstructions.picture_of,
+)
