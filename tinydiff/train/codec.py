@@ -6,6 +6,7 @@ import numpy as np
 
 from tinydiff.data.dataset import bytes_to_signed
 from tinydiff.generate import IMAGE_RANGE, batches
+from tinydiff.ops import gaussian_sample
 
 
 class Codec:
@@ -20,18 +21,20 @@ class Codec:
         self._captured = {}
 
     def encode(self, images):
-        """images (n, H, W, C) uint8 -> moments (n, h, w, 2 Z) float32 of their latents, mean and log variance.
+        """images (n, H, W, C) uint8 -> moments (n, h, w, 2 Z) float32 of their latents: mean and log variance, this within the
+        bounds of ``ops.gaussian_sample``.
 
         Scaled, those of (z - shift) scale: mean' = (mean - shift) scale and, as a variance goes with the square,
         logvar' = logvar + 2 log scale. Raises ``ValueError`` for a value that is not finite.
         """
         config = self.model.config
         moments = self._of_each("encode", images, config.shape, bytes_to_signed)
+        mean, logvar = gaussian_sample.halves(moments)
+        logvar = gaussian_sample.clipped(logvar)
         if self.scale:
-            mean, logvar = np.split(moments, 2, axis=-1)
             shift, scale = self._shift_and_scale()
-            moments = np.concatenate([(mean - shift) * scale, logvar + 2 * np.log(scale)], axis=-1)
-        return moments
+            mean, logvar = (mean - shift) * scale, logvar + 2 * np.log(scale)
+        return np.concatenate([mean, logvar], axis=-1)
 
     def decode(self, latents):
         """latents (n, h, w, Z) float32 -> images (n, H, W, C) float32 in [-1, 1]. Raises as ``encode``."""

@@ -29,7 +29,6 @@ from tinydiff.train.codec import Codec
 
 RULES = 1  # raise it whenever latents come out otherwise than before: what older rules encoded is encoded again
 MEASURED = 10_000  # images that the scale is measured on: of their channels' deviations a percent is known
-SMALLEST_STD = 1e-6  # of a channel: one that says nothing is not blown up
 
 
 def measured_scale(codec, images, *, ranks=alone()):
@@ -47,8 +46,8 @@ def measured_scale(codec, images, *, ranks=alone()):
         sums.append([each.sum(axis=(0, 1, 2)) for each in (np.ones_like(mean), mean, mean * mean, np.exp(logvar))])
     count, mean, square, noise = np.sum([each for of_rank in ranks.gather(sums) for each in of_rank], axis=0)
     shift = mean / count
-    std = np.sqrt(square / count - shift * shift + noise / count)
-    return LatentScale(tuple(shift.tolist()), tuple((1 / np.maximum(std, SMALLEST_STD)).tolist()))
+    std = np.sqrt(np.maximum(square / count - shift * shift, 0) + noise / count)  # rounding must not make it negative
+    return LatentScale(tuple(shift.tolist()), tuple((1 / std).tolist()))
 
 
 def for_latents(checkpoint, path):
@@ -111,9 +110,8 @@ def encode(dataset, autoencoder, backend, *, cache=True, say=print):
     It is encoded once: the file that keeps it is found again by the data set's identity, the autoencoder's digest and
     what the backend's bits depend on. Without ``cache``, or where no file can be written, which is said, into memory.
     """
-    codec = codec_of(autoencoder, backend)
-
     def write(out):
+        codec = codec_of(autoencoder, backend)
         for batch in progress_bar(batches(len(dataset), dataset.shape), unit="batch", desc="encoding: ", leave=False):
             out.write(codec.encode(dataset.images[batch]).astype(np.float32, copy=False).tobytes())
         *hw, Z = autoencoder.config.model.latent_shape

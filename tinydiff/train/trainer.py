@@ -26,10 +26,7 @@ class Metrics(NamedTuple):
 
 
 class Trainer(Training):
-    """The ``Training`` of a U-Net, by a ``TrainConfig``; in the latents of an autoencoder on an ``Encoded`` data set.
-
-    decode  what it draws, arrays of NumPy -> images (N, H, W, C): what the autoencoder makes of latents, or they are images
-    """
+    """The ``Training`` of a U-Net, by a ``TrainConfig``; in the latents of an autoencoder on an ``Encoded`` data set."""
 
     MODEL, METRICS = UNet, Metrics
     TENSORS = {"x": "the noisy input", "prediction": "the prediction"}
@@ -43,7 +40,6 @@ class Trainer(Training):
             corruptor = functools.partial(LatentCorruptor, count=config.batch // config.parts)
         self.corrupt = corruptor(self.schedule, config.prediction, config.loss_weight, backend)
         self.step_quantiles = backend.asarray(step_quantiles(config.noise_steps, config.step_power))
-        self.decode = decoder_of(self.autoencoder, backend)
 
     @property
     def tables(self):
@@ -77,6 +73,12 @@ class Trainer(Training):
     def image_shape(self):
         """(H, W, C) of what ``decode`` gives."""
         return (self.autoencoder or self).config.model.shape
+
+    @functools.cached_property
+    def decode(self):
+        """A function of what it draws, arrays of NumPy -> images (N, H, W, C): what the autoencoder makes of latents, or
+        they are images."""
+        return decoder_of(self.autoencoder, self.backend)
 
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
