@@ -12,7 +12,6 @@ the parameters, the step) is not in it: training that goes on from it starts wit
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -20,15 +19,15 @@ from typing import NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from tinydiff import backends, tensors
+from tinydiff import backends
 from tinydiff.files import write_folder_atomically
 from tinydiff.interop import settings, weights
+from tinydiff.interop.given import WEIGHTS, naming, read_json, read_weights, shown, to_json
 from tinydiff.model.unet import UNet, position_waves
 from tinydiff.train.checkpoint import METADATA, PARTS, Checkpoint
 from tinydiff.train.config import UNKNOWN, TrainConfig
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 POSITIONS = "positions.safetensors"
 FORMAT = 1
 NULL_LABELS = ("last", "none")
@@ -56,8 +55,8 @@ def export_folder(checkpoint, folder, *, part="average"):
     ours = {"format": FORMAT, "step": checkpoint.step, "part": part, "config": config.to_dict()}
     metadata = {"format": "pt", METADATA: json.dumps(ours)}
     files = {
-        CONFIG: _json(unet),
-        SCHEDULER: _json(scheduler),
+        CONFIG: to_json(unet),
+        SCHEDULER: to_json(scheduler),
         WEIGHTS: safetensors.numpy.save(arrays, metadata),
     }
     if config.model.positions:
@@ -77,10 +76,10 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
     """
     folder = Path(folder)
     folder = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
-    described = _read_json(folder / CONFIG)
-    with _naming(folder / CONFIG):
+    described = read_json(folder / CONFIG)
+    with naming(folder / CONFIG):
         given = settings.read(described)
-    theirs, metadata, _ = _read_weights(folder)
+    theirs, metadata, _ = read_weights(folder)
     overrides = dict(schedule=schedule, noise_steps=noise_steps, prediction=prediction, data=data)
     changed = {name: value for name, value in overrides.items() if value is not None}
     config, assumed = _described(folder, metadata), []
@@ -91,7 +90,7 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
         if differing := _differences(settings.from_unet_config(config.model), given):
             raise ValueError(f"{folder / CONFIG} does not go with {WEIGHTS}: {differing}")
     else:
-        with _naming(folder / CONFIG):
+        with naming(folder / CONFIG):
             model = settings.to_unet_config(given, null_label=null_label or "last")
         found = _scheduler(folder, changed, assumed)
         config = TrainConfig(model=model, data=UNKNOWN, schedule=found[0], noise_steps=found[1], prediction=found[2])
@@ -106,7 +105,7 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
     if null_label == "none" and table is not None and table.ndim == 2:
         named["class_embedding.weight"] = np.concatenate([table, np.zeros_like(table[:1])])
     parameters = _unet(folder, config).parameters
-    with _naming(folder / WEIGHTS):
+    with naming(folder / WEIGHTS):
         parameters.load(parameters.values, named)
     values = parameters.to_numpy(parameters.values)
     zeros = {name: np.zeros_like(array) for name, array in values.items()}
@@ -114,19 +113,10 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
     return Imported(checkpoint, assumed, settings.passed_over(described))
 
 
-@contextlib.contextmanager
-def _naming(path):
-    """Let a ``ValueError`` begin with the file that it is about."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
 def _unet(folder, config):
     """The U-Net of a configuration that the weights were not held against yet, so its size may be anything."""
     try:
-        with _naming(folder / CONFIG):
+        with naming(folder / CONFIG):
             return UNet(config.model, backends.get("numpy"))
     except (MemoryError, OverflowError):
         shape = f"block_out_channels {list(config.model.channels)}, num_class_embeds {config.model.classes + 1}"
@@ -140,8 +130,8 @@ def _scheduler(folder, changed, assumed):
     """
     for path in (folder / SCHEDULER, folder.parent / "scheduler" / SCHEDULER):
         if path.is_file():
-            given = _read_json(path)
-            with _naming(path):
+            given = read_json(path)
+            with naming(path):
                 noise = settings.to_noise(given)
             if given.get("clip_sample") is False:
                 assumed.append("clip_sample false: tinydiff clips the predicted image to [-1, 1] all the same")
@@ -164,16 +154,6 @@ def _about_classes(classes, null_label):
     return f'{classes} classes, and no row for "no class": draw with --guidance 1'
 
 
-def _read_weights(folder):
-    """{name: float32 array} and the metadata of the safetensors file of a folder."""
-    path = folder / WEIGHTS
-    if not path.is_file():
-        others = sorted(each.name for each in folder.glob("diffusion_pytorch_model*"))
-        hint = f"; {', '.join(others)} is not read: save it in one piece with safe_serialization=True" if others else ""
-        raise ValueError(f"{folder} holds no {WEIGHTS}{hint}")
-    return tensors.read(path)
-
-
 def _described(folder, metadata):
     """The ``TrainConfig`` that the metadata holds where tinydiff wrote the file; else None."""
     if METADATA not in metadata:
@@ -190,23 +170,7 @@ def _described(folder, metadata):
 def _differences(expected, given):
     """Which settings of a config.json are not as expected, in words; empty if none."""
     return ", ".join(
-        f"{name} must be {settings.shown(expected[name])}, got {settings.shown(value)}"
+        f"{name} must be {shown(expected[name])}, got {shown(value)}"
         for name, value in given.items()
         if expected[name] != value
     )
-
-
-def _read_json(path):
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist: not a folder of diffusers'") from None
-    except (RecursionError, ValueError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold settings by name, got {type(content).__name__}")
-    return content
-
-
-def _json(content):
-    return (json.dumps(content, indent=2) + "\n").encode()

@@ -20,10 +20,9 @@ setting and its value.
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
+from tinydiff.interop.given import MANY, one_size, public, require, require_integer, require_number, require_widths, shown
 from tinydiff.model.unet import UNetConfig
 from tinydiff.noise import schedules
 
@@ -73,8 +72,7 @@ UNET_REQUIRED = {
     "add_attention": (True,),
     "class_embed_type": (None,),
 }
-# settings that are one integer, and its range: a number far beyond any network is a damaged file
-MANY = 2**16
+# settings that are one integer, and its range
 INTEGERS = {
     "sample_size": (1, MANY),
     "in_channels": (1, MANY),
@@ -83,7 +81,7 @@ INTEGERS = {
     "norm_num_groups": (1, MANY),
     "downsample_padding": (0, 1),
 }
-MOST_LEVELS, MOST_ROWS = 16, 2**24
+MOST_ROWS = 2**24
 # settings of how the parameters came about, which are not part of the network: an average's (EMAModel, and its older
 # versions) and those of training itself
 PASSED_OVER = (
@@ -114,7 +112,6 @@ SCHEDULER_REQUIRED = {"rescale_betas_zero_snr": (False,), "thresholding": (False
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SAME_BETA = 1e-5  # relative: their tables are float32
 MOST_STEPS = 10**6
-LONGEST_SHOWN = 100  # characters of a value in a message
 
 
 def from_unet_config(config):
@@ -158,29 +155,18 @@ def read(given):
 
     Raises ``ValueError`` naming the first setting that is not known, not of its type, or absurd, and its value.
     """
-    if given.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise ValueError(f"_class_name must be UNet2DModel, got {shown(given['_class_name'])}")
-    public = {name: value for name, value in given.items() if not name.startswith("_")}
-    for name in public:
-        if name not in UNET_DEFAULTS and name not in PASSED_OVER:
-            raise ValueError(f"{name} {shown(public[name])}: this setting is not known")
-    settings = {**UNET_DEFAULTS, **{name: value for name, value in public.items() if name not in PASSED_OVER}}
-    size = settings["sample_size"]
-    if isinstance(size, list) and size and all(each == size[0] for each in size):
-        settings["sample_size"] = size[0]
-    _require(settings, UNET_REQUIRED)
+    found = public(given, "UNet2DModel", {*UNET_DEFAULTS, *PASSED_OVER})
+    settings = {**UNET_DEFAULTS, **{name: value for name, value in found.items() if name not in PASSED_OVER}}
+    settings["sample_size"] = one_size(settings)
+    require(settings, UNET_REQUIRED)
     for name, (low, high) in INTEGERS.items():
-        _require_integer(name, settings[name], low, high)
-    channels = settings["block_out_channels"]
-    if not isinstance(channels, list) or not 1 <= len(channels) <= MOST_LEVELS:
-        raise ValueError(f"block_out_channels must be a list of 1 to {MOST_LEVELS} widths, got {shown(channels)}")
-    for width in channels:
-        _require_integer("each of block_out_channels", width, 1, MANY)
-    _require_number("norm_eps", settings["norm_eps"], 1)
+        require_integer(name, settings[name], low, high)
+    require_widths(settings["block_out_channels"])
+    require_number("norm_eps", settings["norm_eps"], 1)
     if settings["attention_head_dim"] is not None:
-        _require_integer("attention_head_dim", settings["attention_head_dim"], 1, MANY)
+        require_integer("attention_head_dim", settings["attention_head_dim"], 1, MANY)
     if settings["num_class_embeds"] is not None:
-        _require_integer("num_class_embeds", settings["num_class_embeds"], 2, MOST_ROWS)
+        require_integer("num_class_embeds", settings["num_class_embeds"], 2, MOST_ROWS)
     return settings
 
 
@@ -204,7 +190,7 @@ def to_unet_config(settings, *, null_label="last"):
         "time_embedding_dim": (None, 4 * channels[0]),
         "attn_norm_num_groups": (groups,) if film else (None, groups),
     }
-    _require(settings, allowed)
+    require(settings, allowed)
     rows = settings["num_class_embeds"]
     try:
         config = UNetConfig(
@@ -264,16 +250,16 @@ def to_noise(given):
     Raises ``ValueError`` naming the setting that makes it another schedule than those there are, and its value.
     """
     settings = {**SCHEDULER_DEFAULTS, **given}
-    _require(settings, SCHEDULER_REQUIRED | {"prediction_type": tuple(PREDICTIONS)})
+    require(settings, SCHEDULER_REQUIRED | {"prediction_type": tuple(PREDICTIONS)})
     T, trained = settings["num_train_timesteps"], settings["trained_betas"]
-    _require_integer("num_train_timesteps", T, 1, MOST_STEPS)
+    require_integer("num_train_timesteps", T, 1, MOST_STEPS)
     if trained is not None and not isinstance(trained, list):
         raise ValueError(f"trained_betas must be null or a list of numbers, got {shown(trained)}")
     for beta in trained or ():
-        _require_number("each of trained_betas", beta, 1)
+        require_number("each of trained_betas", beta, 1)
     if trained is None and settings["beta_schedule"] == "linear":
         for name in ("beta_start", "beta_end"):
-            _require_number(name, settings[name], 1)
+            require_number(name, settings[name], 1)
     beta = _betas(settings)
     for name in schedules.SCHEDULES:
         ours = schedules.get(name, T).beta
@@ -321,31 +307,3 @@ def _attention_levels(settings):
 
 def _block_type(way, has_attention):
     return f"{'Attn' if has_attention else ''}{way}Block2D"
-
-
-def _require(settings, allowed):
-    for name, values in allowed.items():
-        # by type as well: in Python 1 == True
-        if not any(
-            settings[name] == value and isinstance(settings[name], bool) == isinstance(value, bool) for value in values
-        ):
-            one_of = " or ".join(shown(value) for value in values)
-            raise ValueError(f"{name} must be {one_of}, got {shown(settings[name])}")
-
-
-def _require_integer(name, value, low, high):
-    if type(value) is not int:  # nor bool
-        raise ValueError(f"{name} must be one integer, got {shown(value)}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must lie in [{low}, {high}], got {shown(value)}")
-
-
-def _require_number(name, value, high):
-    if type(value) not in (int, float) or not 0 < value <= high:
-        raise ValueError(f"{name} must be a number above 0 and at most {high}, got {shown(value)}")
-
-
-def shown(value):
-    """As it stands in the JSON file, its beginning where it is long."""
-    text = json.dumps(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
