@@ -194,7 +194,7 @@ def test_the_wrong_kind_of_run(pets, vae, latent, tmp_path, capsys):
     for command in (
         ["sample", str(vae), "--out", str(tmp_path / "x.png")],
         ["evaluate", str(vae), *BRIEF, "--data-dir", str(pets)],
-        ["export", str(vae), str(tmp_path / "out")],
+        ["export", str(vae), str(tmp_path / "out"), "--format", "web"],
         ["train", "--resume", str(vae), "--data-dir", str(pets)],
         ["site", "--model", str(vae), "--out", str(tmp_path / "out")],
     ):

@@ -69,7 +69,12 @@ def add_data_changed_argument(parser):
 
 
 def load_data(args, ranks, name, image_size=None):
-    """The data set of that name, as the arguments say, on each of the ranks; what it needs one of a machine fetches."""
+    """The data set of that name, as the arguments say, on each of the ranks; what it needs one of a machine fetches.
+
+    Raises ``ValueError`` for the name of a data set that is not known.
+    """
+    if name == UNKNOWN:
+        raise ValueError("the checkpoint does not say what data it was trained on; --data names them")
     options = dict(data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable)
     return ranks.one_first(lambda: data.load(name, cache=not args.no_cache, **options))
 
@@ -82,8 +87,6 @@ def load_data_of(args, ranks, checkpoint, image_size=None):
     """
     config = checkpoint.config
     name = config.data if args.data in (None, "auto") else args.data
-    if name == UNKNOWN:
-        raise ValueError("the checkpoint does not say what data it was trained on; --data names them")
     if config.data not in (name, UNKNOWN):
         raise ValueError(f"the model was trained on {config.data}, not on {name}")
     if name == "folder" and image_size is None:

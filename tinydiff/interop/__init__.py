@@ -1,5 +1,5 @@
-"""Weights and settings in the formats of other libraries: diffusers' ``UNet2DModel`` and its schedulers, both ways; and
-ONNX, out.
+"""Weights and settings in the formats of other libraries: diffusers' ``UNet2DModel``, its schedulers and
+``AutoencoderKL``, both ways; and ONNX, out.
 
 Outputs and the gradients of every parameter agree with diffusers' to round-off, in float32 and in float64; the tests
 hold them to it where both libraries are installed. Where our U-Net lacks a setting, the import ends in one line with
@@ -13,6 +13,7 @@ than out: diffusers must be given the waves in the folder's positions.safetensor
 and everything else is as it is. What a folder does not say is assumed, and printed: without a scheduler_config.json the
 schedule is diffusers' default (linear, 1000 steps, eps; ``--schedule``, ``--noise-steps`` and ``--prediction`` say
 otherwise), and the last row of a class embedding stands for "no class" (``--null-label none``: there is no such row,
-and guidance has no meaning). A pipeline's ``unet`` and ``scheduler`` are read as well. The optimizer's state is in no
-such folder, so training that goes on from one starts with a fresh optimizer at step 0.
+and guidance has no meaning). A pipeline's ``unet`` and ``scheduler`` are read as well, and its ``vae``, in whose latents
+the U-Net works; so is a run in latents written, and the run of an autoencoder as the ``AutoencoderKL`` alone. The
+optimizer's state is in no such folder, so training that goes on from one starts with a fresh optimizer at step 0.
 """

@@ -23,6 +23,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import safetensors.numpy
 
 from tinydiff import backends
@@ -44,6 +45,9 @@ from tinydiff.interop.given import (
     to_json,
 )
 from tinydiff.model.autoencoder import Autoencoder, AutoencoderConfig, LatentScale
+from tinydiff.train.checkpoint import PARTS, Checkpoint
+from tinydiff.train.config import UNKNOWN
+from tinydiff.train.vae_config import VAETrainConfig
 
 CLASS, CONFIG = "AutoencoderKL", "config.json"
 DOWN, UP = "DownEncoderBlock2D", "UpDecoderBlock2D"
@@ -97,10 +101,14 @@ def export_autoencoder(config, parameters, folder, *, scale=None):
     The folder appears whole or not at all. Raises ``ValueError`` for one that is there and not empty, and for an
     autoencoder that diffusers cannot express; ``OSError`` if it cannot be written.
     """
+    write_folder_atomically(folder, files_of(config, parameters, scale))
+
+
+def files_of(config, parameters, scale=None):
+    """What ``export_autoencoder`` writes, {name: bytes}."""
     settings = from_config(config, scale)
     arrays = weights.to_torch(parameters, flip_sin_to_cos=False)
-    files = {CONFIG: to_json(settings), WEIGHTS: safetensors.numpy.save(arrays, {"format": "pt"})}
-    write_folder_atomically(folder, files)
+    return {CONFIG: to_json(settings), WEIGHTS: safetensors.numpy.save(arrays, {"format": "pt"})}
 
 
 def import_autoencoder(folder):
@@ -122,6 +130,20 @@ def import_autoencoder(folder):
     with naming(folder / WEIGHTS):
         parameters.load(parameters.values, weights.from_torch(theirs, flip_sin_to_cos=False))
     return ImportedAutoencoder(config, parameters.to_numpy(parameters.values), scale)
+
+
+def checkpoint_of(imported):
+    """The ``Checkpoint`` at step 0, with a fresh optimizer, of what was imported."""
+    config = VAETrainConfig(model=imported.config, data=UNKNOWN)
+    zeros = {name: np.zeros_like(array) for name, array in imported.parameters.items()}
+    parts = dict(zip(PARTS, (imported.parameters, imported.parameters, zeros, zeros), strict=True))
+    return Checkpoint(0, config, parts, scale=imported.scale)
+
+
+def is_autoencoder(folder):
+    """Whether a folder says that it is of an ``AutoencoderKL``."""
+    path = Path(folder) / CONFIG
+    return path.is_file() and read_json(path).get("_class_name") == CLASS
 
 
 def from_config(config, scale=None):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from tinydiff import terminal
 from tinydiff.data import NAMES
 from tinydiff.interop import onnx, web
-from tinydiff.interop.folder import NULL_LABELS, POSITIONS, export_folder, import_folder
+from tinydiff.interop.autoencoder import checkpoint_of, export_autoencoder, import_autoencoder, is_autoencoder
+from tinydiff.interop.folder import NULL_LABELS, POSITIONS, VAE, export_folder, import_folder
 from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
+from tinydiff.train.run_config import RunConfig
+from tinydiff.train.vae_config import VAETrainConfig
 
 
 def add_export_arguments(parser):
     """The arguments of ``export``."""
     parser.description = (
-        "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads; or an ONNX file, the network or the "
-        "training step that any ONNX runtime takes; or a folder of programs for a web page."
+        "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads, of an autoencoder AutoencoderKL, of a run "
+        "in latents both; or an ONNX file, the network or the training step that any ONNX runtime takes; or a folder of "
+        "programs for a web page."
     )
     parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
     parser.add_argument(
@@ -45,12 +50,18 @@ def run_export(args):
 
 
 def _export_diffusers(args):
-    checkpoint = checkpoints.load(args.checkpoint)
-    export_folder(checkpoint, args.output, part=args.weights or "average")
-    print(
-        f"wrote {terminal.one_line(args.output)}: the parameters and the noise schedule, without the optimizer's state"
-    )
-    if checkpoint.config.model.positions:
+    checkpoint = checkpoints.load(args.checkpoint, RunConfig)
+    config, part = checkpoint.config, args.weights or "average"
+    written, without = terminal.one_line(args.output), "without the optimizer's state"
+    if isinstance(config, VAETrainConfig):
+        export_autoencoder(config.model, checkpoint.parts[part], args.output, scale=checkpoint.scale)
+        print(f"wrote {written}: the parameters and the scale of latents, {without}")
+        return
+    export_folder(checkpoint, args.output, part=part)
+    print(f"wrote {written}: the parameters and the noise schedule, {without}")
+    if checkpoint.autoencoder:
+        print(f"it draws latents: it is in the folder unet, and what makes images of them in {VAE}")
+    if config.model.positions:
         print(f"this U-Net is told where it is: diffusers' must be given the waves in {POSITIONS} as its last channels")
 
 
@@ -70,7 +81,8 @@ def _export_onnx(args):
     else:
         config = checkpoint.config
         noise = f"schedule {config.schedule}, {config.noise_steps} noise steps"
-        print(f"wrote {terminal.one_line(args.output)}: the network, which predicts {config.prediction}; {noise}")
+        of = " of latents" if config.autoencoder else ""
+        print(f"wrote {terminal.one_line(args.output)}: the network, which predicts {config.prediction}{of}; {noise}")
 
 
 def _export_web(args):
@@ -98,7 +110,9 @@ def add_import_arguments(parser):
     parser.description = (
         "Read a folder of diffusers' (config.json, safetensors and, if there, scheduler_config.json) as a checkpoint."
     )
-    parser.add_argument("folder", metavar="DIR", help="the folder of a UNet2DModel, or of a pipeline with one")
+    parser.add_argument(
+        "folder", metavar="DIR", help="the folder of a UNet2DModel, of a pipeline with one, or of an AutoencoderKL"
+    )
     parser.add_argument(
         "--output",
         metavar="CHECKPOINT",
@@ -131,10 +145,11 @@ def run_import(args):
     if path.exists() or (not args.output and path.parent.parent.exists()):
         raise ValueError(f"output {path if args.output else path.parent.parent} already exists")
     options = {name: getattr(args, name) for name in ("schedule", "noise_steps", "prediction", "data", "null_label")}
+    if is_autoencoder(folder):
+        _import_autoencoder(folder, path, options)
+        return
     checkpoint, assumed, passed_over = import_folder(folder, **options)
-    if not args.output:
-        path.parent.mkdir(parents=True)
-    checkpoints.save(path, checkpoint)
+    _save(checkpoint, path)
 
     config = checkpoint.config
     noise = f"schedule {config.schedule}, {config.noise_steps} noise steps, prediction {config.prediction}"
@@ -146,3 +161,31 @@ def run_import(args):
     print("the folder holds no optimizer state: training that goes on from it starts with a fresh one, at step 0")
     guidance = ["--guidance", "1"] if args.null_label == "none" else []
     print(f"to draw: {terminal.shell_words(['tinydiff', 'sample', path, *guidance])}")
+
+
+def _import_autoencoder(folder, path, options):
+    """The same of an autoencoder."""
+    data = options.pop("data")
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{name} goes with a U-Net, and {folder} is of an autoencoder")
+    checkpoint = checkpoint_of(import_autoencoder(folder))
+    if data:
+        checkpoint = checkpoint._replace(config=dataclasses.replace(checkpoint.config, data=data))
+    _save(checkpoint, path)
+    model = checkpoint.config.model
+    shapes = f"images of {model.shape}, latents of {model.latent_shape}"
+    print(f"wrote {terminal.one_line(path)}: autoencoder {model.channels}, {shapes}")
+    print("the folder holds no optimizer state: training that goes on from it starts with a fresh one, at step 0")
+    print(f"to train in its latents: {terminal.shell_words(['tinydiff', 'train', '--latent', path])}")
+
+
+def _save(checkpoint, path):
+    """Write a new checkpoint and, in the folder of what may become its run, its autoencoder."""
+    beside = checkpoints.run_folder(path.parent) / checkpoints.AUTOENCODER
+    if checkpoint.autoencoder and beside.exists():
+        raise ValueError(f"output: {beside}, where its autoencoder is to be, already exists")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if checkpoint.autoencoder:
+        checkpoints.save(beside, checkpoint.autoencoder)
+    checkpoints.save(path, checkpoint)

@@ -6,6 +6,9 @@
     positions.safetensors                of a U-Net with positions: "positions" (1, channels, H, W), the waves that ours
                                          puts beside the image itself and theirs must be given as its last channels
 
+Of a model of latents these lie in the folders unet and scheduler, and vae is its autoencoder (``autoencoder``): so are the
+parts of a pipeline.
+
 Such a folder holds one set of parameters. What training needs besides (the optimizer's moments, the average apart from
 the parameters, the step) is not in it: training that goes on from it starts with a fresh optimizer at step 0.
 """
@@ -21,13 +24,15 @@ import safetensors.numpy
 
 from tinydiff import backends
 from tinydiff.files import write_folder_atomically
-from tinydiff.interop import settings, weights
+from tinydiff.interop import autoencoder, settings, weights
 from tinydiff.interop.given import WEIGHTS, naming, read_json, read_weights, shown, to_json
 from tinydiff.model.unet import UNet, position_waves
-from tinydiff.train.checkpoint import METADATA, PARTS, Checkpoint
+from tinydiff.train.checkpoint import METADATA, PARTS, Checkpoint, digest
 from tinydiff.train.config import UNKNOWN, TrainConfig
+from tinydiff.train.latents import for_latents
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
+VAE = "vae"
 POSITIONS = "positions.safetensors"
 FORMAT = 1
 NULL_LABELS = ("last", "none")
@@ -51,6 +56,7 @@ def export_folder(checkpoint, folder, *, part="average"):
     config = checkpoint.config
     unet = settings.from_unet_config(config.model)
     scheduler = settings.from_noise(config.schedule, config.noise_steps, config.prediction)
+    scheduler["clip_sample"] = not checkpoint.autoencoder
     arrays = weights.to_torch(checkpoint.parts[part], flip_sin_to_cos=unet["flip_sin_to_cos"])
     ours = {"format": FORMAT, "step": checkpoint.step, "part": part, "config": config.to_dict()}
     metadata = {"format": "pt", METADATA: json.dumps(ours)}
@@ -62,7 +68,16 @@ def export_folder(checkpoint, folder, *, part="average"):
     if config.model.positions:
         waves = position_waves(config.model.size, config.model.positions).astype(np.float32)
         files[POSITIONS] = safetensors.numpy.save({"positions": np.ascontiguousarray(waves.transpose(0, 3, 1, 2))})
+    if checkpoint.autoencoder:
+        files = _as_pipeline(files, checkpoint.autoencoder)
     write_folder_atomically(folder, files)
+
+
+def _as_pipeline(files, vae):
+    """The files of a U-Net in the folders of a pipeline, with those of its autoencoder, a ``Checkpoint``."""
+    of_vae = autoencoder.files_of(vae.config.model, vae.parts["average"], vae.scale)
+    placed = {f"{'scheduler' if name == SCHEDULER else 'unet'}/{name}": content for name, content in files.items()}
+    return placed | {f"{VAE}/{name}": content for name, content in of_vae.items()}
 
 
 def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, data=None, null_label=None):
@@ -74,7 +89,7 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
 
     Raises ``ValueError`` naming the file and the setting or tensor that our U-Net does not have.
     """
-    folder = Path(folder)
+    pipeline = folder = Path(folder)
     folder = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
     described = read_json(folder / CONFIG)
     with naming(folder / CONFIG):
@@ -92,12 +107,15 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
     else:
         with naming(folder / CONFIG):
             model = settings.to_unet_config(given, null_label=null_label or "last")
-        found = _scheduler(folder, changed, assumed)
+        found = _scheduler(folder, changed, assumed, clips=not _has_vae(pipeline))
         config = TrainConfig(model=model, data=UNKNOWN, schedule=found[0], noise_steps=found[1], prediction=found[2])
         if model.classes:
             assumed.append(_about_classes(model.classes, null_label))
     if null_label and not config.model.classes:
         raise ValueError(f"{folder}: null_label goes with classes, and this U-Net has none")
+    vae = _vae(pipeline, config)
+    if vae:
+        changed["autoencoder"] = digest(vae)
     config = TrainConfig(**{**config.to_dict(), **changed})
 
     named = weights.from_torch(theirs, flip_sin_to_cos=given["flip_sin_to_cos"])
@@ -109,8 +127,26 @@ def import_folder(folder, *, schedule=None, noise_steps=None, prediction=None, d
         parameters.load(parameters.values, named)
     values = parameters.to_numpy(parameters.values)
     zeros = {name: np.zeros_like(array) for name, array in values.items()}
-    checkpoint = Checkpoint(0, config, dict(zip(PARTS, (values, values, zeros, zeros), strict=True)))
+    parts = dict(zip(PARTS, (values, values, zeros, zeros), strict=True))
+    checkpoint = Checkpoint(0, config, parts, autoencoder=vae)
     return Imported(checkpoint, assumed, settings.passed_over(described))
+
+
+def _has_vae(folder):
+    return (folder / VAE / autoencoder.CONFIG).is_file()
+
+
+def _vae(folder, config):
+    """The autoencoder of a pipeline, as the ``Checkpoint`` that a run in its latents keeps; None where there is none."""
+    if not _has_vae(folder):
+        if config.autoencoder:
+            raise ValueError(f"{folder} holds no {VAE}, the autoencoder in whose latents its U-Net works")
+        return None
+    imported = autoencoder.import_autoencoder(folder)
+    if imported.config.latent_shape != config.model.shape:
+        shapes = f"latents of {imported.config.latent_shape}, the U-Net takes {config.model.shape}"
+        raise ValueError(f"{folder / VAE} makes {shapes}")
+    return for_latents(autoencoder.checkpoint_of(imported), folder / VAE)
 
 
 def _unet(folder, config):
@@ -123,7 +159,7 @@ def _unet(folder, config):
         raise ValueError(f"{folder / CONFIG}: a U-Net of {shape} does not fit into memory") from None
 
 
-def _scheduler(folder, changed, assumed):
+def _scheduler(folder, changed, assumed, clips):
     """The schedule's name, T and prediction that the folder, or the pipeline it is part of, tells; else diffusers' own.
 
     What had to be assumed, and is not among what the caller has ``changed``, is added to ``assumed``.
@@ -133,7 +169,7 @@ def _scheduler(folder, changed, assumed):
             given = read_json(path)
             with naming(path):
                 noise = settings.to_noise(given)
-            if given.get("clip_sample") is False:
+            if given.get("clip_sample") is False and clips:
                 assumed.append("clip_sample false: tinydiff clips the predicted image to [-1, 1] all the same")
             return noise
     noise = settings.to_noise({})
