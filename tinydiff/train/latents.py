@@ -110,6 +110,7 @@ def encode(dataset, autoencoder, backend, *, cache=True, say=print):
     It is encoded once: the file that keeps it is found again by the data set's identity, the autoencoder's digest and
     what the backend's bits depend on. Without ``cache``, or where no file can be written, which is said, into memory.
     """
+
     def write(out):
         codec = codec_of(autoencoder, backend)
         for batch in progress_bar(batches(len(dataset), dataset.shape), unit="batch", desc="encoding: ", leave=False):
