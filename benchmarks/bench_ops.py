@@ -188,6 +188,9 @@ CASES = {
     "concat": ([normal(32, 28, 28, 64), normal(32, 28, 28, 32)], {}),
     "class_embedding": ([normal(11, 128), np.arange(32) % 11], {}),
     "mse_loss": ([normal(32, 28, 28, 64), normal(32, 28, 28, 64, seed=1), normal(32)], {}),
+    "l1_loss": ([normal(32, 28, 28, 64), normal(32, 28, 28, 64, seed=1), normal(32)], {}),
+    "gaussian_sample": ([normal(32, 16, 16, 8), normal(32, 16, 16, 4, seed=1)], {}),
+    "gaussian_kl": ([normal(32, 16, 16, 8)], {}),
 }
 
 

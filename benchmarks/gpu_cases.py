@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tinydiff.ops import OPS, WITHOUT_GRADIENT
+from tinydiff.precision import FLOAT32
 
 PARAMETERS = 15_725_441
-# float32 in any precision
-TRAINING_OPS = ("mse_loss", "philox", "draw_batch", "corrupt", "global_norm", "adamw")
+TRAINING_OPS = tuple(op for op in OPS if op not in FLOAT32)  # float32 in any precision
 
 
 class Case(NamedTuple):
@@ -87,6 +87,9 @@ def cases(quick=False):
         Case("class_embedding", dict(table=(11, 4 * C), labels=chosen % 11)),
         Case("timestep_embedding", dict(step=step.astype(np.float32)), dict(width=C)),
         Case("mse_loss", dict(prediction=(N, H, H, 1), target=(N, H, H, 1), weight=(N,))),
+        Case("l1_loss", dict(prediction=(N, H, H, 1), target=(N, H, H, 1), weight=(N,))),
+        Case("gaussian_sample", dict(moments=(N, H, H, 8), eps=(N, H, H, 4))),
+        Case("gaussian_kl", dict(moments=(N, H, H, 8))),
         Case("philox", {}, dict(seed=0, purpose="noise", sample=step, draw=0, shape=(H, H, 1), kind="normal")),
         Case(
             "draw_batch",

@@ -44,4 +44,16 @@ CALLS = {
     "concat": lambda a, b: torch.cat([a, b], dim=1),
     "class_embedding": lambda table, labels: F.embedding(labels, table),
     "mse_loss": lambda p, y, weight: (weight[:, None, None, None] * (p - y) ** 2).mean(),
+    "l1_loss": lambda p, y, weight: (weight[:, None, None, None] * (p - y).abs()).mean(),
+    "gaussian_sample": lambda moments, eps: _mean(moments) + (_logvar(moments) / 2).exp() * eps,
+    "gaussian_kl": lambda moments: (_mean(moments) ** 2 + _logvar(moments).exp() - 1 - _logvar(moments)).mean() / 2,
 }
+
+
+def _mean(moments):
+    return moments.chunk(2, dim=1)[0]
+
+
+def _logvar(moments):
+    return moments.chunk(2, dim=1)[1].clamp(-30, 20)
+

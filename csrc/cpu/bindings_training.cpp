@@ -1,4 +1,4 @@
-// The ops of training that are no part of a model: the batch and its noise, the loss, the optimizer's step.
+// The ops of training that are no part of a model: the batch and its noise, the losses, the optimizer's step.
 #include <pybind11/stl.h>
 
 #include <string>
@@ -8,44 +8,118 @@
 namespace tinydiff {
 namespace {
 
-// mse_loss
+// mse_loss and l1_loss
 
-struct Loss {
+struct Errors {
     const float *prediction, *target, *weight;
     int64_t N, M;
 };
 
-Loss checked_loss(const object& prediction, const object& target, const object& weight) {
-    Arguments given("mse_loss");
-    Loss loss{given.floats("prediction", prediction, "..."), given.expect("target", target, shape_of(prediction)),
-              nullptr, 0, 0};
+Errors checked_errors(const char* op, const object& prediction, const object& target, const object& weight) {
+    Arguments given(op);
+    Errors errors{given.floats("prediction", prediction, "..."), given.expect("target", target, shape_of(prediction)),
+                  nullptr, 0, 0};
     given.require(!shape_of(prediction).empty(), "prediction", "must have at least one axis");
-    loss.N = shape_of(prediction)[0];
-    loss.M = count_of(prediction) / loss.N;
-    if (!weight.is_none()) loss.weight = given.expect("weight", weight, {loss.N});
-    return loss;
+    errors.N = shape_of(prediction)[0];
+    errors.M = count_of(prediction) / errors.N;
+    if (!weight.is_none()) errors.weight = given.expect("weight", weight, {errors.N});
+    return errors;
 }
 
-object mse_loss_forward(const object& prediction, const object& target, const object& weight) {
-    const Loss given = checked_loss(prediction, target, weight);
+object loss_forward(const char* op, decltype(Kernels::mse_loss_forward) kernel, const object& prediction,
+                    const object& target, const object& weight) {
+    const Errors given = checked_errors(op, prediction, target, weight);
     Array loss = empty({});
-    unlocked([&] {
-        kernels->mse_loss_forward(given.prediction, given.target, given.weight, loss.mutable_data(), given.N, given.M);
-    });
+    unlocked([&] { kernel(given.prediction, given.target, given.weight, loss.mutable_data(), given.N, given.M); });
     return loss;
 }
 
-py::tuple mse_loss_backward(float dloss, const object& prediction, const object& target, const object& weight,
-                            bool prediction_only) {
-    const Loss given = checked_loss(prediction, target, weight);
+py::tuple loss_backward(const char* op, decltype(Kernels::mse_loss_backward) kernel, float dloss,
+                        const object& prediction, const object& target, const object& weight, bool prediction_only) {
+    const Errors given = checked_errors(op, prediction, target, weight);
     Array dprediction = empty_like(prediction);
     Optional<> dtarget(!prediction_only, shape_of(prediction));
     Optional<> dweight(given.weight != nullptr && !prediction_only, {given.N});
     unlocked([&] {
-        kernels->mse_loss_backward(dloss, given.prediction, given.target, given.weight, dprediction.mutable_data(),
-                                   dtarget.data, dweight.data, given.N, given.M);
+        kernel(dloss, given.prediction, given.target, given.weight, dprediction.mutable_data(), dtarget.data,
+               dweight.data, given.N, given.M);
     });
     return py::make_tuple(dprediction, dtarget.array, dweight.array);
+}
+
+object mse_loss_forward(const object& prediction, const object& target, const object& weight) {
+    return loss_forward("mse_loss", kernels->mse_loss_forward, prediction, target, weight);
+}
+
+py::tuple mse_loss_backward(float dloss, const object& prediction, const object& target, const object& weight,
+                            bool prediction_only) {
+    const auto kernel = kernels->mse_loss_backward;
+    return loss_backward("mse_loss", kernel, dloss, prediction, target, weight, prediction_only);
+}
+
+object l1_loss_forward(const object& prediction, const object& target, const object& weight) {
+    return loss_forward("l1_loss", kernels->l1_loss_forward, prediction, target, weight);
+}
+
+py::tuple l1_loss_backward(float dloss, const object& prediction, const object& target, const object& weight,
+                           bool prediction_only) {
+    const auto kernel = kernels->l1_loss_backward;
+    return loss_backward("l1_loss", kernel, dloss, prediction, target, weight, prediction_only);
+}
+
+// gaussian_sample and gaussian_kl
+
+struct Moments {
+    const float* data;
+    int64_t P, Z;
+    Sizes half;  // the shape of one of both halves
+};
+
+Moments checked_moments(Arguments& given, const object& moments) {
+    const float* data = given.floats("moments", moments, "...");
+    Sizes shape = shape_of(moments);
+    given.require(shape.size() >= 2 && shape.back() % 2 == 0, "moments",
+                  [&] { return "must have shape (N, ..., 2 Z), got " + text(shape); });
+    shape.back() /= 2;
+    return {data, count_of(moments) / 2 / shape.back(), shape.back(), shape};
+}
+
+object gaussian_sample_forward(const object& moments, const object& eps) {
+    Arguments given("gaussian_sample");
+    const Moments halves = checked_moments(given, moments);
+    const float* peps = given.expect("eps", eps, halves.half);
+    Array y = empty(halves.half);
+    unlocked([&] { kernels->gaussian_sample_forward(halves.data, peps, y.mutable_data(), halves.P, halves.Z); });
+    return y;
+}
+
+py::tuple gaussian_sample_backward(const object& dy, const object& moments, const object& eps, bool moments_only) {
+    Arguments given("gaussian_sample");
+    const Moments halves = checked_moments(given, moments);
+    const float *peps = given.expect("eps", eps, halves.half), *pdy = given.expect("dy", dy, halves.half);
+    Array dmoments = empty_like(moments);
+    Optional<> deps(!moments_only, halves.half);
+    unlocked([&] {
+        kernels->gaussian_sample_backward(pdy, halves.data, peps, dmoments.mutable_data(), deps.data, halves.P,
+                                          halves.Z);
+    });
+    return py::make_tuple(dmoments, deps.array);
+}
+
+object gaussian_kl_forward(const object& moments) {
+    Arguments given("gaussian_kl");
+    const Moments halves = checked_moments(given, moments);
+    Array kl = empty({});
+    unlocked([&] { kernels->gaussian_kl_forward(halves.data, kl.mutable_data(), halves.P, halves.Z); });
+    return kl;
+}
+
+object gaussian_kl_backward(float dkl, const object& moments) {
+    Arguments given("gaussian_kl");
+    const Moments halves = checked_moments(given, moments);
+    Array dmoments = empty_like(moments);
+    unlocked([&] { kernels->gaussian_kl_backward(dkl, halves.data, dmoments.mutable_data(), halves.P, halves.Z); });
+    return dmoments;
 }
 
 // philox: seed, purpose, draw, kind and the samples' range are checked by the reference's own function
@@ -160,6 +234,12 @@ void adamw_forward(const object& params, const object& grads, const object& mean
 void add_training_ops(py::module_& m) {
     m.def("mse_loss_forward", &mse_loss_forward);
     m.def("mse_loss_backward", &mse_loss_backward);
+    m.def("l1_loss_forward", &l1_loss_forward);
+    m.def("l1_loss_backward", &l1_loss_backward);
+    m.def("gaussian_sample_forward", &gaussian_sample_forward);
+    m.def("gaussian_sample_backward", &gaussian_sample_backward);
+    m.def("gaussian_kl_forward", &gaussian_kl_forward);
+    m.def("gaussian_kl_backward", &gaussian_kl_backward);
     m.def("philox_forward", &philox_forward);
     m.def("draw_batch_forward", &draw_batch_forward);
     m.def("corrupt_forward", &corrupt_forward);

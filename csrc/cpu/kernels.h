@@ -102,6 +102,15 @@ using Shape = const int64_t;
       (const float* prediction, const float* target, const float* weight, float* loss, Shape N, Shape M))      \
     K(mse_loss_backward, (float dloss, const float* prediction, const float* target, const float* weight,      \
                           float* dprediction, float* dtarget, float* dweight, Shape N, Shape M))               \
+    K(l1_loss_forward,                                                                                         \
+      (const float* prediction, const float* target, const float* weight, float* loss, Shape N, Shape M))      \
+    K(l1_loss_backward, (float dloss, const float* prediction, const float* target, const float* weight,       \
+                         float* dprediction, float* dtarget, float* dweight, Shape N, Shape M))                \
+    K(gaussian_sample_forward, (const float* moments, const float* eps, float* y, Shape P, Shape Z))           \
+    K(gaussian_sample_backward, (const float* dy, const float* moments, const float* eps, float* dmoments,     \
+                                 float* deps, Shape P, Shape Z))                                               \
+    K(gaussian_kl_forward, (const float* moments, float* kl, Shape P, Shape Z))                                \
+    K(gaussian_kl_backward, (float dkl, const float* moments, float* dmoments, Shape P, Shape Z))              \
     K(philox_bits,                                                                                             \
       (uint64_t seed, uint32_t purpose, const int64_t* sample, uint32_t draw, uint32_t* y, Shape N, Shape M))  \
     K(philox_uniform,                                                                                          \

@@ -188,9 +188,23 @@ def timestep_embedding(rng, N, half):
     return [step], {"width": 2 * half}
 
 
-def mse_loss(rng, shape, weighted=True):
+def loss(rng, shape, weighted=True):
     prediction, target, weight = floats(rng, *shape), floats(rng, *shape), floats(rng, shape[0])
     return [prediction, target, np.abs(weight, out=weight) if weighted else None], {}
+
+
+def moments(rng, shape, Z, scale=1):
+    made = floats(rng, *shape, 2 * Z)
+    made[..., Z:] *= scale
+    return made
+
+
+def gaussian_sample(rng, shape, Z, scale=1):
+    return [moments(rng, shape, Z, scale), floats(rng, *shape, Z)], {}
+
+
+def gaussian_kl(rng, shape, Z, scale=1):
+    return [moments(rng, shape, Z, scale)], {}
 
 
 def global_norm(rng, P):
@@ -210,6 +224,8 @@ width = st.one_of(st.integers(1, 9), st.sampled_from([15, 16, 17, 20, 31, 32, 33
 # as in an activation: one pixel, a row, a column, small images
 images = dict(N=size(3), H=size(9), W=size(9))
 shapes = st.lists(st.integers(1, 7), min_size=1, max_size=4)
+gaussians = sizes(shape=shapes, Z=width, scale=st.sampled_from([1, 1, 30]))  # of 30 some are cut off
+some_gaussians = [dict(shape=[1], Z=1), dict(shape=[4, 16, 16], Z=3), dict(shape=[2, 7], Z=61, scale=30)]
 
 ROWS = {
     "linear": Row(
@@ -346,10 +362,17 @@ ROWS = {
         rivals=0,  # a step is exact: what moving it does is not what a kernel may do
     ),
     "mse_loss": Row(
-        mse_loss,
+        loss,
         sizes(shape=shapes, weighted=st.booleans()),
         [dict(shape=[1]), dict(shape=[64, 28, 28, 1]), dict(shape=[3, 10_001], weighted=False)],
     ),
+    "l1_loss": Row(
+        loss,
+        sizes(shape=shapes, weighted=st.booleans()),
+        [dict(shape=[1]), dict(shape=[64, 28, 28, 1]), dict(shape=[3, 10_001], weighted=False)],
+    ),
+    "gaussian_sample": Row(gaussian_sample, gaussians, [*some_gaussians, dict(shape=[3, 100_003], Z=1, scale=30)]),
+    "gaussian_kl": Row(gaussian_kl, gaussians, [*some_gaussians, dict(shape=[3, 100_003], Z=1)]),
     "global_norm": Row(global_norm, sizes(P=size(300)), [dict(P=1), dict(P=1_000_003)]),
 }
 WITHOUT_A_ROW = ("philox", "draw_batch", "corrupt", "adamw")  # of numbers they draw, or in place: tests of their own

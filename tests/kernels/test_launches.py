@@ -75,6 +75,9 @@ AT = {
     "class_embedding": lambda N, K, E: ([(K, E), (N,)], {}),
     "timestep_embedding": lambda N, half: ([(N,)], dict(width=2 * half)),
     "mse_loss": lambda N, H, W: ([(N, H, W), (N, H, W), (N,)], {}),
+    "l1_loss": lambda N, H, W: ([(N, H, W), (N, H, W), (N,)], {}),
+    "gaussian_sample": lambda N, H, Z: ([(N, H, 2 * Z), (N, H, Z)], {}),
+    "gaussian_kl": lambda N, H, Z: ([(N, H, 2 * Z)], {}),
     "global_norm": lambda N: ([(N,)], {}),
 }
 LETTERS = {op: at.__code__.co_varnames[: at.__code__.co_argcount] for op, at in AT.items()}
@@ -125,6 +128,8 @@ def test_a_gpu_takes_every_launch_or_the_size_is_refused_by_name(op, precision):
         ("group_norm", dict(N=2, H=2, W=2, G=2, width=20_000)),
         ("group_norm", dict(N=70_000, H=7, W=7, G=32, width=2)),
         ("mse_loss", dict(N=70_000, H=28, W=28)),
+        ("gaussian_sample", dict(N=70_000, H=4096, Z=4)),
+        ("gaussian_kl", dict(N=70_000, H=4096, Z=4)),
         ("conv2d", dict(N=70_000, H=7, W=7, C=8, O=8, R=3, S=3)),
         ("linear", dict(N=70_000, C=5_000_000, O=3)),
         ("linear", dict(N=3, C=5, O=5_000_000)),

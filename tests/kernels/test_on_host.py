@@ -15,6 +15,9 @@ SIZES = {
     "silu": dict(shape=[7]),
     "class_embedding": dict(K=3, E=5, N=4),
     "mse_loss": dict(shape=[3, 5]),
+    "l1_loss": dict(shape=[3, 5]),
+    "gaussian_sample": dict(shape=[3, 5], Z=2),
+    "gaussian_kl": dict(shape=[3, 5], Z=2),
     "timestep_embedding": dict(N=3, half=2),
 }
 

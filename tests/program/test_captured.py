@@ -17,6 +17,7 @@ from tests.checks import backend_or_skip, normal
 from tests.kernels.rows import ROWS
 from tests.program.functions import activation, assert_same, flat, of_sequence, sequences
 from tests.train import tiny
+from tinydiff.model.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.model.mlp import MLP, MLPConfig
 from tinydiff.ops import OPS
 from tinydiff.program.plan import lower_bound
@@ -66,9 +67,9 @@ def test_every_op(in_both, op):
             return y, thing.backward(dy, cache)
 
         dy = 0.5
-        if hasattr(OPS[op], "backward") and op != "mse_loss":
+        if hasattr(OPS[op], "backward"):
             y, _ = thing.forward(*inputs, **options)
-            dy = normal(seed, *y.shape).astype(y.dtype)
+            dy = normal(seed, *y.shape).astype(y.dtype) if y.ndim else dy
         captured, frozen = backend.capture(function), backend.capture(function, frozen_weights=True)
         expect_planned(captured.program)
         for _ in in_both.each(threads=(1, 3)):
@@ -144,6 +145,29 @@ def test_a_network_for_points(in_both):
     def function():
         y, cache = model.forward(x, step, labels)
         return y, model.backward(y, cache), model.parameters.grads
+
+    captured = backend.capture(function)
+    expect_planned(captured.program)
+    for _ in in_both.each(threads=(1, 3)):
+        outputs = flat(captured())
+        assert_same(outputs, function())
+
+
+def test_an_autoencoder(in_both):
+    """A training step of both halves, both losses; and encoding and decoding as for drawing."""
+    backend = in_both.backend
+    config = AutoencoderConfig(size=8, channels=(8, 16), groups=4, quant_conv=True, post_quant_conv=True)
+    model = Autoencoder(config, backend)
+    model.parameters.initialise(0)
+    x, eps = (normal(i, 2, *shape, dtype=np.float32) for i, shape in enumerate((config.shape, config.latent_shape)))
+
+    def function():
+        y, cache = model.forward(x, eps)
+        kl, kl_cache = backend.gaussian_kl.forward(cache.moments)
+        loss, loss_cache = backend.l1_loss.forward(y, x)
+        dy, _, _ = backend.l1_loss.backward(1.0, loss_cache, prediction_only=True)
+        gradients = model.backward(dy, cache, backend.gaussian_kl.backward(1e-3, kl_cache))
+        return y, kl, loss, gradients, model.parameters.grads, model.encode(x), model.decode(eps)
 
     captured = backend.capture(function)
     expect_planned(captured.program)

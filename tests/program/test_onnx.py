@@ -52,8 +52,8 @@ def check(op, make, options=None):
 
     def arrays(N, dtype):
         inputs = make(N)
-        if trains and op != "mse_loss":
-            inputs["dy"] = normal(9, *reference.forward(**inputs, **options)[0].shape)
+        if trains and (shape := np.shape(reference.forward(**inputs, **options)[0])):
+            inputs["dy"] = normal(9, *shape)
         return {name: each.astype(dtype) if each.dtype.kind == "f" else each for name, each in inputs.items()}
 
     def everything(module, dy=1.0, **inputs):
@@ -164,14 +164,27 @@ def test_timestep_embedding():
     check("timestep_embedding", lambda N: {"step": step[:N]}, {"width": 8})
 
 
+@pytest.mark.parametrize("op", ["mse_loss", "l1_loss"])
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("shape", [(2,), (4, 3, 2)], ids=["vectors", "images"])
-def test_mse_loss(weighted, shape):
+def test_losses(op, weighted, shape):
     def make(N):
         inputs = {"prediction": normal(1, N, *shape), "target": normal(2, N, *shape)}
         return inputs | ({"weight": np.abs(normal(3, N))} if weighted else {})
 
-    check("mse_loss", make)
+    check(op, make)
+
+
+@pytest.mark.parametrize("middle", [(), (5,), (4, 3)], ids=["vectors", "tokens", "images"])
+@pytest.mark.parametrize("scale", [1, 30])
+def test_gaussians(middle, scale):
+    """At a scale of 30 some logarithms of variances are cut off."""
+
+    def make(N):
+        return {"moments": np.concatenate([normal(1, N, *middle, 2), scale * normal(2, N, *middle, 2)], axis=-1)}
+
+    check("gaussian_sample", lambda N: {**make(N), "eps": normal(3, N, *middle, 2)})
+    check("gaussian_kl", make)
 
 
 def samples(N):

@@ -199,6 +199,36 @@ class mse_loss(Op):
         return _cpu.mse_loss_backward(float(dloss), *cache, prediction_only)
 
 
+class l1_loss(Op):
+    Cache = ops.l1_loss.Cache
+
+    def forward(self, prediction, target, weight=None):
+        return _cpu.l1_loss_forward(prediction, target, weight), self.Cache(prediction, target, weight)
+
+    def backward(self, dloss, cache, *, prediction_only=False):
+        return _cpu.l1_loss_backward(float(dloss), *cache, prediction_only)
+
+
+class gaussian_sample(Op):
+    Cache = ops.gaussian_sample.Cache
+
+    def forward(self, moments, eps):
+        return _cpu.gaussian_sample_forward(moments, eps), self.Cache(moments, eps)
+
+    def backward(self, dy, cache, *, moments_only=False):
+        return _cpu.gaussian_sample_backward(dy, *cache, moments_only)
+
+
+class gaussian_kl(Op):
+    Cache = ops.gaussian_kl.Cache
+
+    def forward(self, moments):
+        return _cpu.gaussian_kl_forward(moments), self.Cache(moments)
+
+    def backward(self, dkl, cache):
+        return _cpu.gaussian_kl_backward(float(dkl), *cache)
+
+
 class philox(Op):
     def forward(self, seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
         seed, draw = ops.philox.check(seed, purpose, sample, draw, kind)
@@ -250,6 +280,9 @@ OPS = (
     class_embedding,
     timestep_embedding,
     mse_loss,
+    l1_loss,
+    gaussian_sample,
+    gaussian_kl,
     philox,
     draw_batch,
     corrupt,

@@ -18,8 +18,9 @@ import numpy as np
 from tinydiff import ops
 from tinydiff.backends import launchers
 from tinydiff.backends.by_name import ByName
+from tinydiff.backends.cuda_losses import gaussian_kl, gaussian_sample, l1_loss, mse_loss
 from tinydiff.backends.launch_table import STRETCH, ceil_div, split, use_version
-from tinydiff.backends.op import Op
+from tinydiff.backends.op import Op, f32, i32, i64
 from tinydiff.ops import contract
 from tinydiff.precision import bfloat16
 
@@ -36,7 +37,6 @@ SERVICES = (
     "capture",
     "describe",
 )
-i32, i64, f32 = np.int32, np.int64, np.float32  # the sizes that kernels declare
 
 
 def bits_of(value):
@@ -318,42 +318,6 @@ class timestep_embedding(Op):
         return y
 
 
-class mse_loss(Op):
-    class Cache(NamedTuple):
-        for_one: Any  # dprediction where dloss is 1, as in training: made while both arrays were read
-        squares: Any  # (N,), the sum of squares of each sample: dweight needs it and little else
-        weighted: bool
-
-    def forward(self, prediction, target, weight=None):
-        ops.mse_loss.check(prediction, target, weight)
-        self.dense(prediction=prediction, target=target, weight=weight)
-        N = len(prediction)
-        M = prediction.size // N
-        self.countable(N=N)
-        parts = ceil_div(M, STRETCH)
-        squares_NP, squares, loss = self.empty((N, parts)), self.empty(N), self.empty(())
-        for_one = self.empty(prediction.shape)
-        arrays = prediction, target, weight, squares_NP, for_one
-        self.launch("squares", dict(parts=parts, N=N), *arrays, i64(M), i64(STRETCH))
-        self.launch("forward", {}, squares_NP, weight, loss, squares, i32(N), i32(parts), i64(M))
-        return loss, self.Cache(for_one, squares, weight is not None)
-
-    def backward(self, dloss, cache, *, prediction_only=False):
-        """dloss is a number, or an array of one that only the device need know."""
-        for_one, squares, weighted = cache
-        if prediction_only and isinstance(dloss, float) and dloss == 1:
-            return self.read_only(for_one), None, None
-        N = len(for_one)
-        dprediction = self.empty(for_one.shape)
-        dtarget = None if prediction_only else self.empty(for_one.shape)
-        dweight = self.empty(N) if weighted and not prediction_only else None
-        dloss = (dloss, f32(0)) if isinstance(dloss, self.launcher.xp.ndarray) else (None, f32(dloss))
-        outputs = dprediction, dtarget, dweight
-        sizes = i32(N), i64(for_one.size // N)
-        self.launch("backward", dict(count=for_one.size), *dloss, for_one, squares, *outputs, *sizes)
-        return outputs
-
-
 class philox(Op):
     def forward(self, seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
         ops.philox.check_kinds(purpose, sample, kind)
@@ -447,6 +411,9 @@ OPS = (
     class_embedding,
     timestep_embedding,
     mse_loss,
+    l1_loss,
+    gaussian_sample,
+    gaussian_kl,
     philox,
     draw_batch,
     corrupt,

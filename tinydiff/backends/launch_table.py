@@ -216,6 +216,11 @@ def padded(floats):
 
 LINEAR_TILES = {"v2_shared_tile": tiles(16), "v3_register_tile": tiles(64)}
 CONV2D_TILES = {"v2_shared_tile": tiles(16), "v3_implicit_gemm": tiles(64)}
+LOSS = {
+    "sums": {"v1_one_pass": stretches, "v2_vectors": stretches},
+    "forward": {"v1_two_stages": one_block},
+    "backward": {"v1_naive": per_thread()},
+}
 
 # {op: {verb: {version: geometry}}}
 TABLE = {
@@ -264,8 +269,11 @@ TABLE = {
     "concat": {"forward": {"v1_naive": per_thread()}, "backward": {"v1_naive": per_thread()}},
     "class_embedding": {"forward": {"v1_naive": per_thread()}, "backward": {"v1_naive": per_thread()}},
     "timestep_embedding": {"forward": {"v1_naive": per_thread()}},
-    "mse_loss": {
-        "squares": {"v1_one_pass": stretches, "v2_vectors": stretches},
+    "mse_loss": LOSS,
+    "l1_loss": LOSS,
+    "gaussian_sample": {"forward": {"v1_naive": per_thread()}, "backward": {"v1_naive": per_thread()}},
+    "gaussian_kl": {
+        "sums": {"v1_one_pass": stretches},
         "forward": {"v1_two_stages": one_block},
         "backward": {"v1_naive": per_thread()},
     },

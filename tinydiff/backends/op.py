@@ -8,6 +8,8 @@ from tinydiff.backends.launch_table import LARGEST_TILE, ceil_div, kernel, split
 from tinydiff.ops import contract
 from tinydiff.precision import Stored
 
+i32, i64, f32 = np.int32, np.int64, np.float32  # the sizes that kernels declare
+
 
 class Op(Stored):
     """What the ops share: their launcher, and arrays as kernels need them."""

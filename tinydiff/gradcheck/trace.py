@@ -18,7 +18,7 @@ OPERATIONS = {
     "/": lambda a, b: a / b,
     "max": max,
     "min": min,
-    "sign": lambda a: (a > 0) - (a < 0),
+    "sign": lambda a: float(a > 0) - float(a < 0),
     "equal": lambda a, b: a == b,
     "neg": lambda a: -a,
     "exp": math.exp,
@@ -161,8 +161,7 @@ class TracedArray(np.ndarray):
         if out:
             getattr(ufunc, method)(*plain(inputs), out=tuple(plain(out)), **options)
             return out[0]
-        made = getattr(ufunc, method)(*plain(inputs), **options)
-        return made.view(TracedArray) if isinstance(made, np.ndarray) else made
+        return np.asarray(getattr(ufunc, method)(*plain(inputs), **options), object).view(TracedArray)
 
     def max(self, axis=None, keepdims=False):
         return np.frompyfunc(Traced.larger, 2, 1).reduce(self, axis=axis, keepdims=keepdims)

@@ -28,7 +28,7 @@ from tinydiff.gradcheck.worked import EXAMPLES
 from tinydiff.program import file
 from tinydiff.program.record import record
 
-UPSTREAM = {"mse_loss": "dloss"}  # where it is not called dy
+UPSTREAM = {"mse_loss": "dloss", "l1_loss": "dloss", "gaussian_kl": "dkl"}  # where it is not called dy
 
 
 def data():

@@ -17,6 +17,10 @@ LEANS_ON = {
     "attention": ("gemm.cpp",),
     "corrupt": ("philox.cpp",),
     "draw_batch": ("philox.cpp",),
+    "mse_loss": ("loss.h",),
+    "l1_loss": ("loss.h",),
+    "gaussian_sample": ("gaussian.h",),
+    "gaussian_kl": ("gaussian.h",),
 }
 INCLUDED = re.compile(r'^#include "(\w+\.cuh)"', re.MULTILINE)
 NO_WORK = ("common.cuh", "ptx.cuh", "tensor_cores.cuh")  # of any one op: what all are written in

@@ -196,14 +196,31 @@ def _timestep_embedding(r, w, o):
     return KernelCall("timestep_embedding_forward", (r["step"], w["y"], N, E // 2))
 
 
-def _mse_loss_forward(r, w, o):
-    N = r["prediction"].shape[0]
-    return KernelCall("mse_loss_forward", (*r.values(), w["loss"], N, r["prediction"].size // N))
+def _loss_forward(op):
+    def lowered(r, w, o):
+        N = r["prediction"].shape[0]
+        return KernelCall(f"{op}_forward", (*r.values(), w["loss"], N, r["prediction"].size // N))
+
+    return lowered
 
 
-def _mse_loss_backward(r, w, o):
-    N = r["prediction"].shape[0]
-    return KernelCall("mse_loss_backward", (o["dloss"], *r.values(), *w.values(), N, r["prediction"].size // N))
+def _loss_backward(op):
+    def lowered(r, w, o):
+        N = r["prediction"].shape[0]
+        return KernelCall(f"{op}_backward", (o["dloss"], *r.values(), *w.values(), N, r["prediction"].size // N))
+
+    return lowered
+
+
+def _gaussian(kernel):
+    """Of moments in rows of two halves."""
+
+    def lowered(r, w, o):
+        moments = r["moments"]
+        Z = moments.shape[-1] // 2
+        return KernelCall(kernel, (*o.values(), *r.values(), *w.values(), moments.size // (2 * Z), Z))
+
+    return lowered
 
 
 def _philox(r, w, o):
@@ -301,8 +318,14 @@ LOWER = {
     "class_embedding.forward": _class_embedding_forward,
     "class_embedding.backward": _class_embedding_backward,
     "timestep_embedding.forward": _timestep_embedding,
-    "mse_loss.forward": _mse_loss_forward,
-    "mse_loss.backward": _mse_loss_backward,
+    "mse_loss.forward": _loss_forward("mse_loss"),
+    "mse_loss.backward": _loss_backward("mse_loss"),
+    "l1_loss.forward": _loss_forward("l1_loss"),
+    "l1_loss.backward": _loss_backward("l1_loss"),
+    "gaussian_sample.forward": _gaussian("gaussian_sample_forward"),
+    "gaussian_sample.backward": _gaussian("gaussian_sample_backward"),
+    "gaussian_kl.forward": _gaussian("gaussian_kl_forward"),
+    "gaussian_kl.backward": _gaussian("gaussian_kl_backward"),
     "philox.forward": _philox,
     "draw_batch.forward": _draw_batch,
     "corrupt.forward": _corrupt,

@@ -14,6 +14,7 @@ import numpy as np
 from tinydiff.program.arrays import copied_rows, dense_strides
 
 BATCH = -1  # in a shape: this axis grows with the batch. It is what Reshape takes for an axis it shall find out itself
+DOUBLE, FLOAT = 11, 1  # as onnx.TensorProto numbers them
 FEW = 64  # values of a constant that is looked for among those already there
 FOLDED = {"Transpose": np.transpose, "Reshape": np.reshape}  # done at once where the input is a constant
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from tinydiff.ops.timestep_embedding import MAX_PERIOD
-from tinydiff.program.onnx_graph import BATCH, Value
+from tinydiff.program import onnx_losses
+from tinydiff.program.onnx_graph import BATCH, DOUBLE, FLOAT, Value
 
-DOUBLE, FLOAT = 11, 1  # as onnx.TensorProto numbers them
 PIXELS = (2, 3)  # axes of (N, C, H, W)
 
 
@@ -287,36 +287,6 @@ def _timestep_embedding_forward(g, r, w, o):
     return {"y": Value(g("Cast", waves, to=FLOAT), w["y"])}
 
 
-def _error(g, r):
-    """prediction - target, the weight (N) to stand against it, or None, and the layout."""
-    (prediction, target), planes = g.alike(r["prediction"], r["target"])
-    weight = None
-    if r["weight"]:
-        weight = g.reshape(r["weight"].name, (BATCH, *[1] * (len(r["prediction"].shape) - 1)))
-    return g("Sub", prediction, target), weight, planes
-
-
-def _mse_loss_forward(g, r, w, o):
-    error, weight, _ = _error(g, r)
-    squares = g("Mul", error, error)
-    if weight:
-        squares = g("Mul", squares, weight)
-    return {"loss": Value(g("ReduceMean", squares, keepdims=0), w["loss"])}
-
-
-def _mse_loss_backward(g, r, w, o):
-    error, weight, planes = _error(g, r)
-    mean = g("Div", o["dloss"], g("Cast", g("Size", error), to=FLOAT))
-    squares = g("ReduceSum", g("Mul", error, error), list(range(1, len(r["prediction"].shape))), keepdims=0)
-    weighted = g("Mul", error, weight) if weight else error
-    dprediction = g("Mul", weighted, g("Mul", mean, 2.0))
-    return {
-        "dprediction": Value(dprediction, w["dprediction"], planes),
-        "dtarget": Value(g("Neg", dprediction), w["dtarget"], planes),
-        "dweight": Value(g("Mul", squares, mean), w["dweight"]),
-    }
-
-
 def _global_norm_forward(g, r, w, o):
     grads = r["grads"].name
     return {"norm": Value(g("Sqrt", g("ReduceSum", g("Mul", grads, grads), [0], keepdims=1)), w["norm"])}
@@ -421,8 +391,7 @@ WRITE = {
     "class_embedding.forward": _class_embedding_forward,
     "class_embedding.backward": _class_embedding_backward,
     "timestep_embedding.forward": _timestep_embedding_forward,
-    "mse_loss.forward": _mse_loss_forward,
-    "mse_loss.backward": _mse_loss_backward,
+    **onnx_losses.WRITE,
     "global_norm.forward": _global_norm_forward,
     "adamw.clip": _adamw_clip,
     "adamw.forward": _adamw_forward,

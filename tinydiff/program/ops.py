@@ -239,14 +239,12 @@ class timestep_embedding(RecordingOp):
         return y
 
 
-class mse_loss(RecordingOp):
-    Cache = ops.mse_loss.Cache
-
+class _Loss(RecordingOp):
     def forward(self, prediction, target, weight=None):
         self.check(prediction, target, weight)
         loss = self.new(())
         self.call("forward", dict(prediction=prediction, target=target, weight=weight), dict(loss=loss))
-        return loss, self.Cache(prediction, target, weight)
+        return loss, ops.OPS[self.name].Cache(prediction, target, weight)
 
     def backward(self, dloss, cache, *, prediction_only=False):
         """dloss is a number: what it is lies in no array."""
@@ -257,6 +255,48 @@ class mse_loss(RecordingOp):
         writes = dict(dprediction=dprediction, dtarget=dtarget, dweight=dweight)
         self.call("backward", cache._asdict(), writes, dloss=float(dloss))
         return dprediction, dtarget, dweight
+
+
+class mse_loss(_Loss):
+    pass
+
+
+class l1_loss(_Loss):
+    pass
+
+
+class gaussian_sample(RecordingOp):
+    Cache = ops.gaussian_sample.Cache
+
+    def forward(self, moments, eps):
+        self.check(moments, eps)
+        y = self.new(eps.shape)
+        self.call("forward", dict(moments=moments, eps=eps), dict(y=y))
+        return y, self.Cache(moments, eps)
+
+    def backward(self, dy, cache, *, moments_only=False):
+        moments, eps = cache
+        self.upstream(dy, eps.shape)
+        dmoments, deps = self.new(moments.shape), None if moments_only else self.new(eps.shape)
+        self.call("backward", dict(dy=dy, moments=moments, eps=eps), dict(dmoments=dmoments, deps=deps))
+        return dmoments, deps
+
+
+class gaussian_kl(RecordingOp):
+    Cache = ops.gaussian_kl.Cache
+
+    def forward(self, moments):
+        self.check(moments)
+        kl = self.new(())
+        self.call("forward", dict(moments=moments), dict(kl=kl))
+        return kl, self.Cache(moments)
+
+    def backward(self, dkl, cache):
+        """dkl is a number: what it is lies in no array."""
+        (moments,) = cache
+        dmoments = self.new(moments.shape)
+        self.call("backward", dict(moments=moments), dict(dmoments=dmoments), dkl=float(dkl))
+        return dmoments
 
 
 class philox(RecordingOp):
@@ -333,6 +373,9 @@ RECORDING = (
     class_embedding,
     timestep_embedding,
     mse_loss,
+    l1_loss,
+    gaussian_sample,
+    gaussian_kl,
     philox,
     draw_batch,
     corrupt,
