@@ -178,6 +178,13 @@ def test_a_captured_step_has_the_bits_of_its_pieces(data, precision, parts):
     assert left_behind(captured) == left_behind(plain)
 
 
+@pytest.mark.parametrize("name", ["cpu", "emulator"])
+def test_every_backend_takes_the_same_step(data, name):
+    here, there = tiny_vae.latent_trainer(data), tiny_vae.latent_trainer(data, backend_or_skip(name))
+    for one, other in zip(train(here, 2), train(there, 2)):
+        assert np.allclose(one, other, rtol=1e-3)
+
+
 @pytest.mark.parametrize("parts", [1, 4])
 def test_latents_that_the_device_has_no_room_for(data, monkeypatch, parts):
     expected = left_behind(tiny_vae.latent_trainer(data, parts=parts))

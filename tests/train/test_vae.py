@@ -127,6 +127,15 @@ def test_a_captured_step_has_the_bits_of_its_pieces(precision, parts):
     assert captured.program and not plain.program
 
 
+@pytest.mark.parametrize("name", ["cpu", "emulator"])
+def test_every_backend_takes_the_same_step(name):
+    here, there = tiny_vae.trainer(kl_weight=0.1), tiny_vae.trainer(kl_weight=0.1, backend=backend_or_skip(name))
+    for one, other in zip(train(here, 2), train(there, 2)):
+        assert np.allclose(one, other, rtol=1e-3)
+    gradients = (each.backend.to_numpy(each.parameters.grads) for each in (here, there))
+    assert np.allclose(*gradients, atol=1e-3 * np.abs(here.parameters.grads).max())
+
+
 @pytest.mark.parametrize("parts", [1, 4])
 def test_a_data_set_that_the_device_has_no_room_for(monkeypatch, parts):
     expected = left_behind(tiny_vae.trainer(parts=parts))
