@@ -19,6 +19,7 @@ class Case(NamedTuple):
     options: dict = {}
     build: Callable | None = None  # (home, backend, dtype) -> thing, parameters; None for an op, which is its home
     directions: int | None = None  # see ``adjoint.compare``
+    float32: tuple[str, ...] = ()  # inputs that are float32 in any precision
 
 
 class Subject:
@@ -31,6 +32,7 @@ class Subject:
 
     def __init__(self, case, home, backend, dtype=np.float64, held=np.float32):
         self.backend, self.options, self._dtype, self._held = backend, case.options, dtype, held
+        self._float32 = case.float32
         self._op = home.__name__.rpartition(".")[2] if case.build is None else None
         if self._op:
             self.thing = home if backend.name == "numpy" else getattr(backend, self._op)
@@ -68,7 +70,7 @@ class Subject:
             return None
         if x.dtype.kind != "f":
             return self.backend.asarray(np.array(x))
-        is_activation = self.backend.activations is not None
+        is_activation = self.backend.activations is not None and name not in self._float32
         if self._op:
             is_activation &= self._op in FLOAT32 and name not in FLOAT32[self._op]
         numbers = np.array(x, self._held).astype(self._dtype)

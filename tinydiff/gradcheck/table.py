@@ -241,7 +241,8 @@ def _autoencoder(name, **changes):
 
     if name != "Autoencoder":
         build = with_parameters(lambda home, parameters: getattr(home, name)(parameters, config))
-    return Case(inputs[name], build=build, directions=UNET_DIRECTIONS)
+    float32 = ("x", "eps") if name == "Autoencoder" else ()  # noise and moments are
+    return Case(inputs[name], build=build, directions=UNET_DIRECTIONS, float32=float32)
 
 
 MODEL_ROWS = (

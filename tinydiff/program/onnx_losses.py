@@ -87,7 +87,7 @@ def _gaussian_sample_backward(g, r, w, o):
 def _gaussian_kl_forward(g, r, w, o):
     mean, _, v, _, _ = _moments(g, r)
     each = g("Add", g("Mul", mean, mean), g("Sub", g("Sub", g("Exp", v), 1.0), v))
-    return {"kl": Value(g("Mul", g("ReduceMean", each, keepdims=0), 0.5), w["kl"])}
+    return {"kl": Value(g("ReduceMean", g("Mul", each, 0.5), keepdims=0), w["kl"])}
 
 
 def _gaussian_kl_backward(g, r, w, o):
