@@ -330,7 +330,7 @@ void all_points(const Real* w, PointWord<Real>* points, const Conv& conv) {
 // Multiply-adds a channel pair, of the products and, in the same unit, of making the filters' points.
 template <int m, class Real>
 struct Cost {
-    static constexpr int64_t making = FIXED<Real> ? (m == 4 ? 330 : 250) : (m == 4 ? 360 : 190);
+    static constexpr int64_t making = m == 4 ? 360 : FIXED<Real> ? 250 : 190;
     int64_t products;
 
     explicit Cost(const Conv& conv)
