@@ -72,25 +72,24 @@ struct Arithmetic<Fixed> {
     using Row = IntVec;
     static Row row(const Fixed* b) { return *reinterpret_cast<const IntVec*>(b); }
     static void multiply_add(IntVec& sum, Fixed a, Row b) {
-#if defined(__AVX2__) || defined(__SSE2__)
         int32_t word;
         std::memcpy(&word, &a, sizeof word);
         const IntVec every = IntVec{} + word;
 #if defined(__AVX512VNNI__)
-        sum = reinterpret_cast<IntVec>(_mm512_dpwssd_epi32(
-            reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(every), reinterpret_cast<__m512i>(b)));
+        using Words = __m512i;
+        sum = reinterpret_cast<IntVec>(_mm512_dpwssd_epi32(reinterpret_cast<Words>(sum), reinterpret_cast<Words>(every),
+                                                           reinterpret_cast<Words>(b)));
 #elif defined(__AVX512BW__)
-        sum += reinterpret_cast<IntVec>(
-            _mm512_madd_epi16(reinterpret_cast<__m512i>(every), reinterpret_cast<__m512i>(b)));
+        using Words = __m512i;
+        sum += reinterpret_cast<IntVec>(_mm512_madd_epi16(reinterpret_cast<Words>(every), reinterpret_cast<Words>(b)));
 #elif defined(__AVX2__)
-        sum += reinterpret_cast<IntVec>(
-            _mm256_madd_epi16(reinterpret_cast<__m256i>(every), reinterpret_cast<__m256i>(b)));
+        using Words = __m256i;
+        sum += reinterpret_cast<IntVec>(_mm256_madd_epi16(reinterpret_cast<Words>(every), reinterpret_cast<Words>(b)));
+#elif defined(__SSE2__) && TINYDIFF_W == 4
+        using Words = __m128i;
+        sum += reinterpret_cast<IntVec>(_mm_madd_epi16(reinterpret_cast<Words>(every), reinterpret_cast<Words>(b)));
 #else
-        sum +=
-            reinterpret_cast<IntVec>(_mm_madd_epi16(reinterpret_cast<__m128i>(every), reinterpret_cast<__m128i>(b)));
-#endif
-#else
-        sum += int32_t{a.low} * (b << 16 >> 16) + int32_t{a.high} * (b >> 16);
+        sum += (every << 16 >> 16) * (b << 16 >> 16) + (every >> 16) * (b >> 16);
 #endif
     }
 };
