@@ -1,11 +1,11 @@
 // Numbers as 16-bit integers that share a scale: what products of points have for operands where activations are
 // bfloat16.
 //
-// A row of K numbers is scaled to the length LENGTH = 32767 and rounded. So no integer leaves 16 bits, and no sum of the
-// products of two such rows 32, as by Cauchy and Schwarz it is at most LENGTH^2 < 2^30: sums are exact, and a product of
-// matrices errs by the rounding of its operands alone. That moves a number by 0.29 sqrt(K) / LENGTH of the row's root mean
-// square (all of this is of root mean squares): for 128 channels by 1.0e-4, where rounding to bfloat16 moves it by 8.3e-4.
-// And an instruction does as many products as of bfloat16 (pmaddwd, vpdpwssd).
+// A row of K numbers is scaled to the length LENGTH = 32767 and rounded. So no integer leaves 16 bits, and no sum of
+// the products of two such rows 32, as by Cauchy and Schwarz it is at most LENGTH^2 < 2^30: sums are exact, and a
+// product of matrices errs by the rounding of its operands alone. That moves a number by 0.29 sqrt(K) / LENGTH of the
+// row's root mean square (all of this is of root mean squares): for 128 channels by 1.0e-4, where rounding to bfloat16
+// moves it by 8.3e-4. And an instruction does as many products as of bfloat16 (pmaddwd, vpdpwssd).
 //
 // Of a row that holds infinity or no number, the scale is as well: so the sums are.
 #pragma once

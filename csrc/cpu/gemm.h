@@ -86,8 +86,8 @@ void multiply(int64_t rows, int vectors, const Word* a, int64_t lda, int64_t K, 
 void multiply_fixed(int64_t rows, int vectors, const Fixed* a, int64_t lda, const float* a_scale, int64_t K,
                     const Fixed* b, int64_t ldb, const float* b_scale, float* c, int64_t ldc);
 
-// The same as the first for rows <= MR that lie anywhere, in several segments of K words: a[s * MR + i] points to row i of
-// segment s, which meets the K rows of b[s].
+// The same as the first for rows <= MR that lie anywhere, in several segments of K words: a[s * MR + i] points to row i
+// of segment s, which meets the K rows of b[s].
 template <class Word>
 void multiply_gathered(int rows, int vectors, int64_t segments, const Word* const* a, const Word* const* b, int64_t K,
                        int64_t ldb, float* c, int64_t ldc, bool accumulate);

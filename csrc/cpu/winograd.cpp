@@ -8,10 +8,11 @@
 //                     channels through the other two, making the filters' points a row of points at a time, just
 //                     before they are used: their 36 values for every 9 weights are never in memory together
 //
-// winograd_gradient.cpp has the gradient with respect to filters. Tried without gain on 2 cores: a third to three
-// halves as many tiles at once, and one to two and a half times as large rounds, all within 5 %. Points prepared
-// before, where the same filters come again, take a fifth off one evaluation of the small network at batch 1 (6.2
-// to 5.1 ms on one thread, AMD EPYC with AVX-512, 2026-11) for 29 MB.
+// Where activations are bfloat16, points are integers (fixed_point.h): a tile's channels are a row, and so are those of
+// a filter for one output. winograd_gradient.cpp has the gradient with respect to filters. Tried without gain on 2
+// cores: a third to three halves as many tiles at once, and one to two and a half times as large rounds, all within 5
+// %. Points prepared before, where the same filters come again, take a fifth off one evaluation of the small network at
+// batch 1 (6.2 to 5.1 ms on one thread, AMD EPYC with AVX-512, 2026-11) for 29 MB.
 #include "memory.h"
 #include "parallel.h"
 #include "winograd_tiles.h"
@@ -63,7 +64,8 @@ struct TilePoints {
         const auto patch = input_patch<m>(place, x, zeros, conv);
         PointNumber<Real>* to = numbers + t * width;
         if constexpr (!FIXED<Real>) {
-            tile_to_points<m, Input>(place, patch, conv.C, [&](int p, int64_t c, Vec v) { store(to + p * stride + c, v); });
+            tile_to_points<m, Input>(place, patch, conv.C,
+                                     [&](int p, int64_t c, Vec v) { store(to + p * stride + c, v); });
         } else {
             tile_to_points<m, Input>(place, patch, conv.C,
                                      [&](int p, int64_t c, Vec v) { store(floats + p * width + c, v); });
@@ -292,9 +294,8 @@ void correlate(const Real* x, const Real* w, const PointWord<Real>* prepared, co
     for (int64_t first = 0; first < tiles.count; first += at_once) {
         const int64_t count = smaller(at_once, tiles.count - first);
         constexpr int64_t TILES = 4;  // of a task
-        parallel_for(ceil_div(count, TILES), [&](int64_t task) {
-            in.make(first, task * TILES, smaller(count, (task + 1) * TILES));
-        });
+        parallel_for(ceil_div(count, TILES),
+                     [&](int64_t task) { in.make(first, task * TILES, smaller(count, (task + 1) * TILES)); });
         parallel_for(panels.count(), [&](int64_t panel) {
             const int64_t stride = point_stride(panels.K, NR);
             Scratch half(prepared ? 0 : n * 3 * C * NR);
@@ -307,8 +308,7 @@ void correlate(const Real* x, const Real* w, const PointWord<Real>* prepared, co
                     row_to_points<m, Real>(half + row * 3 * C * NR, C, panels, panel, own, stride, own_scales);
                 for (int p = row * n, j = 0; j < n; ++p, ++j) {
                     const Part part = tiles.with_point(p, first, count);
-                    in.multiply_by(p, part, panels.vectors(panel),
-                                   prepared ? filters.at(p, panel) : own + j * stride,
+                    in.multiply_by(p, part, panels.vectors(panel), prepared ? filters.at(p, panel) : own + j * stride,
                                    prepared ? filters.scales(p, panel) : own_scales + j * NR,
                                    out + p * stride_out + part.skip * NR, NR);
                 }
@@ -333,8 +333,7 @@ struct Cost {
     static constexpr int64_t making = m == 4 ? 360 : FIXED<Real> ? 250 : 190;
     int64_t products;
 
-    explicit Cost(const Conv& conv)
-        : products(conv.N * Axis<m>(conv.H_out).points() * Axis<m>(conv.W_out).points()) {}
+    explicit Cost(const Conv& conv) : products(conv.N * Axis<m>(conv.H_out).points() * Axis<m>(conv.W_out).points()) {}
     int64_t all() const { return products + making; }
     bool is_mostly_products() const { return 20 * making < all(); }
 };

@@ -159,7 +159,7 @@ template <class Real>
 void winograd_weight_gradient(int tile, const Real* dy, const Real* x, float* dw, const Conv& conv) {
     if constexpr (NUMBERS<Real> == 1)
         tile == 4 ? weight_gradient<4>(dy, x, dw, conv) : weight_gradient<2>(dy, x, dw, conv);
-    else  // by four it would lose too many digits
+    else  // by four, with points in bfloat16, it would lose too many digits
         weight_gradient<2>(dy, x, dw, conv);
 }
 

@@ -170,8 +170,8 @@ void tile_to_points(const typename Tiles<m>::Place& place, const Patch<size, Rea
                     const Write& write) {
     with_shape<m>(place, [&](auto rows, auto columns) {
         for (int64_t c = 0; c < C; c += W)
-            patch_to_points<m + 2, What, decltype(rows), decltype(columns)>(
-                patch, c, [&](int p, Vec v) { write(p, c, v); });
+            patch_to_points<m + 2, What, decltype(rows), decltype(columns)>(patch, c,
+                                                                            [&](int p, Vec v) { write(p, c, v); });
     });
 }
 
