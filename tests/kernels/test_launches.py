@@ -69,6 +69,7 @@ AT = {
         dict(groups=G),
     ),
     "silu": lambda N: ([(N,)], {}),
+    "dropout": lambda N, M: ([(N, M), (1,), (N,)], dict(rate=0.1, layer=0, seed=0)),
     "attention": lambda N, L, M, A, D: ([(N, L, A, D), (N, M, A, D), (N, M, A, D)], {}),
     "upsample2x": lambda N, H, W, C: ([(N, H, W, C)], {}),
     "concat": lambda N, H, W, C, B: ([(N, H, W, C), (N, H, W, B)], {}),
@@ -77,6 +78,7 @@ AT = {
     "mse_loss": lambda N, H, W: ([(N, H, W), (N, H, W), (N,)], {}),
     "global_norm": lambda N: ([(N,)], {}),
 }
+INTEGERS = ("labels", "number", "slot")
 LETTERS = {op: at.__code__.co_varnames[: at.__code__.co_argcount] for op, at in AT.items()}
 
 
@@ -87,7 +89,7 @@ def launch(op, precision, sizes):
     kernels = getattr(backend, op)
     shapes, options = AT[op](**sizes)
     names = list(kernels.forward.__code__.co_varnames[1 : 1 + len(shapes)])
-    inputs = [Sized(shape, np.int64 if name == "labels" else kernels.dtype(name)) for name, shape in zip(names, shapes)]
+    inputs = [Sized(shape, np.int64 if name in INTEGERS else kernels.dtype(name)) for name, shape in zip(names, shapes)]
     made = kernels.forward(*inputs, **options)
     if hasattr(kernels, "backward"):
         y, cache = made

@@ -138,6 +138,23 @@ class silu(Op):
         return self.kernels.silu_backward(dy, *cache)
 
 
+class dropout(Op):
+    class Cache(NamedTuple):
+        x_shape: tuple[int, ...]
+        drawn: tuple  # slot, and the numbers that the kernel takes
+
+    def forward(self, x, number, slot=None, *, rate, layer, seed):
+        op = ops.dropout
+        seed = op.check(x, number, slot, rate, layer, seed)
+        draw, threshold = op.check_values(number, slot), op.threshold_of(rate)
+        drawn = slot, seed, op.purpose_of(layer), draw, threshold, op.scale_of(threshold)
+        return self.kernels.dropout_forward("x", x, *drawn), self.Cache(x.shape, drawn)
+
+    def backward(self, dy, cache):
+        contract.expect("dropout", "dy", dy, cache.x_shape, self.real)
+        return self.kernels.dropout_forward("dy", dy, *cache.drawn), None, None
+
+
 class attention(Op):
     Cache = ops.attention.Cache
 
@@ -216,10 +233,12 @@ class draw_batch(Op):
 
 
 class corrupt(Op):
-    def forward(self, images, index, step, table, draw, slot=None, *, seed):
-        seed = ops.corrupt.check(images, index, step, table, draw, slot, seed)
+    def forward(self, images, index, step, table, draw, slot=None, *, seed, flip=False):
+        seed = ops.corrupt.check(images, index, step, table, draw, slot, seed, flip)
         ops.corrupt.check_values(images, index, step, table, slot)
-        return _cpu.corrupt_forward(images, index, step, table, slot, seed, ops.philox.PURPOSES["noise"], draw[0])
+        noise = seed, ops.philox.PURPOSES["noise"], draw[0]
+        mirror = *ops.corrupt.width_and_channels(images, flip), ops.philox.PURPOSES["flip"]
+        return _cpu.corrupt_forward(images, index, step, table, slot, *noise, *mirror)
 
 
 class global_norm(Op):
@@ -244,6 +263,7 @@ OPS = (
     conv2d,
     group_norm,
     silu,
+    dropout,
     attention,
     upsample2x,
     concat,

@@ -50,6 +50,7 @@ RUN_OVERRIDES = {
     "clip": (float, "limit of the gradient's norm"),
     "average-decay": (float, "of the averaged parameters"),
     "label-dropout": (float, "how often to train without the label"),
+    "flip": (switch, "on: every image is met as often mirrored along its width"),
     "schedule": (str, "noise schedule: linear or cosine"),
     "noise-steps": (int, "T, the number of noise steps"),
     "prediction": (str, "what the network predicts: eps, x0 or v"),
@@ -65,6 +66,7 @@ MODEL_OVERRIDES = {
     "film": (switch, "on: the step scales and shifts instead of shifting alone"),
     "groups": (int, "groups of the group norms"),
     "positions": (int, "waves along each axis that tell the network where it is"),
+    "dropout": (float, "how often to drop a value in each residual block; nothing is dropped when drawing"),
 }
 
 

@@ -16,6 +16,11 @@ from tinydiff.ops import OPS, WITHOUT_GRADIENT
 from tinydiff.pages import derivations, examples, sources, step
 
 FOLDER = "gradients"
+# why a training step of the model may have no call of an op
+WITHOUT_A_CALL = {
+    "philox": "draw_batch and corrupt draw its numbers where they need them",
+    "dropout": "this model was trained without",
+}
 LANGUAGE_NAMES = {"python": "NumPy", "cpp": "C++", "cuda": "CUDA"}
 
 
@@ -57,7 +62,7 @@ def _section(op, shares):
         f'<section class="op" data-op="{op}" aria-labelledby="{op}"><div>',
         f'<h2 id="{op}"><code>{op}</code></h2>',
         f'<p class="summary">{_sentence(derivations.summary(module))}</p>',
-        f'<p class="note">{_place(shares.get(op))}</p>',
+        f'<p class="note">{_place(op, shares.get(op))}</p>',
         f'<div class="derivation">{derivations.derivation(module)}</div>',
     ]
     if op in ROWS:
@@ -70,9 +75,9 @@ def _sentence(text):
     return text if text.startswith("<") else text[0].upper() + text[1:]
 
 
-def _place(share):
+def _place(op, share):
     if share is None:
-        return "A training step has no call of it: draw_batch and corrupt draw its numbers where they need them."
+        return f"A training step has no call of it: {WITHOUT_A_CALL.get(op, 'this model has no use for it')}."
     calls = f"{share.calls} call{'s' * (share.calls > 1)}"
     products = f"{_percent(share.flops)} of the operations of matrix products" if share.flops else "no matrix product"
     return f"In a training step: {calls}, {products}, {_percent(share.bytes)} of the bytes that calls read and write."

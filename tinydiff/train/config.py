@@ -25,6 +25,7 @@ class TrainConfig:
     loss_weight: str = "simple"
     step_power: float = 1.0  # how often each noise step is met: 1 equally, more favours high noise (``noise.density``)
     label_dropout: float = 0.1  # probability of training without the label, for guidance
+    flip: bool = False  # whether every image is met as often mirrored along its width
 
     batch: int = 64
     parts: int = 1  # that it is computed in, one after another or by many ranks; their gradients are added as a tree

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinydiff import __version__
 from tinydiff.generate import Trajectory, generate
+from tinydiff.model.layers import Dropped
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
@@ -176,12 +177,14 @@ class Trainer:
             batch=config.batch,
             parts=config.parts,
             label_dropout=config.label_dropout,
+            flip=config.flip,
             seed=config.seed,
         )
 
     def learn(self, x, target, weight, step, labels):
         """What a step does with its batch (``train.step.learn``), which comes from outside."""
-        return learn(self.model, self.optimizer, x, target, weight, step, labels)
+        dropped = Dropped(self.config.seed, self.optimizer.number)
+        return learn(self.model, self.optimizer, x, target, weight, step, labels, dropped)
 
     def sample(self, labels, **options):
         """The states of drawing these labels with the averaged parameters (see ``generate``)."""
