@@ -31,6 +31,7 @@ SERVICES = (
     "take",
     "repeat",
     "has_room_for",
+    "free_memory",
     "uploads",
     "synchronize",
     "capture",

@@ -19,7 +19,8 @@ from tinydiff.commands.arguments import (
     load_data,
     load_data_of,
 )
-from tinydiff.program.text import memory
+from tinydiff.program import memory
+from tinydiff.program.text import amount
 from tinydiff.terminal import one_line, shell_words
 from tinydiff.train import Trainer, run
 from tinydiff.train import checkpoint as checkpoints
@@ -91,7 +92,10 @@ def add_arguments(parser):
     )
     add_data_arguments(parser, "the data set (default auto: MNIST if it can be had; with --resume that of the run)")
     parser.add_argument(
-        "--image-size", type=at_least(1), metavar="PIXELS", help="with --data folder: crop and resize all to this"
+        "--image-size",
+        type=at_least(1),
+        metavar="PIXELS",
+        help="with --data folder: crop and resize all to this; with --data scenes 32 (the default) or 64",
     )
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default runs/DATA-PRESET)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where --out holds a run")
@@ -157,7 +161,7 @@ def _new(args, ranks):
         raise ValueError(
             f"{dataset.name} has {len(dataset)} images, fewer than a batch of {config.batch}; choose a smaller batch"
         )
-    return Trainer(config, dataset, backend, ranks=ranks)
+    return _trainer(args, config, dataset, backend, ranks)
 
 
 def _resumed(args, ranks, folder=None):
@@ -180,11 +184,23 @@ def _resumed(args, ranks, folder=None):
     _expect_same(args.resume, config, run_overrides)
     _expect_same(args.resume, config.model, _given(args, MODEL_OVERRIDES))
     dataset = load_data_of(args, ranks, checkpoint, args.image_size)
-    trainer = Trainer(dataclasses.replace(config, data=dataset.name), dataset, backend, ranks=ranks)
+    trainer = _trainer(args, dataclasses.replace(config, data=dataset.name), dataset, backend, ranks)
     trainer.restore(checkpoint)
     if trainer.step == config.steps:
         print(f"this run is finished; --steps of more than {config.steps} trains it longer")
     return trainer
+
+
+def _trainer(args, config, dataset, backend, ranks):
+    """A trainer, where memory is enough for it; how much it needs is said before."""
+    ranks.expect_to_share(config.parts)
+    need, free = memory.expect_enough(
+        config, backend, dataset, ranks=ranks, pictures=not args.no_pictures, begun=bool(args.resume)
+    )
+    held = f"beside {amount(need.images, 'B')} of images" if not need.copied else ""
+    there = [] if free is None else [f"{amount(free, 'B')} are free"]
+    print("; ".join([f"memory: {need}{held}", *there]))
+    return Trainer(config, dataset, backend, ranks=ranks)
 
 
 def _train(args, folder, trainer):
@@ -196,8 +212,6 @@ def _train(args, folder, trainer):
         f"{dataset.name}: {len(dataset):,} images; U-Net {config.model.channels}: "
         f"{trainer.parameters.count:,} parameters; backend {backend.name}, {backend.precision}; folder {one_line(folder)}"
     )
-    if trainer.program:
-        print(f"memory: {memory(trainer.program)}")
     started, first = time.monotonic(), trainer.step
     stopped = run(
         trainer,

@@ -73,6 +73,11 @@ class TrainConfig:
         if list(self.restarts) != sorted({each for each in self.restarts if 0 < each < self.steps}):
             raise ValueError(f"restarts must be rising steps in (0, {self.steps}), got {self.restarts}")
 
+    @property
+    def part(self):
+        """How many images are computed at once."""
+        return self.batch // self.parts
+
     def learning_rate_at(self, step):
         """The learning rate of training step 1 .. steps.
 

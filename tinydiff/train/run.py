@@ -20,6 +20,7 @@ from tinydiff.train.folder import Elsewhere, RunFolder
 SAMPLES_PER_CLASS = 4
 SAMPLE_OPTIONS = dict(sampler="ddim", steps=20, guidance=1.0)
 MOST_ROWS = 16  # of a picture, one row a class
+MOST_PIXELS = 2**20  # of all its images
 
 
 def run(
@@ -99,16 +100,28 @@ def _save(trainer, folder, metrics_file, keep):
     return trainer.step
 
 
+def shown(model, columns):
+    """The labels of a picture of samples, row by row, and how many are in a row.
+
+    A row is of a class: of the first ``MOST_ROWS`` of many. It has ``columns`` samples, or, of large images, as many as
+    make no more than ``MOST_PIXELS`` in all; where one in every row are too many, rows are fewer.
+    """
+    images = max(1, MOST_PIXELS // (model.shape[0] * model.shape[1]))
+    rows = min(max(model.classes, 1), MOST_ROWS, images)
+    columns = min(columns, images // rows)
+    return np.repeat(np.arange(rows), columns), columns
+
+
 def _picture_of(trainer):
     """A function that draws the same noise every time and saves the picture."""
-    rows = min(max(trainer.config.model.classes, 1), MOST_ROWS)
-    labels = np.repeat(np.arange(rows), SAMPLES_PER_CLASS)
+    config = trainer.config
+    labels, columns = shown(config.model, SAMPLES_PER_CLASS)
     steps = min(SAMPLE_OPTIONS["steps"], trainer.schedule.T)
     trajectory_of = functools.cache(lambda count: trainer.trajectory(count, **{**SAMPLE_OPTIONS, "steps": steps}))
 
     def draw_picture(path):
-        images = draw(trajectory_of, labels, trainer.config.model.shape, seed=trainer.config.seed)
-        pictures.save(pictures.grid(images, SAMPLES_PER_CLASS), path)
+        images = draw(trajectory_of, labels, config.model.shape, seed=config.seed, at_most=config.part)
+        pictures.save(pictures.grid(images, columns), path)
 
     return draw_picture
 
