@@ -41,7 +41,7 @@ class InstructionSet(NamedTuple):
 
 
 AVX512 = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]
-AVX512_BF16 = [*AVX512, "-mavx512bf16"]
+AVX512_BF16 = [*AVX512, "-mavx512bf16", "-mavx512vnni"]
 INSTRUCTION_SETS = {
     "baseline": InstructionSet(4, [], ()),  # SSE2 on x86-64 and NEON on 64-bit Arm
     "avx2": InstructionSet(8, ["-mavx2", "-mfma"]),

@@ -183,6 +183,7 @@ CASES = {
     "conv2d": ([normal(32, 28, 28, 64), normal(1, 1, 64, 32), normal(32)], {}),
     "group_norm": ([normal(32, 28, 28, 64), normal(64), normal(64)], {"groups": 32, "silu": True}),
     "silu": ([normal(32, 28, 28, 64)], {}),
+    "dropout": ([normal(32, 28, 28, 64), np.ones(1, np.int64)], {"rate": 0.1, "layer": 0, "seed": 0}),
     "attention": ([normal(32, 49, 2, 64), normal(32, 49, 2, 64), normal(32, 49, 2, 64)], {}),
     "upsample2x": ([normal(32, 14, 14, 64)], {}),
     "concat": ([normal(32, 28, 28, 64), normal(32, 28, 28, 32)], {}),

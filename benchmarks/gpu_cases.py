@@ -82,6 +82,7 @@ def cases(quick=False):
         group_norm(N, H // 4, 4 * C, groups),
         attention(N, (H // 4) ** 2, 4, C),
         Case("silu", dict(x=(N, H, H, C))),
+        Case("dropout", dict(x=(N, H, H, C), number=number), dict(rate=0.1, layer=0, seed=0)),
         Case("upsample2x", dict(x=(N, H // 2, H // 2, 2 * C))),
         Case("concat", dict(a=(N, H, H, C), b=(N, H, H, C))),
         Case("class_embedding", dict(table=(11, 4 * C), labels=chosen % 11)),

@@ -39,6 +39,7 @@ CALLS = {
     "conv2d": lambda x, w, b: F.conv2d(x, w, b),
     "group_norm": lambda x, gamma, beta, groups, silu: F.silu(F.group_norm(x, groups, gamma, beta)),
     "silu": F.silu,
+    "dropout": lambda x, number, rate, layer, seed: F.dropout(x, rate),
     "attention": F.scaled_dot_product_attention,
     "upsample2x": lambda x: F.interpolate(x, scale_factor=2, mode="nearest"),
     "concat": lambda a, b: torch.cat([a, b], dim=1),

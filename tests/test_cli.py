@@ -405,10 +405,12 @@ def test_a_backend_that_is_missing(tmp_path, data_dir, capsys, monkeypatch):
 
 def test_every_knob_of_a_run_is_a_flag(tmp_path, data_dir):
     flags = ["--decay", "constant", "--clip", "0.5", "--average-decay", "0.9", "--label-dropout", "0.2", "--film", "on"]
+    flags += ["--dropout", "0.1", "--flip", "on"]
     flags += ["--attention-levels", "0,1", "--head-width", "2", "--blocks", "2", "--loss-weight", "min_snr"]
     assert cli.main(train_arguments(data_dir, tmp_path / "run", "--steps", "1", *flags)) == 0
     config = checkpoints.load(tmp_path / "run").config
     assert (config.decay, config.clip, config.average_decay, config.label_dropout) == ("constant", 0.5, 0.9, 0.2)
+    assert config.flip and config.model.dropout == 0.1
     assert config.model.film and config.model.attention_levels == (0, 1) and config.model.blocks == 2
     settable = {flag.replace("-", "_") for flag in (*train.RUN_OVERRIDES, *train.MODEL_OVERRIDES)}
     fields = {field.name for kind in (TrainConfig, UNetConfig) for field in dataclasses.fields(kind)}

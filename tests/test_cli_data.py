@@ -9,10 +9,10 @@ from PIL import Image
 from tests.data import idx
 from tests.data.test_folder import colour, gray, save
 from tinydiff import cli, generate, report
-from tinydiff.commands import sample
 from tinydiff.data import Dataset, cifar10
+from tinydiff.generate import Trajectory
+from tinydiff.model.unet import UNet
 from tinydiff.train import checkpoint as checkpoints
-from tinydiff.train import trainer
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -117,30 +117,31 @@ def test_data_named_on_resume_are_obeyed_or_refused(pets, tmp_path, capsys):
 
 
 def test_many_classes(tmp_path, capsys, monkeypatch):
-    """Pictures have a bounded number of rows, on the way and at the end, and no more is drawn at once than fits."""
+    """Pictures have a bounded number of rows, on the way and at the end, and no more is drawn at once than fits, nor do
+    a run's own ever ask the network about more images than a training step does."""
     monkeypatch.setattr(generate, "PIXELS_AT_ONCE", 7 * 8 * 8)
-    drawn = []
-    trajectory = generate.Trajectory
-
-    def counted(*arguments, **options):
-        drawn.append(arguments[3])
-        return trajectory(*arguments, **options)
-
-    for place in (generate, trainer, sample):
-        monkeypatch.setattr(place, "Trajectory", counted)
-    for i in range(40):
-        save(tmp_path / "many" / f"{i}" / "0.png", gray(6 * i, size=8))
+    drawn, seen, take, predict = [], [], Trajectory._take, UNet._forward
+    monkeypatch.setattr(Trajectory, "_take", lambda self, *given: (drawn.append(self.count), take(self, *given))[1])
+    monkeypatch.setattr(
+        UNet,
+        "_forward",
+        lambda self, x, *given, **options: (seen.append(len(x)), predict(self, x, *given, **options))[1],
+    )
+    for i in range(200):
+        save(tmp_path / "many" / f"{i}" / "0.png", gray(i, size=8))
     out = tmp_path / "run"
     arguments = ["--data", "folder", "--data-dir", tmp_path / "many", "--out", out, "--sample-every", "2"]
-    assert train(*arguments) == 0
+    assert train(*arguments, "--batch", "5") == 0
+    assert sum(drawn) == 16 * 4 + 16 * 1 and max(drawn) == 5 and max(seen) == 5
     for name, columns in (("samples.png", 1), ("samples/step-0000002.png", 4)):
         with Image.open(out / name) as picture:
             assert picture.size == (2 * (columns * 10 + 2), 2 * (16 * 10 + 2))
     with Image.open(out / "denoising.gif") as picture:
         assert picture.size == (2 * 2 * (8 * 10 + 2) + 12, 2 * (2 * 10 + 2))
+    drawn.clear()
     assert cli.main(["sample", str(out), "--steps", "2", "--count", "1", "--out", str(tmp_path / "x.png")]) == 0
-    assert "drawing the first 16 of 40 classes" in capsys.readouterr().out
-    assert drawn and max(drawn) == 7
+    assert "drawing the first 16 of 200 classes" in capsys.readouterr().out
+    assert sum(drawn) == 16 and max(drawn) == 6
 
 
 def test_one_class_is_trained_without_labels(tmp_path, capsys):
@@ -206,7 +207,7 @@ def test_unreadable_files(pets, tmp_path, capsys):
         (["--data", "cifar10", "--data-dir", "EMPTY"], "cifar-10-binary.tar.gz or "),
         (["--data", "strokes", "--data-dir", "EMPTY"], "data_dir: 'strokes' are drawn, not read, got EMPTY"),
         (["--data", "strokes", "--skip-unreadable"], "skip_unreadable goes with data 'folder', not 'strokes'"),
-        (["--data", "strokes", "--no-cache"], "no_cache goes with data 'folder', not 'strokes'"),
+        (["--data", "strokes", "--no-cache"], "no_cache goes with data 'folder' or 'scenes', not 'strokes'"),
         (["--data", "strokes", "--data-changed"], "data_changed goes with resume: "),
         (
             ["--data", "mnist", "--data-dir", "DIGITS", "--image-size", "32"],

@@ -3,6 +3,7 @@ import pytest
 
 from tests.checks import assert_close
 from tests.train import tiny
+from tinydiff.generate import batches
 from tinydiff.samplers import SAMPLERS, finish
 
 
@@ -69,3 +70,22 @@ def test_a_model_that_overflows_is_said_to(trained):
     with np.errstate(invalid="ignore"), pytest.raises(ValueError, match="the model's output is not finite"):
         finish(trained.sample([0], steps=5))
     weight[...] = before
+
+
+@pytest.mark.parametrize(
+    "count, shape, at_most, sizes",
+    [
+        (40, (28, 28, 1), None, [40]),
+        (160, (28, 28, 1), None, [80, 80]),
+        (40, (28, 28, 1), 32, [20, 20]),
+        (16, (8, 8, 1), 7, [6, 6, 4]),
+        (9, (64, 64, 3), 100, [9]),
+        (20, (64, 64, 3), 100, [10, 10]),
+        (3, (256, 256, 3), 100, [1, 1, 1]),
+        (2, (512, 512, 3), None, [1, 1]),
+    ],
+)
+def test_batches(count, shape, at_most, sizes):
+    made = batches(count, shape, at_most)
+    assert [each.stop - each.start for each in made] == sizes
+    assert [i for each in made for i in range(each.start, each.stop)] == list(range(count))

@@ -63,6 +63,7 @@ MAY_IMPORT = {
     "program/runs.py": {"program", "model", "noise", "data", "generate", "train"},
     "program/web.py": {"program", "model", "noise", "data", "generate", "train"},
     "program/stages.py": {"program", "noise", "samplers"},
+    "program/memory.py": {"program", "generate", "ranks", "train", "backends"},
     "program/file.py": {"program", "files", "tensors"},
     "program/command.py": {"program", "samplers", "generate", "train", "backends"},
     "backends": {"ops", "backends", "program", "precision"},

@@ -1,7 +1,10 @@
 import numpy as np
+import pytest
 from PIL import Image
 
+from tests.train import tiny
 from tinydiff import pictures, report
+from tinydiff.samplers import SAMPLERS
 
 
 def test_grid():
@@ -28,3 +31,22 @@ def test_loss_curve(tmp_path):
         report.save_loss_curve([{"step": i + 1, "loss": 1 / (i + 1)} for i in range(n)], tmp_path / "loss.png")
         with Image.open(tmp_path / "loss.png") as picture:
             assert picture.width == 840
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps, frames", [(3, 4), (20, 13)])
+def test_an_animation_shows_the_first_of_every_row_from_noise_to_the_end(tmp_path, monkeypatch, sampler, steps, frames):
+    trainer, shown = tiny.trainer(), []
+    grid = pictures.grid
+    monkeypatch.setattr(pictures, "grid", lambda images, columns: (shown.append(images), grid(images, columns))[1])
+    report.write(trainer, tmp_path, dict(sampler=sampler, steps=steps, guidance=2.0))
+    finished, *animated = shown
+    assert finished.shape == (20, 8, 8, 1) and len(animated) == 2 * frames
+    for last in animated[-2:]:  # x and x0_hat
+        assert np.array_equal(last, finished[[0, 10]])
+    assert abs(animated[0].std() - 1) < 0.2  # noise
+
+    shown.clear()
+    monkeypatch.setattr(report, "MOST_PIXELS", 8 * 8)
+    report.write(trainer, tmp_path, dict(sampler=sampler, steps=steps, guidance=1.0))
+    assert all(each.shape == (1, 8, 8, 1) for each in shown[1:])

@@ -14,21 +14,28 @@ IMAGE_RANGE = (-1.0, 1.0)
 PIXELS_AT_ONCE = 2**16  # 83 digits of 28x28: a batch that any machine's memory holds, and large enough to be fast
 
 
-def batches(count, shape):
-    """Slices of ``count`` images of this shape (H, W, C) that are drawn at once."""
-    size = max(1, PIXELS_AT_ONCE // (shape[0] * shape[1]))
+def batches(count, shape, at_most=None):
+    """Slices of ``count`` images of this shape (H, W, C) that are drawn at once: nearly as many in each, so that one
+    ``Trajectory``, or two, serve all of them; of more than one image never more than ``PIXELS_AT_ONCE``, nor than
+    ``at_most`` images."""
+    most = max(1, PIXELS_AT_ONCE // (shape[0] * shape[1]))
+    most = most if at_most is None else min(most, at_most)
+    size = -(-count // -(-count // most))
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def draw(trajectory_of, labels, shape, *, seed=0, each=iter, decode=lambda images: images, ranks=alone()):
+def draw(
+    trajectory_of, labels, shape, *, seed=0, each=iter, decode=lambda images: images, at_most=None, ranks=alone()
+):
     """Finished images of labels (n,) -> (n, *shape) float32 of NumPy, drawn in batches that fit into memory.
 
     trajectory_of  count -> the ``Trajectory`` of so many; asked again for each batch, so it may well keep them
     each           wraps the list of batches, say in a progress bar
     decode         makes images of what was drawn, if they are not: arrays of NumPy, (N, ...) -> (N, *shape)
+    at_most        how many images at once, if not as many as fit; see ``batches``
     ranks          share the batches, to the same bits; all return all images
     """
-    all_batches, images = batches(len(labels), shape), []
+    all_batches, images = batches(len(labels), shape, at_most), []
     for batch in each([all_batches[i] for i in ranks.share(len(all_batches))]):
         trajectory = trajectory_of(batch.stop - batch.start)
         drawn = trajectory.draw(labels[batch], seed=seed, first=batch.start)

@@ -17,6 +17,7 @@ FLOAT32 = {
     "conv2d": ("b", "dw", "db"),
     "group_norm": ("gamma", "beta", "mean", "rstd", "dgamma", "dbeta"),
     "silu": (),
+    "dropout": (),
     "attention": ("lse",),
     "upsample2x": (),
     "concat": (),

@@ -11,28 +11,27 @@ from tinydiff.generate import batches
 from tinydiff.progress import progress_bar
 from tinydiff.train import reconstructions
 from tinydiff.train.folder import read_metrics
-from tinydiff.train.run import MOST_ROWS
+from tinydiff.train.run import shown
 
 COLUMNS = 10
 FRAMES = 12  # of the animation, besides the finished one
 RECONSTRUCTIONS = 6, 8  # columns and rows
+MOST_PIXELS = 2**18  # of all images of such a frame that are alike
 
 
 def write(trainer, folder, sampling):
     """Write ``samples.png``, ``denoising.gif`` and ``loss.png`` into a run's folder; return their paths.
 
-    samples.png    one row a class (of many, the first ``MOST_ROWS``), ``COLUMNS`` samples each
-    denoising.gif  one sample a class: the noisy x on the left, the predicted x0 on the right
+    samples.png    one row a class, ``COLUMNS`` samples each; of many classes or large images as many as ``run.shown`` says
+    denoising.gif  the first of every row: the noisy x on the left, the predicted x0 on the right
     loss.png       the loss of every step, and its running median; not written where no step is known
     """
     folder = Path(folder)
-    rows = min(max(trainer.config.model.classes, 1), MOST_ROWS)
-    images, frames = _draw(trainer, np.repeat(np.arange(rows), COLUMNS), sampling)
-    pictures.save(pictures.grid(images, COLUMNS), folder / "samples.png")
-    columns = -(-rows // 2)
-    frames = [
-        pictures.side_by_side(pictures.grid(x, columns), pictures.grid(x0_hat, columns)) for x, x0_hat in frames
-    ]
+    labels, columns = shown(trainer.config.model, COLUMNS, trainer.image_shape)
+    images, frames = _draw(trainer, labels, columns, sampling)
+    pictures.save(pictures.grid(images, columns), folder / "samples.png")
+    columns = -(-len(frames[0][0]) // 2)
+    frames = [pictures.side_by_side(pictures.grid(x, columns), pictures.grid(x0_hat, columns)) for x, x0_hat in frames]
     pictures.save_animation(frames, folder / "denoising.gif", milliseconds=200)
     return [folder / "samples.png", folder / "denoising.gif", *_loss_curve_of(folder, "mean squared error")]
 
@@ -55,24 +54,29 @@ def _loss_curve_of(folder, of):
     return [folder / "loss.png"] if metrics else []
 
 
-def _draw(trainer, labels, sampling):
-    """Finished images (n, H, W, C), and of the ``FRAMES`` and the finished one (x, x0_hat) of the first in every row."""
-    parts = batches(len(labels), trainer.image_shape)
+def _draw(trainer, labels, columns, sampling):
+    """Finished images (n, H, W, C), and of the ``FRAMES`` and the finished one (x, x0_hat) of the first in every row.
+
+    The network sees half as many images at once as in training, or one: guided it sees each twice, and where a step is a
+    program this is none, whose arrays live longer than they must.
+    """
+    config, shape = trainer.config, trainer.image_shape
+    parts = batches(len(labels), shape, max(1, config.part // 4))
+    animated = range(0, len(labels), columns)[: max(1, MOST_PIXELS // (shape[0] * shape[1]))]
+    kept = set(np.linspace(0, sampling["steps"], FRAMES + 1).astype(int).tolist())
     finished, of_firsts = [], []
     with progress_bar(total=len(parts) * (sampling["steps"] + 1), desc="samples: ", leave=False) as bar:
         for part in parts:
-            firsts = [i - part.start for i in range(part.start, part.stop) if i % COLUMNS == 0]
+            firsts = [i - part.start for i in range(part.start, part.stop) if i in animated]
             states = []
-            for state in trainer.sample(labels[part], seed=trainer.config.seed, first=part.start, **sampling):
-                x, x0_hat = trainer.backend.to_numpy(state.x), trainer.backend.to_numpy(state.x0_hat)
-                states.append((x[firsts], x0_hat[firsts]))
+            drawn = trainer.sample(labels[part], seed=config.seed, first=part.start, **sampling)
+            for number, state in enumerate(drawn):
+                if number in kept:
+                    states.append([trainer.backend.to_numpy(each)[firsts] for each in (state.x, state.x0_hat)])
                 bar.update()
-            finished.append(trainer.decode(x))
+            finished.append(trainer.decode(trainer.backend.to_numpy(state.x)))
             of_firsts.append(states)
-    shown = np.unique(np.linspace(0, len(states) - 1, FRAMES + 1).astype(int))
-    frames = [
-        [trainer.decode(np.concatenate(each)) for each in zip(*(states[i] for states in of_firsts))] for i in shown
-    ]
+    frames = [[trainer.decode(np.concatenate(each)) for each in zip(*of_one)] for of_one in zip(*of_firsts)]
     return np.concatenate(finished), frames
 
 

@@ -299,6 +299,24 @@ object silu_backward(const object& dy, const object& x) {
     return dx;
 }
 
+// dropout, of x or for its backward of dy: options and the values of slot are checked by the reference's own functions
+
+template <class Real>
+object dropout_forward(const char* name, const object& x, const object& slot, uint64_t seed, uint32_t purpose,
+                       uint32_t draw, uint32_t threshold, float scale) {
+    Arguments given("dropout");
+    const Real* px = given.reals<Real>(name, x, "...");
+    std::vector<int64_t> slots;
+    if (!slot.is_none()) slots = integers(given, "slot", slot);
+    const int64_t *pslot = slot.is_none() ? nullptr : slots.data(), N = shape_of(x)[0];
+    const Drawn drawn{seed, purpose, draw};
+    ArrayOf<Real> y = empty_like<Real>(x);
+    unlocked([&] {
+        kernels_of<Real>().dropout_forward(px, pslot, drawn, threshold, scale, y.mutable_data(), N, y.size() / N);
+    });
+    return y;
+}
+
 // attention
 
 template <class Real>
@@ -433,6 +451,7 @@ void add_model_ops(py::module_ m) {
     m.def("group_norm_backward", &group_norm_backward<Real>);
     m.def("silu_forward", &silu_forward<Real>);
     m.def("silu_backward", &silu_backward<Real>);
+    m.def("dropout_forward", &dropout_forward<Real>);
     m.def("attention_forward", &attention_forward<Real>);
     m.def("attention_backward", &attention_backward<Real>);
     m.def("upsample2x_forward", &upsample2x_forward<Real>);

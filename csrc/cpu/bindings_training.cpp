@@ -175,7 +175,8 @@ py::tuple draw_batch_forward(const object& labels, int64_t number, int64_t batch
 }
 
 py::tuple corrupt_forward(const py::array& images, const object& index, const object& step, const object& table,
-                          const object& slot, uint64_t seed, uint32_t purpose, uint32_t draw) {
+                          const object& slot, uint64_t seed, uint32_t purpose, uint32_t draw, int64_t width,
+                          int64_t channels, uint32_t flip_purpose) {
     Arguments given("corrupt");
     const float* ptable = given.floats("table", table, "T 5");
     given.require(images.flags() & py::array::c_style, "images", "must be C-contiguous");
@@ -189,8 +190,9 @@ py::tuple corrupt_forward(const py::array& images, const object& index, const ob
     Array x = empty(shape), target = empty(shape), weight = empty({shape[0]});
     const bool bytes = images.itemsize() == 1;
     const Drawn noise{seed, purpose, draw};
+    const Flip flip{width, channels, flip_purpose};
     auto run = [&](auto kernel, auto* data) {
-        kernel(data, indices.data(), steps.data(), pslot, ptable, noise, x.mutable_data(), target.mutable_data(),
+        kernel(data, indices.data(), steps.data(), pslot, ptable, noise, flip, x.mutable_data(), target.mutable_data(),
                weight.mutable_data(), N, M);
     };
     unlocked([&] {

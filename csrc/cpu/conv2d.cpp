@@ -413,7 +413,7 @@ void conv2d_forward(const Real* x, const Real* w, const Real* prepared, const fl
                     Real* y, const Conv& conv) {
     const Epilogue<Real> epilogue{y, b, add, kind, conv.O, conv.H_out * conv.W_out};
     if (const int tile = winograd_tile<Real>(conv))
-        winograd_correlate(tile, x, w, as_words(prepared), epilogue, conv);
+        winograd_correlate(tile, x, w, reinterpret_cast<const PointWord<Real>*>(prepared), epilogue, conv);
     else
         correlate(x, w, as_words(prepared), epilogue, conv);
 }
@@ -421,7 +421,8 @@ void conv2d_forward(const Real* x, const Real* w, const Real* prepared, const fl
 // The same values that a forward makes of w each time, so the result has the same bits.
 template <class Real>
 void conv2d_prepare(const Real* w, Real* prepared, const Conv& conv) {
-    if (const int tile = winograd_tile<Real>(conv)) return winograd_points(tile, w, as_words(prepared), conv);
+    if (const int tile = winograd_tile<Real>(conv))
+        return winograd_points(tile, w, reinterpret_cast<PointWord<Real>*>(prepared), conv);
     const Panels panels = matrix_of<Real>(conv).panels();
     parallel_for(panels.count(),
                  [&](int64_t panel) { pack_filters(w, conv, panel, as_words(prepared) + panels.start(panel)); });

@@ -53,6 +53,21 @@ struct Epilogue {
     }
 };
 
+// The words that points are multiplied as: floats, or where activations are bfloat16 pairs of 16-bit integers, with the
+// scales of filters' points, as many floats, behind them.
+template <class Real>
+struct PointOf;
+template <>
+struct PointOf<float> {
+    using Word = float;
+};
+template <>
+struct PointOf<bfloat16> {
+    using Word = Fixed;
+};
+template <class Real>
+using PointWord = typename PointOf<Real>::Word;
+
 // The tile size, 4 or 2, with which Winograd computes this convolution fastest, or 0 if directly is faster.
 template <class Real>
 int winograd_tile(const Conv& conv);
@@ -60,12 +75,12 @@ int winograd_tile(const Conv& conv);
 // y = the correlation of x with w (3,3,C,O), stride 1, in tiles of ``tile``; ``points`` are those of the filters, made
 // before by winograd_points, or null.
 template <class Real>
-void winograd_correlate(int tile, const Real* x, const Real* w, const Word<Real>* points,
+void winograd_correlate(int tile, const Real* x, const Real* w, const PointWord<Real>* points,
                         const Epilogue<Real>& epilogue, const Conv& conv);
 template <class Real>
-void winograd_points(int tile, const Real* w, Word<Real>* points, const Conv& conv);
+void winograd_points(int tile, const Real* w, PointWord<Real>* points, const Conv& conv);
 
-// How many words the points are, or 0 where making them is less than a twentieth of the work.
+// How many words the points are, with their scales, or 0 where making them is less than a twentieth of the work.
 template <class Real>
 int64_t winograd_points_worth_keeping(int tile, const Conv& conv);
 

@@ -66,9 +66,37 @@ struct Arithmetic<Pair> {
 };
 #endif
 
+// Two products of 16-bit integers and their sum, added to one of 32 bits.
+template <>
+struct Arithmetic<Fixed> {
+    using Row = IntVec;
+    static Row row(const Fixed* b) { return *reinterpret_cast<const IntVec*>(b); }
+    static void multiply_add(IntVec& sum, Fixed a, Row b) {
+        int32_t word;
+        std::memcpy(&word, &a, sizeof word);
+        const IntVec every = IntVec{} + word;
+#if defined(__AVX512VNNI__)
+        using Words = __m512i;
+        sum = reinterpret_cast<IntVec>(_mm512_dpwssd_epi32(reinterpret_cast<Words>(sum), reinterpret_cast<Words>(every),
+                                                           reinterpret_cast<Words>(b)));
+#elif defined(__AVX512BW__)
+        using Words = __m512i;
+        sum += reinterpret_cast<IntVec>(_mm512_madd_epi16(reinterpret_cast<Words>(every), reinterpret_cast<Words>(b)));
+#elif defined(__AVX2__)
+        using Words = __m256i;
+        sum += reinterpret_cast<IntVec>(_mm256_madd_epi16(reinterpret_cast<Words>(every), reinterpret_cast<Words>(b)));
+#elif defined(__SSE2__) && TINYDIFF_W == 4
+        using Words = __m128i;
+        sum += reinterpret_cast<IntVec>(_mm_madd_epi16(reinterpret_cast<Words>(every), reinterpret_cast<Words>(b)));
+#else
+        sum += (every << 16 >> 16) * (b << 16 >> 16) + (every >> 16) * (b >> 16);
+#endif
+    }
+};
+
 // acc[i] += value(i) b for one row of b, the step that every kernel here repeats; the row at b + ahead will be needed
-template <int M, int V, class Word, class Value>
-inline void outer_product(Vec (&acc)[M][V], const Value& value, const Word* b, int64_t ahead) {
+template <int M, int V, class Sum, class Word, class Value>
+inline void outer_product(Sum (&acc)[M][V], const Value& value, const Word* b, int64_t ahead) {
     using Of = Arithmetic<Word>;
     typename Of::Row row[V];
 #pragma GCC unroll 8
@@ -105,6 +133,23 @@ struct Strided {
         if (accumulate) read(acc, c, ldc);
         for (int64_t k = 0; k < K; ++k, ++a, b += ldb)
             outer_product(acc, [=](int i) { return a[i * lda]; }, b, AHEAD * ldb);
+        write(acc, c, ldc);
+    }
+};
+
+struct Scaled {
+    template <int M, int V>
+    static void run(const Fixed* a, int64_t lda, const float* a_scale, int64_t K, const Fixed* b, int64_t ldb,
+                    const float* b_scale, float* c, int64_t ldc) {
+        IntVec sums[M][V] = {};
+        for (int64_t k = 0; k < K; ++k, ++a, b += ldb)
+            outer_product(sums, [=](int i) { return a[i * lda]; }, b, AHEAD * ldb);
+        Vec acc[M][V];
+#pragma GCC unroll 16
+        for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+            for (int j = 0; j < V; ++j)
+                acc[i][j] = __builtin_convertvector(sums[i][j], Vec) * (a_scale[i] * load(b_scale + j * W));
         write(acc, c, ldc);
     }
 };
@@ -160,6 +205,18 @@ void multiply(int64_t rows, int vectors, const Word* a, int64_t lda, int64_t K, 
         dispatch<Strided, MR>(groups.size(g), vectors, a + groups.start(g) * lda, lda, K, b, ldb,
                               c + groups.start(g) * ldc, ldc, accumulate);
 }
+
+#ifndef __wasm__
+void multiply_fixed(int64_t rows, int vectors, const Fixed* a, int64_t lda, const float* a_scale, int64_t K,
+                    const Fixed* b, int64_t ldb, const float* b_scale, float* c, int64_t ldc) {
+    const RowGroups groups(rows);
+    for (int64_t g = 0; g < groups.count; ++g) {
+        const int64_t first = groups.start(g);
+        dispatch<Scaled, MR>(groups.size(g), vectors, a + first * lda, lda, a_scale + first, K, b, ldb, b_scale,
+                             c + first * ldc, ldc);
+    }
+}
+#endif
 
 template <class Word>
 void multiply_gathered(int rows, int vectors, int64_t segments, const Word* const* a, const Word* const* b, int64_t K,

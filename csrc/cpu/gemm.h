@@ -11,6 +11,7 @@
 // word by single word. Sums are float32.
 #pragma once
 
+#include "fixed_point.h"
 #include "vector.h"
 
 TINYDIFF_BEGIN
@@ -81,8 +82,12 @@ template <class Word>
 void multiply(int64_t rows, int vectors, const Word* a, int64_t lda, int64_t K, const Word* b, int64_t ldb, float* c,
               int64_t ldc, bool accumulate = false);
 
-// The same for rows <= MR that lie anywhere, in several segments of K words: a[s * MR + i] points to row i of
-// segment s, which meets the K rows of b[s].
+// c[i, :] = sum_k a[i, k] b[k, :] times a_scale[i] b_scale[:], of integers (fixed_point.h).
+void multiply_fixed(int64_t rows, int vectors, const Fixed* a, int64_t lda, const float* a_scale, int64_t K,
+                    const Fixed* b, int64_t ldb, const float* b_scale, float* c, int64_t ldc);
+
+// The same as the first for rows <= MR that lie anywhere, in several segments of K words: a[s * MR + i] points to row i
+// of segment s, which meets the K rows of b[s].
 template <class Word>
 void multiply_gathered(int rows, int vectors, int64_t segments, const Word* const* a, const Word* const* b, int64_t K,
                        int64_t ldb, float* c, int64_t ldc, bool accumulate);

@@ -57,6 +57,13 @@ struct Drawn {
     uint32_t purpose, draw;
 };
 
+// Which images are mirrored along their width: half of them, as this purpose's uniform numbers of the places say. Of a
+// width of 1, none.
+struct Flip {
+    int64_t width, channels;
+    uint32_t purpose;
+};
+
 struct AdamW {
     float learning_rate, clip;
     double step_number;
@@ -84,6 +91,8 @@ using Shape = const int64_t;
                             float* dgamma, float* dbeta, Real* dscale, Real* dshift, const GroupNorm& norm))           \
     K(silu_forward, (const Real* x, Real* y, Shape count))                                                             \
     K(silu_backward, (const Real* dy, const Real* x, Real* dx, Shape count))                                           \
+    K(dropout_forward, (const Real* x, const int64_t* slot, const Drawn& drawn, uint32_t threshold, float scale,       \
+                        Real* y, Shape N, Shape M))                                                                    \
     K(attention_forward,                                                                                               \
       (const Real* q, const Real* k, const Real* v, Real* y, float* lse, const Attention& attention))                  \
     K(attention_backward, (const Real* dy, const Real* q, const Real* k, const Real* v, const Real* y,                 \
@@ -121,10 +130,12 @@ using Shape = const int64_t;
                            int64_t* step, int64_t* labels_N))                                                  \
     K(corrupt_bytes,                                                                                           \
       (const uint8_t* images, const int64_t* index, const int64_t* step, const int64_t* slot,                  \
-       const float* table, const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))      \
+       const float* table, const Drawn& noise, const Flip& flip, float* x, float* target, float* weight,       \
+       Shape N, Shape M))                                                                                      \
     K(corrupt_floats,                                                                                          \
       (const float* images, const int64_t* index, const int64_t* step, const int64_t* slot,                    \
-       const float* table, const Drawn& noise, float* x, float* target, float* weight, Shape N, Shape M))      \
+       const float* table, const Drawn& noise, const Flip& flip, float* x, float* target, float* weight,       \
+       Shape N, Shape M))                                                                                      \
     K(global_norm_forward, (const float* grads, float* norm, Shape P))                                         \
     K(adamw_clip, (const float* norm, float limit, float* clip))                                               \
     K(adamw_forward, (float* params, const float* grads, float* mean, float* mean_square, float* average,      \

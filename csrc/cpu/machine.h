@@ -15,11 +15,12 @@
 
 namespace tinydiff {
 
-// AVX-512's products of bfloat16, whether or not the compiler knows their name.
+// AVX-512's products of bfloat16, whether or not the compiler knows their name, and those of 16-bit integers (VNNI).
 inline bool has_avx512_bf16() {
 #if defined(__x86_64__)
     unsigned eax, ebx, ecx, edx;
-    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax >> 5 & 1;
+    if (!__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) || !(eax >> 5 & 1)) return false;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ecx >> 11 & 1;
 #else
     return false;
 #endif

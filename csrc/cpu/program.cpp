@@ -83,6 +83,10 @@ struct Argument<Drawn> {
     static Drawn get(Reader& reader) { return {NEXT, NEXT, NEXT}; }
 };
 template <>
+struct Argument<Flip> {
+    static Flip get(Reader& reader) { return {NEXT, NEXT, NEXT}; }
+};
+template <>
 struct Argument<AdamW> {
     static AdamW get(Reader& reader) { return {NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT, NEXT}; }
 };

@@ -11,8 +11,10 @@
 #include <cstring>
 #include <type_traits>
 
-#if defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 #include <arm_neon.h>
 #endif
@@ -33,6 +35,8 @@ constexpr int W = TINYDIFF_W;
 // aligned(4): loads and stores anywhere; may_alias: through pointers to float
 typedef float Vec __attribute__((vector_size(4 * TINYDIFF_W), aligned(4), may_alias));
 typedef int32_t IntVec __attribute__((vector_size(4 * TINYDIFF_W), aligned(4), may_alias));
+typedef uint32_t WordVec __attribute__((vector_size(4 * TINYDIFF_W), aligned(4), may_alias));
+typedef uint64_t LongVec __attribute__((vector_size(4 * TINYDIFF_W), aligned(8), may_alias));  // half as many
 
 inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
@@ -81,8 +85,7 @@ inline Vec widen(HalfVec halves) {
 
 // As NumPy's extension ml_dtypes rounds, also below the smallest normal number.
 inline HalfVec rounded_as_numpy(Vec v) {
-    typedef uint32_t Bits __attribute__((vector_size(4 * TINYDIFF_W), aligned(4), may_alias));
-    Bits bits;
+    WordVec bits;
     std::memcpy(&bits, &v, sizeof bits);
     bits += 0x7FFF + (bits >> 16 & 1);
     const HalfVec halves = __builtin_convertvector(bits >> 16, HalfVec);
@@ -148,6 +151,20 @@ inline Real rounded_to(float x) {
         store(made, splat(x));
         return made[0];
     }
+}
+
+// The products, of 64 bits, of the lower halves of the lanes and a number.
+inline LongVec multiply_lower_halves(LongVec a, uint32_t b) {
+    const LongVec all_b = LongVec{} + b;
+#if defined(__AVX512F__)  // one instruction, where compilers multiply all 64 bits
+    return reinterpret_cast<LongVec>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(all_b)));
+#elif defined(__AVX2__)
+    return reinterpret_cast<LongVec>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(all_b)));
+#elif defined(__SSE2__)
+    return reinterpret_cast<LongVec>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(all_b)));
+#else
+    return (a & 0xFFFFFFFF) * all_b;
+#endif
 }
 
 // The sum of the lanes, by halves.
@@ -237,9 +254,9 @@ inline void over_channels(int64_t C, const Body& body) {
     for (; c < C; c += W) body(c, C - c, std::integral_constant<int, 1>());
 }
 
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t round_up(int64_t a, int64_t multiple) { return ceil_div(a, multiple) * multiple; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t multiple) { return ceil_div(a, multiple) * multiple; }
 
 TINYDIFF_END

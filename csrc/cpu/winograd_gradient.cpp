@@ -3,6 +3,10 @@
 // Points of inputs and of the outputs' gradient, one transposed matrix product a point (channels in x tiles times tiles
 // x channels out), points to filters: a few tiles of a slice at a time where the sums are small, else many tiles by all
 // threads and then a block of channels a task. Slices are added in their order.
+//
+// Where activations are bfloat16, points are too, by F(2x2, 3x3). Tried with integers and F(4x4, 3x3), the scales found by
+// transforming all tiles of a round once more: a backward took 0.75 of the time at (16,7,7,256) to 256 channels, but 1.1
+// at (16,28,28,64) to 64 (AMD EPYC with AVX512-BF16, one thread, 2026-11).
 #include "memory.h"
 #include "parallel.h"
 #include "winograd_tiles.h"
@@ -16,17 +20,17 @@ constexpr int64_t SLICE_TILES = W == 16 ? 12 : 6;  // at least in each; not MR, 
 
 // The points of as many tiles as a word has numbers, from ``tile`` on; beyond the last one, zeros.
 template <int m, class What, class Real, class PatchOf>
-void tiles_to_words(const Tiles<m, Real>& tiles, int64_t tile, int64_t C, const PatchOf& patch_of, Word<Real>* to,
+void tiles_to_words(const Tiles<m>& tiles, int64_t tile, int64_t C, const PatchOf& patch_of, Word<Real>* to,
                     int64_t stride) {
     constexpr int n = m + 2;
     const auto place = tiles.place(tile);
     const auto first = patch_of(place);
     if constexpr (NUMBERS<Real> == 1) {
-        tile_to_points<m, What>(place, first, C, to, stride);
+        tile_to_points<m, What>(place, first, C, [&](int p, int64_t c, Vec v) { store(to + p * stride + c, v); });
     } else {
         const bool paired = tile + 1 < tiles.count;
         const auto second = paired ? patch_of(tiles.place(tile + 1)) : first;
-        with_shape<m, Real>(place, [&](auto rows, auto columns) {
+        with_shape<m>(place, [&](auto rows, auto columns) {
             using Rows = decltype(rows);
             using Columns = decltype(columns);
             HalfVec waiting[n * n];
@@ -79,13 +83,13 @@ void points_to_filters(const float* sums, const Block& block, int64_t slices, in
 
 template <int m, class Real>
 void weight_gradient(const Real* dy, const Real* x, float* dw, const Conv& conv) {
-    constexpr int points = Tiles<m, Real>::points, numbers = NUMBERS<Real>;
-    const Tiles<m, Real> tiles(conv.N, conv.H_out, conv.W_out);
+    constexpr int points = Tiles<m>::points, numbers = NUMBERS<Real>;
+    const Tiles<m> tiles(conv.N, conv.H_out, conv.W_out);
     const int64_t C = conv.C, O = conv.O;
     const int64_t width_in = round_up(C, W), width_out = round_up(O, W);
     const int64_t words_a_row = points * (width_in + width_out), all_rows = ceil_div(tiles.count, numbers);
     const Zeros<Real> zeros(larger(C, O));
-    using Place = typename Tiles<m, Real>::Place;
+    using Place = typename Tiles<m>::Place;
     // row ``row`` of words, which lie at ``in`` and ``upstream``
     auto row_to_points = [&](int64_t row, Word<Real>* in, int64_t stride_in, Word<Real>* upstream, int64_t stride_out) {
         tiles_to_words<m, Input, Real>(
@@ -157,7 +161,10 @@ void weight_gradient(const Real* dy, const Real* x, float* dw, const Conv& conv)
 
 template <class Real>
 void winograd_weight_gradient(int tile, const Real* dy, const Real* x, float* dw, const Conv& conv) {
-    tile == 4 ? weight_gradient<4>(dy, x, dw, conv) : weight_gradient<2>(dy, x, dw, conv);
+    if constexpr (NUMBERS<Real> == 1)
+        tile == 4 ? weight_gradient<4>(dy, x, dw, conv) : weight_gradient<2>(dy, x, dw, conv);
+    else  // by four, with points in bfloat16, it would lose too many digits
+        weight_gradient<2>(dy, x, dw, conv);
 }
 
 TINYDIFF_IN_BOTH(winograd_weight_gradient)

@@ -11,14 +11,13 @@ constexpr int64_t OWN_FLOATS = 144 << 10;   // points of one task's tiles: about
 constexpr int64_t SHARED_FLOATS = 2 << 20;  // points of all tiles of one round, with large filters
 constexpr int64_t AHEAD = 4;                // tiles whose pixels are asked for before they are needed
 
-// Rows or columns of tiles: ``full`` of m outputs, then some of m - 1, so that few outputs stick out. (In bfloat16,
-// where tiles go in pairs, all are full.)
-template <int m, class Real>
+// Rows or columns of tiles: ``full`` of m outputs, then some of m - 1, so that few outputs stick out.
+template <int m>
 struct Axis {
     int64_t count, full;
 
     explicit Axis(int64_t outputs) : count(ceil_div(outputs, m)), full(count) {
-        if (m == 4 && NUMBERS<Real> == 1) full -= smaller(count, count * m - outputs);
+        if (m == 4) full -= smaller(count, count * m - outputs);
     }
     int64_t start(int64_t tile) const { return tile * m - larger(0, tile - full); }
     int64_t points() const { return full * (m + 2) + (count - full) * (m + 1); }
@@ -32,11 +31,11 @@ struct Part {
 // The tiles of all images in the order of their shapes: shorter, full, narrower, both. So those that have a point are
 // neighbours, whichever point it is. Where their points lie: point p of tile t of a block at p * point_stride + t *
 // width.
-template <int m, class Real>
+template <int m>
 struct Tiles {
     static constexpr int n = m + 2, points = n * n, shapes = 4;
     static constexpr int missing = 4;  // the point, along an axis, that a tile of m - 1 outputs does not have
-    Axis<m, Real> rows, columns;
+    Axis<m> rows, columns;
     int64_t begin[shapes + 1];  // of each shape
     int64_t count;
 
@@ -74,11 +73,9 @@ struct Tiles {
 };
 
 // body(Tile of the rows, Tile of the columns) of a tile's shape
-template <int m, class Real, class Body>
-void with_shape(const typename Tiles<m, Real>::Place& place, const Body& body) {
-    if constexpr (m == 4 && NUMBERS<Real> > 1) {
-        body(Tile<4, 4>(), Tile<4, 4>());
-    } else if constexpr (m == 4) {
+template <int m, class Body>
+void with_shape(const typename Tiles<m>::Place& place, const Body& body) {
+    if constexpr (m == 4) {
         if (place.is_short)
             place.is_narrow ? body(Tile<4, 3>(), Tile<4, 3>()) : body(Tile<4, 3>(), Tile<4, 4>());
         else
@@ -155,26 +152,26 @@ inline void patch_to_points(const Patch<size, Real>& patch, int64_t c, const Wri
 
 // What the input's tiles read, and those of the outputs' gradient.
 template <int m, class Real>
-Patch<m + 2, Real> input_patch(const typename Tiles<m, Real>::Place& place, const Real* x, const Real* zeros,
+Patch<m + 2, Real> input_patch(const typename Tiles<m>::Place& place, const Real* x, const Real* zeros,
                                const Conv& conv) {
     const Real* image = x + place.image * conv.H * conv.W * conv.C;
     return {image, conv.H, conv.W, conv.C, place.h - conv.before, place.w - conv.before, zeros};
 }
 template <int m, class Real>
-Patch<m, Real> upstream_patch(const typename Tiles<m, Real>::Place& place, const Real* dy, const Real* zeros,
+Patch<m, Real> upstream_patch(const typename Tiles<m>::Place& place, const Real* dy, const Real* zeros,
                               const Conv& conv) {
     const Real* image = dy + place.image * conv.H_out * conv.W_out * conv.O;
     return {image, conv.H_out, conv.W_out, conv.O, place.h, place.w, zeros};
 }
 
-// All points of a tile, of C channels, as numbers: channel c of point p at to + p * stride + c.
-template <int m, class What, class Real, int size>
-void tile_to_points(const typename Tiles<m, Real>::Place& place, const Patch<size, Real>& patch, int64_t C, Real* to,
-                    int64_t stride) {
-    with_shape<m, Real>(place, [&](auto rows, auto columns) {
+// All points of a tile, of C channels: write(p, c, v) takes channels c .. c + W of point p.
+template <int m, class What, class Real, int size, class Write>
+void tile_to_points(const typename Tiles<m>::Place& place, const Patch<size, Real>& patch, int64_t C,
+                    const Write& write) {
+    with_shape<m>(place, [&](auto rows, auto columns) {
         for (int64_t c = 0; c < C; c += W)
-            patch_to_points<m + 2, What, decltype(rows), decltype(columns)>(
-                patch, c, [&](int p, Vec v) { store(to + p * stride + c, v); });
+            patch_to_points<m + 2, What, decltype(rows), decltype(columns)>(patch, c,
+                                                                            [&](int p, Vec v) { write(p, c, v); });
     });
 }
 

@@ -75,7 +75,7 @@ def test_by_hand_a_tape_arrives_where_the_op_does(row, other):
 @pytest.mark.parametrize("row", OP_ROWS, ids=IDS)
 def test_the_forward_needs_the_nodes_it_says(row):
     found = taped.of_row(row)
-    assert all(y.place < found.forward <= len(found.tape.nodes) for y in found.y.ravel())
+    assert all(found.tape.place(y) < found.forward <= len(found.tape.nodes) for y in found.y.ravel())
 
 
 @pytest.mark.parametrize("row", OP_ROWS, ids=IDS)

@@ -25,6 +25,8 @@ CONFIGS = {
 }
 # and one that diffusers has only when it is given more than the image
 POSITIONS = {"positions": {"positions": 2, "film": True}}
+# and one that has it only in training
+DROPOUT = {"dropout": {"dropout": 0.1}}
 
 
 def unet_config(**changes):

@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 from tests.checks import assert_as_good
-from tests.interop.folders import CONFIGS, POSITIONS, checkpoint, same
+from tests.interop.folders import CONFIGS, DROPOUT, POSITIONS, checkpoint, same
 from tests.train import tiny
 from tinydiff import backends, cli
 from tinydiff.interop import onnx as interop
@@ -30,6 +30,7 @@ BATCHES = 1, 3, 5  # 2 and 3 are recorded
 NETWORKS = {
     **CONFIGS,
     **POSITIONS,
+    **DROPOUT,
     "everything": {"film": True, "positions": 1, "attention_levels": (0, 1), "head_width": 4, "downsample_padding": 0},
     "one pixel at the bottom": {"size": 4, "channels": (8, 8, 16), "film": True},
 }
@@ -102,7 +103,7 @@ class InFloat64(Trainer):
     """A trainer's ``learn`` in float64, from where the trainer is: the truth."""
 
     def __init__(self, trainer):
-        config = trainer.config
+        self.config = config = trainer.config
         self.backend, self.model = trainer.backend, UNet(config.model, trainer.backend, np.float64)
         self.parameters = self.model.parameters
         self.parameters.values[...] = trainer.parameters.values
@@ -198,6 +199,16 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
         found = dict(zip([each.name for each in session.get_outputs()], found))
         assert not np.isfinite(found["loss"]) and not np.isfinite(found["norm"]).any()
         assert all(np.array_equal(found["next." + name], array) for name, array in state.items())
+
+
+def test_a_step_with_dropout_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    checkpoints.save("step-0000001.safetensors", trainer_of({"dropout": 0.1}).checkpoint())
+    arguments = ["export", "step-0000001.safetensors", "--format", "onnx", "--what", "train", "train.onnx"]
+    assert cli.main(arguments) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert said.startswith("tinydiff: onnx: dropout.forward has no form in ONNX: it draws from products of 64 bits")
+    assert said.count("\n") == 1 and not list(tmp_path.glob("*.onnx"))
 
 
 def test_from_a_checkpoint_to_a_checkpoint(tmp_path, monkeypatch, capsys):

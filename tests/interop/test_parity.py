@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 
 from tests.checks import assert_as_good, assert_close
-from tests.interop.folders import CONFIGS, POSITIONS, checkpoint, same
+from tests.interop.folders import CONFIGS, DROPOUT, POSITIONS, checkpoint, same
 from tinydiff import backends
 from tinydiff.interop import weights
 from tinydiff.interop.folder import POSITIONS as POSITIONS_FILE
@@ -76,10 +76,10 @@ def our_gradients(config, parameters, backend, dtype, x, step, labels, dy):
     return y, dx, model.parameters.to_numpy(model.parameters.grads)
 
 
-@pytest.fixture(params=CONFIGS | POSITIONS, scope="module")
+@pytest.fixture(params=CONFIGS | POSITIONS | DROPOUT, scope="module")
 def problem(request, tmp_path_factory):
     """A folder, what it was made of, and what goes into the network."""
-    made = checkpoint((CONFIGS | POSITIONS)[request.param])
+    made = checkpoint((CONFIGS | POSITIONS | DROPOUT)[request.param])
     folder = tmp_path_factory.mktemp("export") / "out"
     export_folder(made, folder)
     config = made.config.model

@@ -86,6 +86,8 @@ def test_heads_that_diffusers_cannot_express():
         ),
         ({"attn_norm_num_groups": 2}, "attn_norm_num_groups must be null or 4, got 2"),
         ({"norm_num_groups": None}, "norm_num_groups must be one integer, got null"),
+        ({"dropout": 1}, r"dropout must be a number in \[0, 1\), got 1"),
+        ({"dropout": None}, r"dropout must be a number in \[0, 1\), got null"),
         ({"norm_eps": 0}, "norm_eps must be a number above 0 and at most 1, got 0"),
         ({"num_class_embeds": 1}, r"num_class_embeds must lie in \[2, 16777216\], got 1"),
         ({"attention_head_dim": 6}, r"attention_head_dim must divide the widths with attention, \(16,\), got 6"),
@@ -183,11 +185,16 @@ def test_absurd_numbers_are_refused_before_anything_is_built(changes, message):
 def test_what_only_training_or_an_average_has_is_passed_over():
     given = settings.from_unet_config(unet_config())
     assert settings.passed_over(given) == []
-    average = {"decay": 0.9999, "power": 0.75, "use_ema_warmup": False, "collected_params": None, "dropout": 0.1}
+    average = {"decay": 0.9999, "power": 0.75, "use_ema_warmup": False, "collected_params": None}
     assert to_unet_config(given | average) == to_unet_config(given)
     assert settings.passed_over(given | average) == [
         "decay 0.9999",
         "use_ema_warmup false",
         "power 0.75",
-        "dropout 0.1",
     ]
+
+
+def test_dropout_is_that_of_training():
+    given = settings.from_unet_config(unet_config(dropout=0.1))
+    assert given["dropout"] == 0.1 and to_unet_config(given).dropout == 0.1
+    assert to_unet_config({name: value for name, value in given.items() if name != "dropout"}).dropout == 0.0

@@ -1,4 +1,4 @@
-// A program that computes products of bfloat16 with csrc/cpu/gemm.h, for test_products.py: problems come through
+// A program that computes products of bfloat16, and of 16-bit integers, with csrc/cpu/gemm.h, for test_products.py: problems come through
 // stdin, their results leave through stdout. Nothing beyond an operand can be read or written.
 #include <sys/mman.h>
 #include <unistd.h>
@@ -13,7 +13,7 @@ namespace tinydiff {
 namespace TINYDIFF_ISA {
 namespace {
 
-enum Kind : int64_t { ROWS, GATHERED, TRANSPOSED, ROUNDING };
+enum Kind : int64_t { ROWS, GATHERED, TRANSPOSED, ROUNDING, FIXED };
 
 // One problem, as it is read; sizes are those of gemm.h, ``columns`` are floats.
 struct Problem {
@@ -44,11 +44,15 @@ struct Values {
 void solve(const Problem& of) {
     const Values<int64_t> starts_a(of.kind == GATHERED ? of.segments * of.rows : 0);
     const Values<int64_t> starts_b(of.kind == GATHERED ? of.segments : 0);
+    const Values<float> scales_a(of.kind == FIXED ? of.rows : 0), scales_b(of.kind == FIXED ? of.columns : 0);
     const Values<Pair> a(of.size_a), b(of.size_b);
     const Values<float> c(of.size_c);
     const int vectors = static_cast<int>(of.columns / W);
     if (of.kind == ROWS) {
         multiply<Pair>(of.rows, vectors, a.values, of.lda, of.K, b.values, of.ldb, c.values, of.ldc, of.accumulate);
+    } else if (of.kind == FIXED) {
+        multiply_fixed(of.rows, vectors, reinterpret_cast<const Fixed*>(a.values), of.lda, scales_a.values, of.K,
+                       reinterpret_cast<const Fixed*>(b.values), of.ldb, scales_b.values, c.values, of.ldc);
     } else if (of.kind == TRANSPOSED) {
         multiply_transposed<Pair>(of.rows, of.columns, a.values, of.lda, of.K, b.values, of.ldb, c.values, of.ldc,
                                   of.accumulate);

@@ -132,6 +132,12 @@ def silu(rng, shape, scale=1):
     return [x], {}
 
 
+def dropout(rng, N, shape, rate, has_slot=False):
+    slot = rng.integers(0, 2**32, N) if has_slot else None
+    options = {"rate": rate, "layer": int(rng.integers(2**24)), "seed": int(rng.integers(2**63))}
+    return [floats(rng, N, *shape), rng.integers(0, 2**32, 1), slot], options
+
+
 def attention(rng, N, L, M, A, D, scale=1):
     q, k, v = floats(rng, N, L, A, D), floats(rng, N, M, A, D), floats(rng, N, M, A, D)
     q *= scale
@@ -319,6 +325,22 @@ ROWS = {
         silu,
         sizes(shape=shapes, scale=st.sampled_from([1, 3, 30])),
         [dict(shape=[1]), dict(shape=[100_003], scale=5), dict(shape=[100], scale=1e4)],
+    ),
+    "dropout": Row(
+        dropout,
+        sizes(
+            N=size(4),
+            shape=st.one_of(shapes, st.lists(size(300), max_size=1)),
+            rate=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
+            has_slot=st.booleans(),
+        ),
+        [
+            dict(N=1, shape=[], rate=0.5),
+            # around the values that 16 blocks decide, and those that one task does
+            *(dict(N=2, shape=[M], rate=0.3, has_slot=M % 2 == 0) for M in (15, 16, 17, 127, 128, 129, 8192, 8200)),
+            dict(N=3, shape=[28, 28, 32], rate=0.1),
+        ],
+        times=2,
     ),
     "attention": Row(
         attention,

@@ -43,8 +43,9 @@ def test_at_drawn_sizes(kernels, shape, N, of_bytes, seed, threads):
 
 
 @pytest.mark.parametrize("of_bytes", [True, False], ids=["bytes", "floats"])
-def test_many_large_images(kernels, of_bytes):
-    check(kernels, (28, 28, 3), 20, of_bytes, 0, kernels.threads)
+def test_many_large_images_as_they_are_and_mirrored(kernels, of_bytes):
+    for seed in range(2):
+        check(kernels, (28, 28, 3), 20, of_bytes, seed, kernels.threads)
 
 
 def check(kernels, shape, N, of_bytes, seed, threads):
@@ -52,6 +53,7 @@ def check(kernels, shape, N, of_bytes, seed, threads):
     images = rng.integers(0, 256, (4, *shape)).astype(np.uint8) if of_bytes else floats(rng, 4, *shape)
     table, index, step = floats(rng, 6, 5), rng.integers(0, 4, N), rng.integers(0, 6, N)
     draw, random = np.array([rng.integers(0, 2**32)]), dict(seed=int(rng.integers(0, 2**63)))
+    random["flip"] = len(shape) == 3 and seed % 3 > 0
     slot = rng.integers(0, 2**32, N) if seed % 2 else None
     truth = corrupt.forward(images, index, step, table.astype(np.float64), draw, slot, **random)
     rival = corrupt.forward(images, index, step, table, draw, slot, **random)

@@ -3,7 +3,6 @@ nothing else."""
 
 import math
 import re
-import types
 
 import numpy as np
 import pytest
@@ -12,42 +11,15 @@ from hypothesis import strategies as st
 
 from tinydiff.backends import kernel_names, launch_table
 from tinydiff.backends.cuda import CudaBackend
+from tinydiff.backends.weightless import WeightlessLauncher
 
 pytest.importorskip("ml_dtypes")
 
 
-class Sized:
-    """An array without memory."""
-
-    flags = types.SimpleNamespace(c_contiguous=True, writeable=True)
-
-    def __init__(self, shape, dtype=np.float32):
-        self.shape, self.dtype = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
-        self.ndim, self.size, self.itemsize = len(self.shape), math.prod(self.shape), self.dtype.itemsize
-        self.nbytes = self.size * self.itemsize
-
-    def __len__(self):
-        return self.shape[0]
-
-    def reshape(self, *shape):
-        return Sized(shape, self.dtype)
-
-    def view(self, dtype=None):
-        return Sized(self.shape, dtype or self.dtype)
-
-    def astype(self, dtype, copy=True):
-        return Sized(self.shape, dtype)
-
-
-class Launches:
+class Launches(WeightlessLauncher):
     """A launcher that starts nothing and looks whether a GPU would."""
 
-    xp = types.SimpleNamespace(ndarray=Sized, ascontiguousarray=lambda array, dtype: array.astype(dtype))
-    kind, values_at_hand, empty = "no", False, Sized
-    asarray = zeros = take = repeat = has_room_for = uploads = synchronize = capture = describe = None
-
-    def __init__(self):
-        self.count = 0
+    count = 0
 
     def launch(self, kernel, grid, block, shared_bytes, arguments, precision):
         self.count += 1
@@ -69,6 +41,7 @@ AT = {
         dict(groups=G),
     ),
     "silu": lambda N: ([(N,)], {}),
+    "dropout": lambda N, M: ([(N, M), (1,), (N,)], dict(rate=0.1, layer=0, seed=0)),
     "attention": lambda N, L, M, A, D: ([(N, L, A, D), (N, M, A, D), (N, M, A, D)], {}),
     "upsample2x": lambda N, H, W, C: ([(N, H, W, C)], {}),
     "concat": lambda N, H, W, C, B: ([(N, H, W, C), (N, H, W, B)], {}),
@@ -80,6 +53,7 @@ AT = {
     "gaussian_kl": lambda N, H, Z: ([(N, H, 2 * Z)], {}),
     "global_norm": lambda N: ([(N,)], {}),
 }
+INTEGERS = ("labels", "number", "slot")
 LETTERS = {op: at.__code__.co_varnames[: at.__code__.co_argcount] for op, at in AT.items()}
 
 
@@ -90,7 +64,8 @@ def launch(op, precision, sizes):
     kernels = getattr(backend, op)
     shapes, options = AT[op](**sizes)
     names = list(kernels.forward.__code__.co_varnames[1 : 1 + len(shapes)])
-    inputs = [Sized(shape, np.int64 if name == "labels" else kernels.dtype(name)) for name, shape in zip(names, shapes)]
+    dtypes = [np.int64 if name in INTEGERS else kernels.dtype(name) for name in names]
+    inputs = [launcher.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes)]
     made = kernels.forward(*inputs, **options)
     if hasattr(kernels, "backward"):
         y, cache = made

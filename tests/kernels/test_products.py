@@ -1,4 +1,4 @@
-"""The products of bfloat16 under every convolution, in instruction sets that hardly a machine has.
+"""The products of bfloat16, and of integers, under every convolution, in instruction sets that hardly a machine has.
 
 A small program (products.cpp) is compiled with csrc/cpu/gemm.h for each:
 
@@ -29,10 +29,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the program pro
 CPU, HERE = ROOT / "csrc" / "cpu", ROOT / "tests" / "kernels"
 FLAGS = ["-std=c++17", "-O0", "-Wno-psabi", f"-I{CPU}"]
 NATIVE = shlex.split(os.environ.get("CXX", "c++"))
-AMX_FLAGS = [f"-mavx512{part}" for part in ("f", "vl", "bw", "dq", "bf16")] + ["-mfma", "-mamx-tile", "-mamx-bf16"]
+AMX_FLAGS = [f"-mavx512{part}" for part in ("f", "vl", "bw", "dq", "bf16", "vnni")] + ["-mfma", "-mamx-tile", "-mamx-bf16"]
 ARM = "aarch64-linux-gnu-g++"
 ARM_FLAGS = {"baseline": [], "neon_bf16": ["-march=armv8.2-a+bf16"]}
-ROWS, GATHERED, TRANSPOSED, ROUNDING = range(4)
+ROWS, GATHERED, TRANSPOSED, ROUNDING, FIXED = range(5)
+LENGTH = 32767  # of a row of integers (csrc/cpu/fixed_point.h)
 
 
 @dataclasses.dataclass
@@ -127,7 +128,7 @@ class Problem:
     K: int
     columns: int
     segments: int = 1
-    starts: tuple = ()
+    starts: tuple = ()  # of FIXED the scales
 
     def text(self):
         lda, ldb, ldc = (x.shape[-1] for x in (self.stored_a, self.stored_b, self.c))
@@ -190,6 +191,35 @@ def test_every_product(program):
     problems = list(every_problem(program.of))
     for each, result in zip(problems, program.solve(problems), strict=True):
         each.check(result)
+
+
+def integers(seed, rows, K):
+    """Rows of 2 K integers of the largest length there is; among them one that is a single number."""
+    x = normal(seed, rows, 2 * K)
+    x[-1] *= np.arange(2 * K) == 1
+    return np.rint(x * (LENGTH / np.linalg.norm(x, axis=1, keepdims=True))).astype(np.int16)
+
+
+def test_products_of_integers_are_exact(program):
+    """Also the largest: of rows with themselves."""
+    problems, expected = [], []
+    for seed, (rows, K) in enumerate(rows_and_depths()):
+        columns, extra = (1 + seed % 2) * program.of.width, (0, 3)[seed % 2]
+        a, b = integers(seed, rows, K), integers(seed + 1, columns, K)
+        b[: min(rows, columns)] = a[: min(rows, columns)]
+        scales = [normal(seed, n, dtype=np.float32) for n in (rows, columns)]
+        stored_a, stored_b = np.full((rows, K + extra), -1), np.full((K, columns + extra), -1)
+        stored_a[:, :K], stored_b[:, :columns] = a.view(np.int32), np.ascontiguousarray(b).view(np.int32).T
+        c = normal(seed, rows, columns + extra, dtype=np.float32)
+        stored = (each.astype(np.int32) for each in (stored_a, stored_b))
+        problems.append(Problem(FIXED, None, None, c, False, *stored, K, columns, starts=scales))
+        sums = a.astype(np.int64) @ b.T.astype(np.int64)
+        assert 0.99 < np.abs(sums).max() / LENGTH**2 < 1.01
+        made = c.copy()
+        made[:, :columns] = sums.astype(np.float32) * (scales[0][:, None] * scales[1])
+        expected.append(made)
+    for result, made in zip(program.solve(problems), expected, strict=True):
+        assert np.array_equal(result, made)
 
 
 def test_the_bits_of_a_row_do_not_depend_on_the_others(program):

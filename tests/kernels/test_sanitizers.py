@@ -223,7 +223,9 @@ def ops_without_a_row(backend, largest, most):
     index, step, _ = backend.draw_batch.forward(labels, number, **options)
     for shape, dtype in itertools.product([(3,), largest], [np.uint8, np.float32]):
         images = np.ones((7, *shape), dtype)
-        backend.corrupt.forward(images, index, step, at_the_end(np.ones((5, 5), np.float32)), number, seed=5)
+        table = at_the_end(np.ones((5, 5), np.float32))
+        backend.corrupt.forward(images, index, step, table, number, seed=5)
+        backend.corrupt.forward(images.reshape(7, 1, -1, 1), index, step, table, number, seed=5, flip=True)
     for P in (1, 7, 33, most):
         start = [np.ones(P, np.float32) for _ in test_adamw.BUFFERS]
         options = {"decayed": P // 2, "weight_decay": 0.1}

@@ -3,7 +3,9 @@ import pytest
 
 from tests.checks import normal
 from tests.model.checks import assert_caught, check, make
-from tinydiff.model.layers import ClassEmbedding, Conv2d, GroupNorm, Linear
+from tinydiff import backends
+from tinydiff.gradcheck import check_adjoint
+from tinydiff.model.layers import ClassEmbedding, Conv2d, Dropout, Dropped, GroupNorm, Linear
 
 
 def test_linear():
@@ -27,6 +29,14 @@ def test_group_norm(silu, film):
 def test_class_embedding():
     layer, parameters = make(lambda p: ClassEmbedding(p, "classes", 3, 4))
     check(layer, parameters, {"labels": np.array([2, 0, 2])})
+
+
+def test_dropout():
+    numpy, dropped, x = backends.get("numpy"), Dropped(3, np.array([1])), normal(0, 2, 3, 3, 4)
+    layer, idle = Dropout(numpy, 0.3, 5), Dropout(numpy, 0.0, 5)
+    check_adjoint(lambda: layer.forward(x, dropped), layer.backward, {"x": x})
+    for y, cache in (layer.forward(x), idle.forward(x, dropped)):
+        assert y is x and cache is None and layer.backward(x, cache) is x
 
 
 def test_a_bias_without_gradient_is_caught(monkeypatch):

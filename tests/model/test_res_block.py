@@ -1,14 +1,19 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.checks import normal, seeds
 from tests.model.checks import assert_caught, check, make
+from tinydiff.gradcheck.subjects import Dropping
+from tinydiff.model.layers import Dropped
 from tinydiff.model.res_block import ResBlock
 
+DROPPED = Dropped(5, np.array([3]), np.array([4, 1]))
 
-def block(C, O, E, groups, film, seed=0):
-    return make(lambda p: ResBlock(p, "res", C, O, E, groups=groups, eps=1e-5, film=film), seed)
+
+def block(C, O, E, groups, film, seed=0, **dropout):
+    return make(lambda p: ResBlock(p, "res", C, O, E, groups=groups, eps=1e-5, film=film, **dropout), seed)
 
 
 @given(
@@ -58,3 +63,32 @@ def test_it_begins_as_its_shortcut():
     x = normal(0, 1, 3, 3, 4)
     y, _ = res.forward(x, normal(1, 1, 3))
     assert (y == x).all()
+
+
+@pytest.mark.parametrize("film", [False, True])
+def test_gradient_with_dropout(film):
+    res, parameters = block(4, 6, 3, 2, film, dropout=0.4, layer=3)
+    inputs = {"x": normal(0, 2, 3, 3, 4), "time": normal(1, 2, 3)}
+    check(Dropping(res, DROPPED), parameters, inputs)
+    dropping, plain = res.forward(*inputs.values(), DROPPED)[0], res.forward(*inputs.values())[0]
+    assert not np.allclose(dropping, plain)
+    assert np.array_equal(plain, block(4, 6, 3, 2, film)[0].forward(*inputs.values())[0])
+
+
+@pytest.mark.parametrize(
+    "line, replacement",
+    [
+        ("dh = self.dropout.backward(dh, cache.dropout)", "pass"),
+        ("self._into_conv2(cache)", "self.norm2.again(cache.norm2)"),
+    ],
+)
+def test_dropout_forgotten_on_the_way_back_is_caught(monkeypatch, line, replacement):
+    res, parameters = block(4, 6, 3, 2, False, dropout=0.4)
+    inputs = {"x": normal(0, 2, 3, 3, 4), "time": normal(1, 2, 3)}
+    assert_caught(monkeypatch, Dropping(res, DROPPED), parameters, inputs, line, replacement)
+
+
+def test_two_layers_drop_other_values():
+    inputs = normal(0, 2, 3, 3, 4), normal(1, 2, 3), DROPPED
+    one, other = (block(4, 6, 3, 2, False, dropout=0.4, layer=layer)[0].forward(*inputs)[0] for layer in (0, 1))
+    assert not np.allclose(one, other)

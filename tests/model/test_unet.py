@@ -6,6 +6,9 @@ import pytest
 from tests.checks import normal
 from tests.model.checks import OnlyX, assert_caught, check, randomise
 from tinydiff import backends
+from tinydiff.gradcheck.subjects import Dropping
+from tinydiff.model.layers import Dropped
+from tinydiff.model.res_block import ResBlock
 from tinydiff.model.unet import UNet, UNetConfig, position_waves
 
 
@@ -56,6 +59,32 @@ def test_gradient(changes):
 def test_a_dropped_term_is_caught(monkeypatch, line, replacement):
     model, x = build(), normal(0, 2, 8, 8, 1)
     assert_caught(monkeypatch, OnlyX(model, x), model.parameters, {"x": x}, line, replacement, directions=1)
+
+
+@pytest.mark.parametrize("slot", [None, np.array([6, 1])], ids=["all", "a part"])
+def test_gradient_with_dropout(slot):
+    model, x = build(blocks=2, dropout=0.3), normal(0, 2, 8, 8, 1)
+    wrapped = OnlyX(model, x)
+    wrapped.thing = Dropping(model, Dropped(5, np.array([3]), slot))
+    check(wrapped, model.parameters, {"x": x}, directions=1)
+
+
+def test_every_residual_block_drops_values_of_its_own(monkeypatch):
+    layers, init = [], ResBlock.__init__
+
+    def noting(self, *arguments, **options):
+        init(self, *arguments, **options)
+        layers.append(self.dropout)
+
+    monkeypatch.setattr(ResBlock, "__init__", noting)
+    model = build(blocks=2, dropout=0.3)
+    assert [each.layer for each in layers] == list(range(4 + 2 + 6)) and {each.rate for each in layers} == {0.3}
+    x, step, labels = normal(0, 2, 8, 8, 1), np.array([3.0, 7.0]), np.array([0, 3])
+    dropped = Dropped(5, np.array([3]))
+    plain, dropping = (model.forward(x, step, labels, each)[0] for each in (None, dropped))
+    assert np.array_equal(plain, model.predict(x, step, labels)) and not np.allclose(plain, dropping)
+    monkeypatch.setattr(layers[7], "rate", 0.0)  # each of them is told
+    assert not np.allclose(dropping, model.forward(x, step, labels, dropped)[0])
 
 
 def test_predict_is_forward_without_what_a_backward_needs():
@@ -153,6 +182,9 @@ def test_the_label_and_the_step_matter_and_the_null_label_is_one_of_them():
         ({"classes": -1}, "classes must be at least 0"),
         ({"positions": -1}, "positions must be at least 0, got -1"),
         ({"blocks": 0}, "blocks must be at least 1"),
+        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
+        ({"dropout": -0.1}, r"dropout must lie in \[0, 1\), got -0.1"),
+        ({"dropout": float("nan")}, r"dropout must lie in \[0, 1\), got nan"),
         ({"downsample_padding": 2}, "downsample_padding must be 0 or 1"),
     ],
 )

@@ -167,12 +167,12 @@ def test_every_op_has_a_place_on_the_page(op, facts):
     assert (f'<div class="live" data-op="{op}"></div>' in section) == (op in ROWS)
     for paths in sources.files(op).values():
         assert all(f"<code>{path}</code>" in section for path in paths)
-    assert ("In a training step: " in section) == (op not in gradients.ELSEWHERE)
+    assert ("In a training step: " in section) != (op in gradients.WITHOUT_A_CALL)
 
 
 def test_the_shares_of_a_step_are_shares():
     shares = step.shares(load().config)
-    assert set(OPS) - set(gradients.ELSEWHERE) <= set(shares) and "array" in shares
+    assert set(OPS) - set(gradients.WITHOUT_A_CALL) <= set(shares) and "array" in shares
     for part in ("flops", "bytes"):
         assert np.isclose(sum(getattr(share, part) for share in shares.values()), 1)
     assert shares["conv2d"].flops > 0.5

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.checks import same_bits
 
 STEPS = ("silu", "conv2d", "strided", "norm", "film", "add", "subtract", "scale", "divide", "clip", "halves", "middle")
-STEPS += ("concat", "upsample2x", "linear", "attention", "copy", "views", "guide", "loss")
+STEPS += ("concat", "upsample2x", "linear", "attention", "dropout", "copy", "views", "guide", "loss")
 
 
 @st.composite
@@ -34,6 +34,12 @@ def of_sequence(backend, seed, shape, steps):
         if (place, shape) not in arrays:
             arrays[place, shape] = rng.standard_normal(shape).astype(dtype)
         return arrays[place, shape]
+
+    def indices(place, N):
+        """Numbers of places, or of a step."""
+        if (place, N) not in arrays:
+            arrays[place, N] = rng.integers(0, 2**32, N)
+        return arrays[place, N]
 
     def vector(place, C):
         """Parameters that are float32 in both precisions."""
@@ -95,6 +101,9 @@ def of_sequence(backend, seed, shape, steps):
             elif step == "attention":
                 tokens = x.reshape(len(x), -1, 2, C // 2)
                 y = forward(backend.attention, tokens, tokens, other.reshape(tokens.shape)).reshape(x.shape)
+            elif step == "dropout":
+                slot = indices(place, len(x)) if which % 2 else None
+                y = forward(backend.dropout, x, indices(place, 1), slot, rate=0.4, layer=place, seed=which)
             elif step == "copy":
                 y = x[:, :1].copy()
             elif step == "views":

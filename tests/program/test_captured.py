@@ -104,15 +104,17 @@ models = st.fixed_dictionaries(
         film=st.booleans(),
         downsample_padding=st.integers(0, 1),
         positions=st.integers(0, 2),
+        dropout=st.sampled_from([0.0, 0.3]),
     )
 )
 
 
 @settings(max_examples=15)
-@given(model=models, batch=st.integers(1, 5), seed=st.integers(0, 1000))
-def test_random_networks_train_to_the_same_bits(in_both, model, batch, seed):
+@given(model=models, batch=st.integers(1, 5), flip=st.booleans(), seed=st.integers(0, 1000))
+def test_random_networks_train_to_the_same_bits(in_both, model, batch, flip, seed):
     for _ in in_both.each(threads=(1, 3)):
-        one, other = (trainer(in_both.backend, model, captured, batch=batch, seed=seed) for captured in (True, False))
+        options = dict(batch=batch, flip=flip, seed=seed)
+        one, other = (trainer(in_both.backend, model, captured, **options) for captured in (True, False))
         assert [one.train_step() for _ in range(2)] == [other.train_step() for _ in range(2)]
         assert tiny.state(one) == tiny.state(other)
     expect_planned(one.program)

@@ -235,12 +235,16 @@ def test_what_cannot_be_written():
     def noise(x, h):
         return {"y": NUMPY.philox.forward(0, "noise", labels[: len(x)], 0, (3,), kind="normal")}
 
+    def dropping(x, h):
+        return {"y": NUMPY.dropout.forward(x, labels[1:2], rate=0.5, layer=0, seed=0)[0]}
+
     labels = np.arange(9)
     for function, message in (
         (of_the_batch, "a number in this program depends on the size of the batch"),
         (another_length, "does something else at another size of batch"),
         (part_of_an_array, "writes over a part of an array"),
-        (noise, "philox.forward has no form in ONNX"),
+        (noise, "philox.forward has no form in ONNX: it draws"),
+        (dropping, "dropout.forward has no form in ONNX: it draws"),
     ):
         with pytest.raises(ValueError, match=message):
             to_model(function, samples)

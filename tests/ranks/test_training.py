@@ -17,8 +17,8 @@ STEPS = 40
 
 
 def trainer(parts, ranks=alone(), backend="numpy", precision="fp32", **changes):
-    options = dict(batch=12, label_dropout=0.3, clip=0.5, steps=STEPS) | changes
-    config = tiny.trainer(model=MODEL, parts=parts, **options).config
+    options = dict(model=MODEL, batch=12, label_dropout=0.3, clip=0.5, steps=STEPS) | changes
+    config = tiny.trainer(parts=parts, **options).config
     return Trainer(config, tiny.dataset(), backend_or_skip(backend, precision), ranks=ranks)
 
 
@@ -87,6 +87,16 @@ class Dropping(ThreadRanks):
         super().sum_tree(flat, parts, computing)
 
 
+REGULARISED = dict(model={**MODEL, "dropout": 0.3}, flip=True)
+
+
+@pytest.mark.parametrize("backend, precision", [("numpy", "fp32"), ("cpu", "fp32"), ("cpu", "bf16")])
+def test_same_bits_with_dropout_and_flips(backend, precision):
+    expected = left_behind(trainer(4, alone(), backend, precision, **REGULARISED), 5)
+    assert run(2, lambda ranks: left_behind(trainer(4, ranks, backend, precision, **REGULARISED), 5)) == [expected] * 2
+    assert expected != left_behind(trainer(4, alone(), backend, precision), 5)
+
+
 @pytest.mark.parametrize("kind", [OneAfterTheOther, Dropping])
 def test_another_order_and_a_lost_part_are_seen(kind):
     expected = left_behind(trainer(4), 3)
@@ -94,9 +104,10 @@ def test_another_order_and_a_lost_part_are_seen(kind):
         assert made != expected
 
 
-def test_parts_are_the_whole_batch():
+@pytest.mark.parametrize("changes", [{}, REGULARISED], ids=["plain", "dropout and flips"])
+def test_parts_are_the_whole_batch(changes):
     """The loss is the mean of all, and the gradients are those of the whole to within rounding."""
-    whole, in_parts = trainer(1), trainer(4)
+    whole, in_parts = trainer(1, **changes), trainer(4, **changes)
     one, other = whole.train_step(), in_parts.train_step()
     assert math.isclose(one.loss, other.loss, rel_tol=1e-5)
     assert math.isclose(one.grad_norm, other.grad_norm, rel_tol=1e-4)

@@ -67,6 +67,17 @@ def test_a_flipped_bit_is_noticed(saved):
     assert checkpoints.load(path).step == 1 and checkpoints.load(path).data_set is None
 
 
+def test_an_older_file_knows_neither_dropout_nor_flips(saved):
+    path, trainer = saved
+    with safetensors.safe_open(path, framework="numpy") as file:
+        description = json.loads(file.metadata()[checkpoints.METADATA])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    del description["sha256"], description["config"]["flip"], description["config"]["model"]["dropout"]
+    safetensors.numpy.save_file(tensors, path, {checkpoints.METADATA: json.dumps(description)})
+    assert checkpoints.load(path).config == trainer.config
+    assert not trainer.config.flip and trainer.config.model.dropout == 0
+
+
 def test_instead_of_a_damaged_one_the_one_before_is_read(saved, tmp_path):
     path, trainer = saved
     newest = checkpoints.path_for(tmp_path, 2)

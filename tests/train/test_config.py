@@ -84,6 +84,9 @@ def test_the_average_warms_up():
         ({"restarts": None}, "restarts must be a list, each an integer, got None"),
         ({"model": {"size": 8.0}}, "size must be an integer, got 8.0"),
         ({"model": {"film": 1}}, "film must be true or false, got 1"),
+        ({"model": {"dropout": 1}}, r"dropout must lie in \[0, 1\), got 1"),
+        ({"model": {"dropout": "0.1"}}, "dropout must be a number, got '0.1'"),
+        ({"flip": 1}, "flip must be true or false, got 1"),
     ],
 )
 def test_bad_values(change, message):

@@ -247,3 +247,8 @@ def test_data_that_do_not_fit(data):
     three = Dataset("bars", images.images, images.labels, 3)
     with pytest.raises(ValueError, match="bars has 3 classes, the model 2"):
         Trainer(config, dataclasses.replace(data, of=three), backends.get("numpy"))
+
+
+def test_latents_are_not_mirrored(data):
+    with pytest.raises(ValueError, match="flip must be off in latents: mirrored, they are not those of a mirrored image"):
+        tiny_vae.latent_trainer(data, flip=True)

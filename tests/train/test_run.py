@@ -8,9 +8,11 @@ from PIL import Image
 
 from tests.train import tiny
 from tinydiff.data import Identity
-from tinydiff.train import checkpoint as checkpoints
+from tinydiff.model.unet import UNetConfig
 from tinydiff.train import TrainConfig, run
+from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import read_metrics
+from tinydiff.train.run import shown
 
 
 def quiet_run(trainer, folder, **options):
@@ -120,3 +122,23 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path):
     before = (tmp_path / "metrics.jsonl").read_bytes()
     assert quiet_run(trainer, tmp_path) is None
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "size, classes, columns, rows, in_a_row",
+    [
+        (28, 10, 4, 10, 4),
+        (28, 0, 10, 1, 10),
+        (28, 200, 10, 16, 10),
+        (64, 200, 10, 16, 10),
+        (128, 200, 10, 16, 4),
+        (256, 200, 10, 16, 1),
+        (256, 10, 10, 10, 1),
+        (256, 0, 10, 1, 10),
+        (512, 200, 10, 4, 1),
+        (2048, 200, 10, 1, 1),
+    ],
+)
+def test_a_picture_is_bounded_whatever_the_classes_and_the_size(size, classes, columns, rows, in_a_row):
+    labels, found = shown(UNetConfig(size=size, classes=classes), columns)
+    assert found == in_a_row and labels.tolist() == [row for row in range(rows) for _ in range(in_a_row)]

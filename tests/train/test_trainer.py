@@ -12,6 +12,8 @@ from tinydiff.data.dataset import Dataset
 from tinydiff.samplers import finish
 from tinydiff.train import NonFinite, Trainer
 
+REGULARISED = dict(model={"dropout": 0.3}, flip=True)
+
 
 def train(trainer, steps):
     return [trainer.train_step() for _ in range(steps)]
@@ -25,14 +27,15 @@ def test_the_same_job_twice_gives_the_same_numbers():
     assert train(other, 5) != train(tiny.trainer(), 5)
 
 
+@pytest.mark.parametrize("changes", [{}, REGULARISED], ids=["plain", "dropout and flips"])
 @settings(max_examples=5)
 @given(stop=st.integers(1, 9))
-def test_stopped_anywhere_and_resumed_equals_never_stopped(stop):
-    straight = tiny.trainer()
+def test_stopped_anywhere_and_resumed_equals_never_stopped(changes, stop):
+    straight = tiny.trainer(**changes)
     metrics = train(straight, 10)
-    first = tiny.trainer()
+    first = tiny.trainer(**changes)
     before = train(first, stop)
-    second = tiny.trainer()
+    second = tiny.trainer(**changes)
     second.restore(first.checkpoint())
     assert before + train(second, 10 - stop) == metrics
     assert tiny.state(second) == tiny.state(straight)
@@ -45,7 +48,9 @@ def test_sixty_steps_on_one_fixed_batch_bring_the_loss_well_down(model):
     number, draw_batch, corrupt = np.array([1]), trainer.backend.draw_batch, trainer.corrupt.draw
     fixed = draw_batch.forward(trainer.labels, number, batch=8, noise_steps=50, classes=2, dropout=0.1, seed=0)
     trainer.backend.draw_batch = types.SimpleNamespace(forward=lambda *_, **__: fixed)
-    trainer.corrupt.draw = lambda images, index, step, _, slot, seed: corrupt(images, index, step, number, slot, seed=seed)
+    trainer.corrupt.draw = lambda images, index, step, _, *rest, **options: corrupt(
+        images, index, step, number, *rest, **options
+    )
     losses = [metrics.loss for metrics in train(trainer, 60)]
     assert losses[-1] < 0.1 * losses[0]
 
@@ -63,6 +68,33 @@ def test_a_model_without_classes_trains_and_samples():
     train(trainer, 2)
     images = finish(trainer.sample([0, 0, 0], steps=5))
     assert images.shape == (3, 8, 8, 1) and np.abs(images).max() <= 1
+
+
+@pytest.mark.parametrize("changes", [{"model": {"dropout": 0.3}}, {"flip": True}], ids=str)
+def test_dropout_and_flips_change_what_is_learned(changes):
+    one, other = tiny.trainer(**changes), tiny.trainer()
+    assert train(one, 2) != train(other, 2)
+
+
+def test_what_is_drawn_knows_nothing_of_dropout():
+    dropping, plain = tiny.trainer(model={"dropout": 0.5}), tiny.trainer()
+    train(dropping, 3)
+    plain.restore(dropping.checkpoint())
+    one, other = (finish(each.sample([0, 1], steps=4, seed=3)) for each in (dropping, plain))
+    assert np.array_equal(one, other)
+
+
+def test_flips_show_a_network_both_images():
+    """Of one image with a bright left half, drawn without noise: as often one way as the other."""
+    images = np.zeros((1, 8, 8, 1), np.uint8)
+    images[:, :, :4] = 255
+    data = Dataset("halves", images, np.zeros(1, int), 1)
+    trainer = tiny.trainer(data, {"classes": 0}, batch=64, flip=True)
+    trainer.corrupt.table[:, :2] = 1, 0  # x is the image
+    trainer.optimizer.prepare(1, 0.0)
+    x = trainer.one_part()["x"]
+    left, right = (x[:, :, half].mean(axis=(1, 2, 3)) for half in (slice(0, 4), slice(4, 8)))
+    assert np.all(np.abs(left - right) == 2) and 16 < np.sum(left > right) < 48
 
 
 def test_a_batch_may_be_larger_than_the_data_set():

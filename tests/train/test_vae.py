@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.checks import backend_or_skip
 from tests.train import tiny, tiny_vae
-from tinydiff.data.dataset import bytes_to_signed
+from tinydiff.data.dataset import Dataset, bytes_to_signed
 from tinydiff.model.autoencoder import LatentScale
 from tinydiff.train import NonFinite, TrainConfig, reconstructions, run
 from tinydiff.train import checkpoint as checkpoints
@@ -116,6 +116,26 @@ def test_parts_are_the_whole_batch(parts):
     assert math.isclose(one.grad_norm, other.grad_norm, rel_tol=1e-4)
     scale = np.abs(whole.parameters.grads).max()
     np.testing.assert_allclose(in_parts.parameters.grads, whole.parameters.grads, atol=1e-4 * scale, rtol=0)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_images_are_mirrored_on_request(parts):
+    """The same ones however many parts: of eight of one image some are, and some are not."""
+    images = tiny.dataset(1).images
+    images[0, :, :4] = 0
+    images[0, 2, 1] = 255  # whichever bar it was
+    data = Dataset("bars", np.repeat(images, 8, axis=0), np.zeros(8, np.int64), 1)
+    seen = []
+    trainer = tiny_vae.trainer(data, parts=parts, flip=True)
+    forward = trainer.model.forward
+    trainer.model.forward = lambda x, eps: seen.append(x) or forward(x, eps)
+    trainer.train_step()
+    signed, mirrored = bytes_to_signed(images)[0], bytes_to_signed(images)[0, :, ::-1]
+    found = ["as it is" if np.array_equal(x, signed) else "mirrored" for x in np.concatenate(seen)]
+    assert all(np.array_equal(x, signed) or np.array_equal(x, mirrored) for x in np.concatenate(seen))
+    numbers = np.arange(8)
+    flips = trainer.backend.philox.forward(0, "flip", numbers, 1, (), kind="uniform") < 0.5
+    assert [each == "mirrored" for each in found] == flips.tolist() and 0 < flips.sum() < 8
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
+
+from tinydiff.backends.control_groups import groups, text
 
 
 def usable_cores():
@@ -33,34 +34,21 @@ def fair_share(allowed, own):
 def share_of_cores(proc="/proc/self", cgroup="/sys/fs/cgroup"):
     """The cores whose time this process's control groups may take together, rounded up; None without a limit.
 
-    A group may take no more than those it lies in, so the smallest limit on the way up holds. Inside a container the
-    way up may be one of the host, of which only the container's own group is to be seen, as the root.
-
-    ``proc`` and ``cgroup`` are where Linux shows the process and its control groups (cgroups(7)): version 2 with
-    ``cpu.max`` in one tree, version 1 with ``cpu.cfs_quota_us`` in a tree of controllers, and both side by side.
+    ``proc`` and ``cgroup`` as for ``control_groups.groups``: version 2 says it in ``cpu.max``, version 1 in
+    ``cpu.cfs_quota_us``.
     """
-    limits = []
-    for line in _text(Path(proc, "cgroup")).splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if not controllers:
-            roots, limit_of = (Path(cgroup), Path(cgroup, "unified")), _limit_v2
-        elif "cpu" in controllers.split(","):
-            roots, limit_of = (Path(cgroup, "cpu"), Path(cgroup, controllers)), _limit_v1
-        else:
-            continue
-        way_up = PurePosixPath(path.lstrip("/")), *PurePosixPath(path.lstrip("/")).parents
-        limits += [limit_of(root / group) for root in roots for group in way_up]
+    limit_of = {1: _limit_v1, 2: _limit_v2}
+    limits = [limit_of[version](group) for version, group in groups("cpu", proc, cgroup)]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _limit_v2(group):
-    quota, _, period = _text(group / "cpu.max").partition(" ")
+    quota, _, period = text(group / "cpu.max").partition(" ")
     return _cores(quota, period)
 
 
 def _limit_v1(group):
-    return _cores(_text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us"))
+    return _cores(text(group / "cpu.cfs_quota_us"), text(group / "cpu.cfs_period_us"))
 
 
 def _cores(quota, period):
@@ -70,10 +58,3 @@ def _cores(quota, period):
     except ValueError:
         return None
     return -(-quota // period) if quota > 0 and period > 0 else None
-
-
-def _text(path):
-    try:
-        return path.read_text("utf-8", "surrogateescape").strip()
-    except OSError:
-        return ""

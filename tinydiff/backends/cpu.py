@@ -23,6 +23,7 @@ from tinydiff.backends.cores import usable_cores
 from tinydiff.backends.numpy import NumpyBackend
 from tinydiff.ops import contract
 from tinydiff.precision import Stored, bfloat16, has_bfloat16
+from tinydiff.program import prepare
 
 instruction_sets = _cpu.instruction_sets
 instruction_set = _cpu.instruction_set
@@ -34,6 +35,9 @@ memory = _cpu.memory  # () -> bytes of arrays in use, bytes kept to be used agai
 MOST_THREADS = _cpu.MOST_THREADS
 MULTIPLY_BFLOAT16 = ("avx512_bf16", "amx", "neon_bf16")  # the instruction sets in which that is faster than float32
 use_threads(min(usable_cores(), MOST_THREADS))
+# bytes that a convolution works in at most: what its tiles become, in rounds of so much (csrc/cpu/winograd_tiles.h), and
+# what each thread makes of that. Measured, of the presets' training steps and one thread: 10 to 14 MB
+SHARED, OWN = 8 << 20, 2 << 20
 CONV2D_VERSIONS = ("fastest", "direct", "winograd_2", "winograd_4")
 use_conv2d_version = _cpu.use_conv2d_version  # "fastest" chooses by shape; the others are for tests and benchmarks
 
@@ -60,6 +64,14 @@ class CpuBackend(NumpyBackend):
     def capture(self, step_fn, *, frozen_weights=False):
         """A function that does what ``step_fn`` does, to the same bits: the program that it is, run without Python."""
         return Captured(self, step_fn, frozen_weights)
+
+    def memory_of(self, *programs):
+        """Bytes that running programs takes beside what they keep: their arenas, the filters that are prepared in them, and
+        what kernels work in, one after another."""
+        prepared = (prepare.plan(each, _cpu.prepared_bytes).nbytes for each in programs)
+        convolutions = [call for each in programs for call in each.calls if call.op == "conv2d"]
+        largest = max((each.nbytes for call in convolutions for each in call.operands.values()), default=0)
+        return sum(each.arena for each in programs) + sum(prepared) + min(6 * largest, SHARED + threads() * OWN)
 
     def describe(self):
         """One line for ``tinydiff info``."""
@@ -136,6 +148,23 @@ class silu(Op):
 
     def backward(self, dy, cache):
         return self.kernels.silu_backward(dy, *cache)
+
+
+class dropout(Op):
+    class Cache(NamedTuple):
+        x_shape: tuple[int, ...]
+        drawn: tuple  # slot, and the numbers that the kernel takes
+
+    def forward(self, x, number, slot=None, *, rate, layer, seed):
+        op = ops.dropout
+        seed = op.check(x, number, slot, rate, layer, seed)
+        draw, threshold = op.check_values(number, slot), op.threshold_of(rate)
+        drawn = slot, seed, op.purpose_of(layer), draw, threshold, op.scale_of(threshold)
+        return self.kernels.dropout_forward("x", x, *drawn), self.Cache(x.shape, drawn)
+
+    def backward(self, dy, cache):
+        contract.expect("dropout", "dy", dy, cache.x_shape, self.real)
+        return self.kernels.dropout_forward("dy", dy, *cache.drawn), None, None
 
 
 class attention(Op):
@@ -246,10 +275,12 @@ class draw_batch(Op):
 
 
 class corrupt(Op):
-    def forward(self, images, index, step, table, draw, slot=None, *, seed):
-        seed = ops.corrupt.check(images, index, step, table, draw, slot, seed)
+    def forward(self, images, index, step, table, draw, slot=None, *, seed, flip=False):
+        seed = ops.corrupt.check(images, index, step, table, draw, slot, seed, flip)
         ops.corrupt.check_values(images, index, step, table, slot)
-        return _cpu.corrupt_forward(images, index, step, table, slot, seed, ops.philox.PURPOSES["noise"], draw[0])
+        noise = seed, ops.philox.PURPOSES["noise"], draw[0]
+        mirror = *ops.corrupt.width_and_channels(images, flip), ops.philox.PURPOSES["flip"]
+        return _cpu.corrupt_forward(images, index, step, table, slot, *noise, *mirror)
 
 
 class global_norm(Op):
@@ -274,6 +305,7 @@ OPS = (
     conv2d,
     group_norm,
     silu,
+    dropout,
     attention,
     upsample2x,
     concat,

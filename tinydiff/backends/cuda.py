@@ -32,6 +32,7 @@ SERVICES = (
     "take",
     "repeat",
     "has_room_for",
+    "free_memory",
     "uploads",
     "synchronize",
     "capture",
@@ -207,6 +208,39 @@ class silu(Op):
         return dx
 
 
+class dropout(Op):
+    class Cache(NamedTuple):
+        x_shape: tuple[int, ...]
+        number: Any  # (1,) int64
+        slot: Any  # (N,) int64 or None
+        options: tuple  # the other numbers that the kernel takes
+
+    def forward(self, x, number, slot=None, *, rate, layer, seed):
+        op = ops.dropout
+        seed = op.check(x, number, slot, rate, layer, seed)
+        if self.launcher.values_at_hand:
+            op.check_values(number, slot)
+        self.dense(x=x)
+        threshold = op.threshold_of(rate)
+        options = bits_of(seed), np.uint32(op.purpose_of(layer)), np.uint32(threshold), f32(op.scale_of(threshold))
+        slot = None if slot is None else self.integers(slot)
+        cache = self.Cache(x.shape, self.integers(number), slot, options)
+        return self._some_of(x, cache), cache
+
+    def backward(self, dy, cache):
+        self.upstream(dy, cache.x_shape)
+        return self._some_of(dy, cache), None, None
+
+    def _some_of(self, x, cache):
+        """The values that stay, made larger, beside zeros."""
+        N, M = len(x), x.size // len(x)
+        y = self.activation(x.shape)
+        blocks = ops.dropout.APART * ceil_div(M, ops.dropout.APART * ops.dropout.PARTS)
+        arrays = x, cache.number, cache.slot, y
+        self.launch("forward", dict(count=N * blocks), *arrays, i64(N), i64(M), *cache.options)
+        return y
+
+
 class attention(Op):
     Cache = ops.attention.Cache  # with lse (N, A, L)
 
@@ -355,15 +389,16 @@ class draw_batch(Op):
 
 
 class corrupt(Op):
-    def forward(self, images, index, step, table, draw, slot=None, *, seed):
-        seed = ops.corrupt.check(images, index, step, table, draw, slot, seed)
+    def forward(self, images, index, step, table, draw, slot=None, *, seed, flip=False):
+        seed = ops.corrupt.check(images, index, step, table, draw, slot, seed, flip)
         if self.launcher.values_at_hand:
             ops.corrupt.check_values(images, index, step, table, slot)
         self.dense(table=table)
         if not images.flags.c_contiguous:
             raise ValueError("corrupt: images must be C-contiguous")
         n, N, M = len(images), len(index), images.size // len(images)
-        self.countable(N=N, T=len(table))
+        width, channels = ops.corrupt.width_and_channels(images, flip)
+        self.countable(N=N, T=len(table), W=width, C=channels)
         shape = N, *images.shape[1:]
         x, target, weight = self.empty(shape), self.empty(shape), self.empty(N)
         slot = None if slot is None else self.integers(slot)
@@ -371,7 +406,8 @@ class corrupt(Op):
         sizes = i64(n), i32(len(table)), i32(N), i64(M)
         verb = "bytes" if images.dtype == np.uint8 else "floats"
         random = bits_of(seed), np.uint32(ops.philox.PURPOSES["noise"])
-        self.launch(verb, dict(count=N * ceil_div(M, 4)), *arrays, *sizes, *random)
+        mirror = i32(width), i32(channels), np.uint32(ops.philox.PURPOSES["flip"])
+        self.launch(verb, dict(count=N * ceil_div(M, 4)), *arrays, *sizes, *random, *mirror)
         return x, target, weight
 
 
@@ -405,6 +441,7 @@ OPS = (
     conv2d,
     group_norm,
     silu,
+    dropout,
     attention,
     upsample2x,
     concat,

@@ -247,6 +247,7 @@ TABLE = {
         "forward": {"v1_naive": per_thread(), "v2_vectors": per_vector},
         "backward": {"v1_naive": per_thread(), "v2_vectors": per_vector},
     },
+    "dropout": {"forward": {"v1_eight": per_thread()}},
     "attention": {
         "forward": {
             "v1_naive": attention_rows,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinydiff.backends import host_memory
 from tinydiff.backends.graph import Graph
 from tinydiff.backends.kernel_names import kernels
 from tinydiff.backends.upload import NoUploads, Uploads
@@ -65,6 +66,9 @@ class Launcher:
 
     def has_room_for(self, nbytes):
         return True
+
+    def free_memory(self):
+        return host_memory.available()
 
     def uploads(self, shape, dtype):
         return NoUploads(shape, dtype)
@@ -161,8 +165,11 @@ class CupyLauncher(Launcher):
 
     def has_room_for(self, nbytes):
         """Whether so much, and as much again for what works on it, is free."""
+        return 2 * nbytes <= self.free_memory()
+
+    def free_memory(self):
         free, _ = self.xp.cuda.runtime.memGetInfo()
-        return 2 * nbytes <= free
+        return free
 
     def uploads(self, shape, dtype):
         return Uploads(self.xp, shape, dtype)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 
+from tinydiff.backends import host_memory
 from tinydiff.backends.by_name import ByName
 from tinydiff.backends.recordable import Op, Recordable
 from tinydiff.backends.upload import NoUploads
@@ -56,6 +57,10 @@ class NumpyBackend(ByName, Recordable):
     def has_room_for(self, nbytes):
         """Whether arrays of so many bytes may be kept beside all that is computed: here they lie where they are."""
         return True
+
+    def free_memory(self):
+        """Bytes that can still be taken where its arrays lie; None where that is not known."""
+        return host_memory.available()
 
     def uploads(self, shape, dtype):
         """A way for arrays that another thread makes, as ``backends.upload.Uploads``."""

@@ -57,8 +57,8 @@ def add_data_arguments(parser, text):
     parser.add_argument(
         "--no-cache",
         action="store_true",
-        help="with --data folder: decode into memory every time, instead of once into a file (in $TINYDIFF_DATA or the "
-        "user's cache) that is mapped into memory and may be larger than it",
+        help="with --data folder or scenes: decode, or draw, into memory every time, instead of once into a file (in "
+        "$TINYDIFF_DATA or the user's cache) that is mapped into memory and may be larger than it",
     )
 
 
@@ -89,7 +89,7 @@ def load_data_of(args, ranks, checkpoint, image_size=None):
     name = config.data if args.data in (None, "auto") else args.data
     if config.data not in (name, UNKNOWN):
         raise ValueError(f"the model was trained on {config.data}, not on {name}")
-    if name == "folder" and image_size is None:
+    if name in data.OF_MANY_SIZES and image_size is None:
         image_size = checkpoint.image_shape[0]
     dataset = load_data(args, ranks, name, image_size)
     config.expect_fits(dataset, checkpoint.image_shape)

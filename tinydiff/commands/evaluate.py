@@ -43,7 +43,8 @@ def evaluate(args, ranks):
     if args.json and ranks.speaks:
         expect_writable("json", args.json)
     train = load_data_of(args, ranks, checkpoint)
-    test = ranks.one_first(lambda: data.load_test(train.name, data_dir=args.data_dir, count=args.samples))
+    held_out = dict(data_dir=args.data_dir, count=args.samples, image_size=train.images.shape[1])
+    test = ranks.one_first(lambda: data.load_test(train.name, **held_out))
     classes = checkpoint.config.model.classes
     labels = proportional_labels(train, args.samples) if classes else np.zeros(args.samples, np.int64)
     images = draw(args, backend, checkpoint, labels, ranks)

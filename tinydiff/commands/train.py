@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinydiff import backends, report
+from tinydiff import backends, data, report
 from tinydiff.commands.arguments import (
     add_backend_arguments,
     add_data_arguments,
@@ -21,7 +21,8 @@ from tinydiff.commands.arguments import (
     load_data,
     load_data_of,
 )
-from tinydiff.program.text import memory
+from tinydiff.program import memory
+from tinydiff.program.text import amount
 from tinydiff.terminal import one_line, shell_words
 from tinydiff.train import TrainConfig, Trainer, latents, run
 from tinydiff.train import checkpoint as checkpoints
@@ -52,6 +53,7 @@ EVERY_RUN = {
     "weight-decay": (float, "AdamW's decoupled decay"),
     "clip": (float, "limit of the gradient's norm"),
     "average-decay": (float, "of the averaged parameters"),
+    "flip": (switch, "on: every image is met as often mirrored along its width"),
     "seed": (int, "of everything random"),
 }
 RUN_OVERRIDES = {
@@ -71,6 +73,7 @@ MODEL_OVERRIDES = {
     "film": (switch, "on: the step scales and shifts instead of shifting alone"),
     "groups": (int, "groups of the group norms"),
     "positions": (int, "waves along each axis that tell the network where it is"),
+    "dropout": (float, "how often to drop a value in each residual block; nothing is dropped when drawing"),
 }
 
 
@@ -127,7 +130,10 @@ def add_training_arguments(kind, parser, resumed_preset):
     )
     add_data_arguments(parser, "the data set (default auto: MNIST if it can be had; with --resume that of the run)")
     parser.add_argument(
-        "--image-size", type=at_least(1), metavar="PIXELS", help="with --data folder: crop and resize all to this"
+        "--image-size",
+        type=at_least(1),
+        metavar="PIXELS",
+        help="with --data folder: crop and resize all to this; with --data scenes 32 (the default) or 64",
     )
     parser.add_argument("--out", metavar="DIR", help=f"folder of the run (default runs/DATA-{kind.folder}PRESET)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where --out holds a run")
@@ -185,7 +191,7 @@ def _new(kind, args, ranks):
         raise ValueError(
             f"{dataset.name} has {len(dataset)} images, fewer than a batch of {config.batch}; choose a smaller batch"
         )
-    return kind.trainer(config, dataset, backend, ranks=ranks)
+    return _trainer(kind, args, config, dataset, backend, ranks)
 
 
 def _resumed(kind, args, ranks, folder=None):
@@ -208,11 +214,23 @@ def _resumed(kind, args, ranks, folder=None):
     _expect_same(args.resume, config, run_overrides)
     _expect_same(args.resume, config.model, given(args, kind.model_overrides))
     dataset = kind.data_of(args, ranks, backend, checkpoint)
-    trainer = kind.trainer(dataclasses.replace(config, data=dataset.name), dataset, backend, ranks=ranks)
+    trainer = _trainer(kind, args, dataclasses.replace(config, data=dataset.name), dataset, backend, ranks)
     trainer.restore(checkpoint)
     if trainer.step == config.steps:
         print(f"this run is finished; --steps of more than {config.steps} trains it longer")
     return trainer
+
+
+def _trainer(kind, args, config, dataset, backend, ranks):
+    """A trainer, where memory is enough for it; how much it needs is said before."""
+    ranks.expect_to_share(config.parts)
+    need, free = memory.expect_enough(
+        config, backend, dataset, ranks=ranks, pictures=not args.no_pictures, begun=bool(args.resume)
+    )
+    held = f"beside {amount(need.images, 'B')} of images" if not need.copied else ""
+    there = [] if free is None else [f"{amount(free, 'B')} are free"]
+    print("; ".join([f"memory: {need}{held}", *there]))
+    return kind.trainer(config, dataset, backend, ranks=ranks)
 
 
 def _train(kind, args, folder, trainer):
@@ -224,8 +242,6 @@ def _train(kind, args, folder, trainer):
         f"{dataset.name}: {len(dataset):,} images; {kind.network} {config.model.channels}: "
         f"{trainer.parameters.count:,} parameters; backend {backend.name}, {backend.precision}; folder {one_line(folder)}"
     )
-    if trainer.program:
-        print(f"memory: {memory(trainer.program)}")
     started, first = time.monotonic(), trainer.step
     stopped = run(
         trainer,
@@ -285,7 +301,7 @@ def _new_diffusion(args, ranks, backend, preset):
     if args.latent:
         autoencoder = latents.for_latents(load_checkpoint(args.latent, ranks, VAETrainConfig), args.latent)
         name = args.data or autoencoder.config.data
-        if name == "folder" and size is None:
+        if name in data.OF_MANY_SIZES and size is None:
             size = autoencoder.config.model.size
     dataset = load_data(args, ranks, name, size)
     classes = dataset.classes if dataset.classes > 1 else 0

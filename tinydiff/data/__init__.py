@@ -1,22 +1,24 @@
-"""Data sets: MNIST and CIFAR-10 from their files or the network, any folder of images, drawn digits that need neither,
-and points in the plane (``points2d``)."""
+"""Data sets: MNIST and CIFAR-10 from their files or the network, any folder of images, drawn digits and scenes that need
+neither, and points in the plane (``points2d``)."""
 
 from __future__ import annotations
 
-from tinydiff.data import cifar10, folder, mnist, strokes
+from tinydiff.data import cifar10, folder, mnist, scenes, strokes
 from tinydiff.data.dataset import Dataset, Identity, bytes_to_signed, signed_to_bytes
 from tinydiff.data.download import NotFound
 
-NAMES = ("auto", "mnist", "strokes", "cifar10", "folder")
+NAMES = ("auto", "mnist", "strokes", "cifar10", "scenes", "folder")
+OF_MANY_SIZES = ("scenes", "folder")  # those whose images come in the size that is asked for
 
 
 def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, cache=True, say=print):
     """The training set of that name; ``"auto"`` is MNIST where it can be had, else ``strokes``, and says so.
 
     data_dir         where the files are; of "folder" the folder of images itself
-    image_size       height and width that images of "folder" are brought to; the others come in one size
+    image_size       height and width that images of "folder" are brought to, and those of "scenes" drawn in, 32 (the
+                     default) or 64; the others come in one size
     skip_unreadable  go on without images of "folder" that cannot be read, naming them
-    cache            keep what is decoded of "folder" in a file; False: decode it into memory every time
+    cache            keep what is decoded of "folder", or drawn of "scenes", in a file; False: do it again every time
 
     Raises ``ValueError`` for an unknown name, a set that cannot be had when it was asked for by name or by
     ``data_dir``, files that are damaged, a size that the set does not come in, and an option that it has no use for.
@@ -27,11 +29,14 @@ def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, 
         if not data_dir:
             raise ValueError("data 'folder' needs data_dir, the folder of images")
         return folder.load(data_dir, size=image_size, skip_unreadable=skip_unreadable, cache=cache, say=say)
-    for option, given in (("skip_unreadable", skip_unreadable), ("no_cache", not cache)):
-        if given:
-            raise ValueError(f"{option} goes with data 'folder', not {name!r}")
-    if name == "strokes" and data_dir:
-        raise ValueError(f"data_dir: 'strokes' are drawn, not read, got {data_dir}")
+    if skip_unreadable:
+        raise ValueError(f"skip_unreadable goes with data 'folder', not {name!r}")
+    if not cache and name != "scenes":
+        raise ValueError(f"no_cache goes with data 'folder' or 'scenes', not {name!r}")
+    if name in ("strokes", "scenes") and data_dir:
+        raise ValueError(f"data_dir: {name!r} are drawn, not read, got {data_dir}")
+    if name == "scenes":
+        return scenes.load(size=image_size, cache=cache, say=say)
     dataset = _load(name, data_dir, say)
     own = dataset.images.shape[1]
     if image_size not in (None, own):
@@ -53,19 +58,25 @@ def _load(name, data_dir, say):
         return strokes.load()
 
 
-def load_test(name, *, data_dir=None, count=10_000):
-    """Images of the same kind as the training set of that name, but none of it; None where there are none."""
+def load_test(name, *, data_dir=None, count=10_000, image_size=None):
+    """Images of the same kind as the training set of that name, but none of it; None where there are none.
+
+    image_size  of "scenes", which come in several; as of ``load``
+    """
     if name == "mnist":
         return mnist.load("test", data_dir=data_dir)
     if name == "strokes":
         return strokes.load(count, first=10_000)
     if name == "cifar10":
         return cifar10.load("test", data_dir=data_dir)
+    if name == "scenes":
+        return scenes.load(count, size=image_size, first=scenes.HELD_OUT)
     return None
 
 
 __all__ = [
     "NAMES",
+    "OF_MANY_SIZES",
     "Dataset",
     "Identity",
     "NotFound",
@@ -75,6 +86,7 @@ __all__ = [
     "load",
     "load_test",
     "mnist",
+    "scenes",
     "signed_to_bytes",
     "strokes",
 ]

@@ -100,6 +100,16 @@ def load(count=10_000, *, seed=0, first=0):
 
 def _draw(digit, uniform, normal):
     """One digit as (28, 28) uint8, from 8 uniform and 64 normal numbers."""
+    lines, pen = written(digit, uniform, normal)
+    centre = SIZE / 2 + 0.8 * normal[62:64].clip(-2, 2)
+    canvas = Image.new("L", (SIZE * OVERSAMPLING, SIZE * OVERSAMPLING))
+    trace(canvas, [line + centre for line in lines], pen, ink=255)
+    return np.asarray(canvas.reduce(OVERSAMPLING))
+
+
+def written(digit, uniform, normal):
+    """How somebody writes a digit, from 4 uniform and 62 normal numbers: its strokes, each a polyline (n, 2) of x, y in
+    pixels of MNIST from the digit's centre, and the width of the pen, in the same."""
     variants = DIGITS[digit]
     strokes = variants[int(uniform[0] * len(variants))]
     # each point of the digit moves once, however many strokes meet in it
@@ -114,20 +124,19 @@ def _draw(digit, uniform, normal):
         @ np.array([[1, -shear], [0, 1]])
         @ np.diag([width, height])
     )
-    centre = SIZE / 2 + 0.8 * normal[62:64].clip(-2, 2)
-    pen = 1.6 + 1.6 * uniform[3]  # pixels
+    controls = [np.array([np.add(point, jitter[point]) for point in stroke]) - 0.5 for stroke in strokes]
+    return [_smooth(control) @ to_pixels.T for control in controls], 1.6 + 1.6 * uniform[3]
 
-    scale = OVERSAMPLING
-    canvas = Image.new("L", (SIZE * scale, SIZE * scale))
+
+def trace(canvas, lines, pen, ink):
+    """Draw polylines (n, 2), in pixels, with round ends on a canvas of ``OVERSAMPLING`` times as many pixels."""
     draw = ImageDraw.Draw(canvas)
-    for stroke in strokes:
-        control = np.array([np.add(point, jitter[point]) for point in stroke]) - 0.5
-        line = scale * (_smooth(control) @ to_pixels.T + centre)
-        draw.line([tuple(point) for point in line], fill=255, width=round(pen * scale), joint="curve")
-        radius = pen * scale / 2
+    for line in lines:
+        line = OVERSAMPLING * line
+        draw.line([tuple(point) for point in line], fill=ink, width=round(pen * OVERSAMPLING), joint="curve")
+        radius = pen * OVERSAMPLING / 2
         for x, y in (line[0], line[-1]):  # round ends, as a pen leaves
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-    return np.asarray(canvas.reduce(scale))
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
 
 
 def _smooth(control):

@@ -129,3 +129,29 @@ class AtStep:
         *dinputs, dstep, dlabels = self.thing.backward(dy, cache)
         assert dstep is None and dlabels is None
         return dinputs[0] if len(dinputs) == 1 else tuple(dinputs)
+
+
+def dropping(build, dropped):
+    """Another ``Case.build``, of a thing that is told what to drop, as one that is not told any more."""
+
+    def built(home, backend, dtype):
+        thing, parameters = build(home, backend, dtype)
+        number, slot = (None if each is None else backend.asarray(each) for each in dropped[1:])
+        return Dropping(thing, dropped._replace(number=number, slot=slot)), parameters
+
+    return built
+
+
+class Dropping:
+    """A thing as a function of its other inputs alone, dropping always the same: ``dropped``, a ``layers.Dropped``."""
+
+    def __init__(self, thing, dropped):
+        self.thing, self.dropped = thing, dropped
+
+    def forward(self, *inputs):
+        """The other inputs -> y, cache."""
+        return self.thing.forward(*inputs, self.dropped)
+
+    def backward(self, dy, cache):
+        """dy -> the gradients of the other inputs: one, or a tuple."""
+        return self.thing.backward(dy, cache)

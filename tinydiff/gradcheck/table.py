@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tinydiff import ops
-from tinydiff.gradcheck.subjects import Case, at_step, with_parameters
+from tinydiff.gradcheck.subjects import Case, at_step, dropping, with_parameters
 from tinydiff.model import attention_block, autoencoder, chain, embedding, layers, mlp, res_block, unet
 from tinydiff.model.autoencoder import AutoencoderConfig
+from tinydiff.model.layers import Dropped
 from tinydiff.model.mlp import MLPConfig
 from tinydiff.model.unet import UNetConfig
 
@@ -66,6 +67,9 @@ def _group_norm(film, silu):
     return Case(inputs, {"groups": 2, "silu": silu})
 
 
+DROPPED = Dropped(seed=5, number=np.array([3]), slot=None)
+DROPPING = {"rate": 0.3, "layer": 2, "seed": 5}
+
 OP_ROWS = (
     _op("linear", Case({"x": normal(0, 2, 3), "w": normal(1, 3, 4), "b": normal(2, 4)}), terms=("dx", "dw", "db")),
     _op(
@@ -84,6 +88,12 @@ OP_ROWS = (
         terms=("du", "dscale", "dshift", "dh", "dgamma", "dbeta", "dxhat", "through_mean", "through_var"),
     ),
     _op("silu", Case({"x": normal(0, 2, 3)}), terms=("through_s",), holders=("slope",)),
+    _op(
+        "dropout",
+        Case({"x": normal(0, 2, 3, 5), "number": np.array([3]), "slot": np.array([7, 2])}, DROPPING),
+        Case({"x": normal(0, 2, 150), "number": np.array([3]), "slot": None}, DROPPING),  # more than 16 blocks decide
+        terms=("dx",),
+    ),
     _op(
         "attention",
         Case({"q": normal(0, 2, 3, 2, 4), "k": normal(1, 2, 5, 2, 4), "v": normal(2, 2, 5, 2, 4)}),
@@ -144,6 +154,11 @@ def _stem(module):
     return module.__name__.rpartition(".")[2]
 
 
+def _dropout():
+    build = dropping(lambda home, backend, _: (home.Dropout(backend, rate=0.3, layer=2), ()), DROPPED)
+    return Case({"x": normal(0, 2, 3, 5)}, build=build)
+
+
 LAYER_ROWS = (
     _layer("Linear", {"x": normal(0, 2, 4, 3)}, (3, 2)),
     _layer("Conv2d", {"x": normal(0, 2, 4, 4, 2), "add": normal(1, 2, 1, 1, 3)}, (2, 3, 3), stride=2, padding=1),
@@ -153,6 +168,7 @@ LAYER_ROWS = (
         (4, 2, 1e-5),
         silu=True,
     ),
+    Row("Dropout", "layer", layers, "tests/model/test_layers.py", (_dropout(),), ()),
     _layer("ClassEmbedding", {"labels": np.array([2, 0, 2])}, (3, 4)),
     _upsample2x(),
 )
@@ -163,12 +179,13 @@ def _step_embedding(classes):
     return Case({}, build=at_step(build, [0.0, 7.0, 90.0], [0, classes, 1] if classes else None))
 
 
-def _res_block(C, O, film, E=3):
+def _res_block(C, O, film, E=3, dropout=0.0):
     def build(home, parameters):
-        return home.ResBlock(parameters, "res", C, O, E, groups=2, eps=1e-5, film=film)
+        return home.ResBlock(parameters, "res", C, O, E, groups=2, eps=1e-5, film=film, dropout=dropout, layer=1)
 
+    build = dropping(with_parameters(build), DROPPED)
     time = normal(1, 2, E) if E else None
-    return Case({"x": normal(0, 2, 2, 3, C), "time": time}, build=with_parameters(build))
+    return Case({"x": normal(0, 2, 2, 3, C), "time": time}, build=build)
 
 
 def _attention_block():
@@ -194,6 +211,7 @@ BLOCK_ROWS = (
         res_block,
         _res_block(2, 4, film=False),
         _res_block(2, 4, film=True),
+        _res_block(2, 4, film=True, dropout=0.3),
         _res_block(2, 2, film=False),
         _res_block(2, 4, film=False, E=None),
         terms=("dx_shortcut", "dscale", "dshift", "dadd"),
@@ -225,7 +243,8 @@ def _unet(**changes):
 
     inputs = {"x": normal(0, 2, 8, 8, config.image_channels)}
     labels = [0, config.classes] if config.classes else None
-    return Case(inputs, build=at_step(build, [7.0, 90.0], labels), directions=UNET_DIRECTIONS)
+    build = at_step(dropping(build, DROPPED), [7.0, 90.0], labels)
+    return Case(inputs, build=build, directions=UNET_DIRECTIONS)
 
 
 def _autoencoder(name, **changes):
@@ -252,6 +271,7 @@ MODEL_ROWS = (
         unet,
         _unet(),
         _unet(film=True, classes=0, channels=(4,), positions=1),
+        _unet(dropout=0.3),
         terms=("dskip", "dtime_block", "dtime", "dembedding"),
     ),
     _model("Encoder", autoencoder, _autoencoder("Encoder", quant_conv=True), terms=("dh",)),

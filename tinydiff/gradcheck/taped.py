@@ -37,6 +37,8 @@ def of_row(row):
 
     def both(op):
         y, cache = op.forward(*inputs.values(), **example.options)
+        for each in np.ravel(y):
+            tape.place(each)  # a number that no input moves, as where dropout drops one, has no node yet
         forward = len(tape.nodes)
         dinputs = as_tuple(op.backward(dy if dy.shape else dy[()], cache))
         found = zip(inputs, dinputs, strict=True)

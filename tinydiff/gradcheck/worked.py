@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinydiff.gradcheck.trace import Traced
+from tinydiff.ops import philox
 
 
 class Worked(NamedTuple):
@@ -146,6 +147,29 @@ def silu(x, dy):
         )
         through = f"{_p(x[i])}·{_p(s[i])}·{_p(1 - s[i])}"
         backward.append(f"  dx[{i}] = {_p(dy[i])}·({_n(s[i])} + {through}) = {_n(dx[i])}")
+    return forward, backward, {"y": y, "dx": dx}
+
+
+def dropout(x, number, slot, dy, *, rate, layer, seed):
+    M, threshold = x.shape[1], round(65536 * rate)
+    scale = 1 / (1 - threshold / 65536)
+    counter = np.arange(M), number[0], slot[0], philox.PURPOSES["dropout"] + 256 * layer
+    half = philox.philox4x32(counter, (seed, 0))[0].astype(int) % 65536
+    keep = (half >= threshold).astype(int)
+    y, dx = _zeros(x, 1, M), _zeros(x, 1, M)
+    forward = [
+        f"one sample; rate {rate:g} is a threshold of {threshold} in 65536, and scale {scale:.4g}",
+        "  half = the lower half of the first of four words that philox makes of",
+        f"         (block m, number {number[0]}, slot {slot[0]}, purpose {counter[3]}) under the seed {seed}:",
+        f"  half = {_integers(half)}",
+        f"  keep = {_integers(keep)}",
+    ]
+    backward = ["a value that was dropped moved nothing; the others moved y by scale as much as they were moved:"]
+    for m in range(M):
+        factor = float(keep[m]) * scale
+        y[0, m], dx[0, m] = factor * x[0, m], factor * dy[0, m]
+        forward.append(f"  y[{m}]  = {_p(x[0, m])}·{keep[m]}·{_n(scale)} = {_n(y[0, m])}")
+        backward.append(f"  dx[{m}] = {_p(dy[0, m])}·{keep[m]}·{_n(scale)} = {_n(dx[0, m])}")
     return forward, backward, {"y": y, "dx": dx}
 
 
@@ -323,6 +347,12 @@ EXAMPLES = {
         {"groups": 1, "eps": 1.0},
     ),
     "silu": Example({"x": _array(-2, 0, 1)}, _array(1, 2, -1), silu),
+    "dropout": Example(
+        {"x": _array([3, -1, 2, 0.5, -4, 1]), "number": np.array([1]), "slot": np.array([0])},
+        _array([1, 2, -1, 3, 0.5, -2]),
+        dropout,
+        {"rate": 0.5, "layer": 0, "seed": 0},
+    ),
     "attention": Example(
         {
             "q": _array(1, -1, shape=(1, 2, 1, 1)),
@@ -390,6 +420,10 @@ def _p(value):
 def _nought(value):
     """A number that is 0 but for rounding."""
     return format(value, "0") if isinstance(value, Traced) else _n(abs(round(value, 12)))
+
+
+def _integers(values):
+    return f"[{', '.join(map(str, values))}]"
 
 
 def _row(values):

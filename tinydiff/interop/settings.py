@@ -15,6 +15,7 @@ setting and its value.
     norm_num_groups, norm_eps       groups, eps
     resnet_time_scale_shift         film: "scale_shift" or "default"
     downsample_padding              downsample_padding (0 is one row and column after, in both)
+    dropout                         dropout, which neither has but in training
     flip_sin_to_cos                 the order of rows of time_embedding.linear_1, see ``weights``
 """
 
@@ -93,7 +94,6 @@ PASSED_OVER = (
     "inv_gamma",
     "power",
     "collected_params",
-    "dropout",
     "num_train_timesteps",  # read by a learned time embedding alone
 )
 
@@ -147,6 +147,7 @@ def from_unet_config(config):
         "norm_eps": config.eps,
         "resnet_time_scale_shift": "scale_shift" if config.film else "default",
         "downsample_padding": config.downsample_padding,
+        "dropout": config.dropout,
     }
 
 
@@ -163,6 +164,9 @@ def read(given):
         require_integer(name, settings[name], low, high)
     require_widths(settings["block_out_channels"])
     require_number("norm_eps", settings["norm_eps"], 1)
+    dropout = settings["dropout"]
+    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be a number in [0, 1), got {shown(dropout)}")
     if settings["attention_head_dim"] is not None:
         require_integer("attention_head_dim", settings["attention_head_dim"], 1, MANY)
     if settings["num_class_embeds"] is not None:
@@ -205,6 +209,7 @@ def to_unet_config(settings, *, null_label="last"):
             eps=settings["norm_eps"],
             film=film,
             downsample_padding=settings["downsample_padding"],
+            dropout=settings["dropout"],
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"not a U-Net of this project: {error}") from None

@@ -3,6 +3,8 @@ forward's inputs and writes those of the parameters into their ``grad`` views, o
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from tinydiff.model.parameters import Constant, Normal, Uniform
 
 
@@ -89,6 +91,32 @@ class Upsample2x:
     def backward(self, dy, cache):
         """dy (N,2 H,2 W,C) -> dx (N,H,W,C)."""
         return self.backend.upsample2x.backward(dy, cache)
+
+
+class Dropped(NamedTuple):
+    """What decides, beside the layer, which values a training step drops; arrays, as they change from step to step."""
+
+    seed: Any  # an integer in [0, 2^64)
+    number: Any  # (1,) integers, of the training step
+    slot: Any = None  # (N,) integers, the places in the batch of a part of it; None: 0 .. N-1
+
+
+class Dropout:
+    """Values dropped at a rate while a model trains. ``layer`` tells it from the other places of the model."""
+
+    def __init__(self, backend, rate, layer):
+        self.backend, self.rate, self.layer = backend, rate, layer
+
+    def forward(self, x, dropped=None):
+        """x (N, ...) -> y of the same shape, cache. Without ``dropped``, a ``Dropped``, y is x itself."""
+        if dropped is None or self.rate == 0:
+            return x, None
+        seed, number, slot = dropped
+        return self.backend.dropout.forward(x, number, slot, rate=self.rate, layer=self.layer, seed=seed)
+
+    def backward(self, dy, cache):
+        """dy -> dx, both of the shape of x."""
+        return dy if cache is None else self.backend.dropout.backward(dy, cache)[0]
 
 
 class ClassEmbedding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import operator
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ class UNetConfig:
     film: bool = False  # time as scale and shift instead of shift alone
     downsample_padding: int = 1  # 1: symmetric; 0: one row and column after, none before
     positions: int = 0  # frequencies, along each axis, of the waves beside the image that tell conv_in where it is
+    dropout: float = 0.0  # how often a value is dropped before the last convolution of a residual block, in training
 
     def __post_init__(self):
         expect_types(self)
@@ -56,6 +58,8 @@ class UNetConfig:
         for name in ("classes", "positions"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         if any(level not in range(-levels, levels) for level in self.attention_levels):
             raise ValueError(f"attention_levels must lie in [{-levels}, {levels}), got {self.attention_levels}")
         if self.downsample_padding not in (0, 1):
@@ -134,9 +138,11 @@ class UNet:
         first, last = config.channels[0], config.channels[-1]
         E = 4 * first
         norm = dict(groups=config.groups, eps=config.eps)
+        numbers = itertools.count()  # of the residual blocks: runs that are resumed have the same
 
         def res_block(name, C, O):
-            return ResBlock(parameters, name, C, O, E, film=config.film, **norm)
+            dropping = dict(dropout=config.dropout, layer=next(numbers))
+            return ResBlock(parameters, name, C, O, E, film=config.film, **dropping, **norm)
 
         def attention(name, C):
             return AttentionBlock(parameters, name, C, head_width=min(config.head_width, C), **norm)
@@ -190,20 +196,21 @@ class UNet:
         self.conv_out = Conv2d(parameters, "conv_out", first, config.image_channels, 3, padding=1, zero=True)
         parameters.allocate()
 
-    def forward(self, x, step, labels=None):
+    def forward(self, x, step, labels=None, dropped=None):
         """x (N,H,W,image_channels), step (N,) floats, labels (N,) integers -> prediction as x, cache.
 
         Labels lie in [0, classes]; ``classes`` itself is the null label. They are None for a model without
-        classes. Raises ``ValueError`` for an image of another size or number of channels.
+        classes. ``dropped``, a ``layers.Dropped``, says what a training step drops; without it nothing is.
+        Raises ``ValueError`` for an image of another size or number of channels.
         """
-        return self._forward(x, step, labels, keep=True)
+        return self._forward(x, step, labels, dropped, keep=True)
 
     def predict(self, x, step, labels=None):
         """The prediction alone. What only a backward would need is let go as soon as a block is done with it, so
         that drawing samples takes a fraction of the memory of training."""
-        return self._forward(x, step, labels, keep=False)[0]
+        return self._forward(x, step, labels, None, keep=False)[0]
 
-    def _forward(self, x, step, labels, keep):
+    def _forward(self, x, step, labels, dropped, keep):
         self._check(x)
         embedding, embedding_cache = self.embedding.forward(step, labels)
         time, time_silu = self.backend.silu.forward(embedding)
@@ -218,7 +225,7 @@ class UNet:
         down = [] if keep else _Nothing()
         for blocks, downsample in self.down:
             for res_block, attention in blocks:
-                h, cache = res_block.forward(h, time)
+                h, cache = res_block.forward(h, time, dropped)
                 down.append(cache)
                 if attention:
                     h, cache = attention.forward(h)
@@ -229,16 +236,16 @@ class UNet:
                 down.append(cache)
                 skips.append(h)
 
-        h, mid_res_1 = self.mid_res_1.forward(h, time)
+        h, mid_res_1 = self.mid_res_1.forward(h, time, dropped)
         h, mid_attention = self.mid_attention.forward(h)
-        h, mid_res_2 = self.mid_res_2.forward(h, time)
+        h, mid_res_2 = self.mid_res_2.forward(h, time, dropped)
 
         up = [] if keep else _Nothing()
         for blocks, upsample in self.up:
             for res_block, attention in blocks:
                 h, cache = self.backend.concat.forward(h, skips.pop())
                 up.append(cache)
-                h, cache = res_block.forward(h, time)
+                h, cache = res_block.forward(h, time, dropped)
                 up.append(cache)
                 if attention:
                     h, cache = attention.forward(h)

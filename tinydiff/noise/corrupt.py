@@ -35,7 +35,9 @@ class Corruptor:
         a, s, p, q, _ = (self.table[step, i].reshape(-1, *[1] * (x0.ndim - 1)) for i in range(5))
         return Corrupted(a * x0 + s * eps, p * x0 + q * eps, self.table[step, 4])
 
-    def draw(self, images, index, step, number, slot=None, *, seed):
+    def draw(self, images, index, step, number, slot=None, *, seed, flip=False):
         """The same of images[index], images (n, ...) bytes, with the noise of a training step, number (1,), for these
-        places in its batch, slot (N,), or from the first on."""
-        return Corrupted(*self.backend.corrupt.forward(images, index, step, self.table, number, slot, seed=seed))
+        places in its batch, slot (N,), or from the first on. With ``flip`` half of them, images (n, H, W, C), are
+        mirrored."""
+        options = dict(seed=seed, flip=flip)
+        return Corrupted(*self.backend.corrupt.forward(images, index, step, self.table, number, slot, **options))

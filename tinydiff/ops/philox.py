@@ -10,7 +10,9 @@ Philox4x32-10. Four 32-bit words `c0 .. c3` and a 64-bit key `k0, k1` go through
     c0, c1, c2, c3 = hi1 xor c1 xor k0, lo1, hi0 xor c3 xor k1, lo0
     k0, k1 = k0 + 0x9E3779B9, k1 + 0xBB67AE85                       after each round, modulo `2^32`
 
-Here the counter is (element block, draw, sample, purpose): block `b` holds elements `4b .. 4b+3` of a sample.
+Here the counter is (element block, draw, sample, purpose): block `b` holds elements `4b .. 4b+3` of a sample. A purpose
+is told by the lowest 8 bits of its word; ``dropout`` puts the number of the layer above them, and holds other elements
+in its blocks.
 
     uniform = (floor(word / 2^9) + 1/2) 2^-23         in `(0, 1)`, never 0 or 1, exact in float32 on every machine
     normal  = sqrt(-2 log u0) cos(2 pi u1)            and with sin: Box-Muller on the words in pairs
@@ -47,8 +49,11 @@ PURPOSES = {
     "start": 5,  # the noise a sampler starts from; draw = 0
     "sampler": 6,  # the noise a sampler adds as it goes; draw = sampler step
     "data": 7,  # synthetic data sets; sample = the item's index
-    "latent": 10,  # the sample of an image's latents; sample = place in the batch, draw = training step
+    "dropout": 8,  # what a layer drops (see dropout); sample = place in the batch, draw = training step
+    "flip": 9,  # which images are mirrored (see corrupt); sample and draw likewise
+    "latent": 10,  # the sample of an image's latents (see gaussian_sample); sample and draw likewise
 }
+PURPOSE_BITS = 8  # of the counter's last word; what stands above them tells streams of one purpose apart
 
 
 def forward(seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):

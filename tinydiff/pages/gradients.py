@@ -16,8 +16,10 @@ from tinydiff.ops import OPS, WITHOUT_GRADIENT
 from tinydiff.pages import derivations, examples, sources, step
 
 FOLDER = "gradients"
-ELSEWHERE = {
+# why a training step of the model may have no call of an op
+WITHOUT_A_CALL = {
     "philox": "draw_batch and corrupt draw its numbers where they need them",
+    "dropout": "this model was trained without",
     **dict.fromkeys(("l1_loss", "gaussian_sample", "gaussian_kl"), "it is of an autoencoder's"),
 }
 LANGUAGE_NAMES = {"python": "NumPy", "cpp": "C++", "cuda": "CUDA"}
@@ -76,7 +78,7 @@ def _sentence(text):
 
 def _place(op, share):
     if share is None:
-        return f"A training step of a U-Net has no call of it: {ELSEWHERE[op]}."
+        return f"A training step has no call of it: {WITHOUT_A_CALL.get(op, 'this model has no use for it')}."
     calls = f"{share.calls} call{'s' * (share.calls > 1)}"
     products = f"{_percent(share.flops)} of the operations of matrix products" if share.flops else "no matrix product"
     return f"In a training step: {calls}, {products}, {_percent(share.bytes)} of the bytes that calls read and write."

@@ -15,6 +15,7 @@ LEANS_ON = {
     "linear": ("conv2d.cpp", "gemm.cpp"),
     "conv2d": ("gemm.cpp", "winograd.cpp"),
     "attention": ("gemm.cpp",),
+    "dropout": ("philox.h",),
     "corrupt": ("philox.cpp",),
     "draw_batch": ("philox.cpp",),
     "mse_loss": ("loss.h",),

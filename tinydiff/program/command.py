@@ -1,4 +1,4 @@
-"""The command ``tinydiff program``, and what ``tinydiff info RUN`` and training say of memory."""
+"""The command ``tinydiff program``, and what ``tinydiff info RUN`` says of memory (training: ``memory``)."""
 
 from __future__ import annotations
 

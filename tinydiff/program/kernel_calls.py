@@ -154,6 +154,15 @@ def _silu(verb):
     return lambda r, w, o: KernelCall(f"silu_{verb}", (*r.values(), *w.values(), r["x"].size))
 
 
+def _dropout(r, w, o):
+    (x, *_), (y,) = r.values(), w.values()
+    drawn = _number("seed", r, o), ops.dropout.purpose_of(o["layer"]), InMemory(r["number"])
+    threshold, N, slot = ops.dropout.threshold_of(o["rate"]), x.shape[0], r["slot"]
+    arguments = x, slot, *drawn, threshold, ops.dropout.scale_of(threshold), y, N, x.size // N
+    ranges = () if slot is None else (Range("dropout: slot", slot, 0, ops.dropout.SLOTS),)
+    return KernelCall("dropout_forward", arguments, ranges)
+
+
 def _attention(verb):
     def lowered(r, w, o):
         N, L, A, D = r["q"].shape
@@ -243,8 +252,9 @@ def _corrupt(r, w, o):
     images, index, step, table, slot = r["images"], r["index"], r["step"], r["table"], r["slot"]
     n, N = images.shape[0], index.size
     noise = _number("seed", r, o), ops.philox.PURPOSES["noise"], InMemory(r["draw"])
+    flip = *ops.corrupt.width_and_channels(images, o["flip"]), ops.philox.PURPOSES["flip"]
     kind = "bytes" if images.dtype == "uint8" else "floats"
-    arguments = images, index, step, slot, table, *noise, *w.values(), N, images.size // n
+    arguments = images, index, step, slot, table, *noise, *flip, *w.values(), N, images.size // n
     ranges = [Range("corrupt: index", index, 0, n), Range("corrupt: step", step, 0, table.shape[0])]
     ranges += [] if slot is None else [Range("corrupt: slot", slot, 0, ops.corrupt.SLOTS)]
     return KernelCall(f"corrupt_{kind}", arguments, tuple(ranges))
@@ -309,6 +319,8 @@ LOWER = {
     "group_norm.backward": _group_norm_backward,
     "silu.forward": _silu("forward"),
     "silu.backward": _silu("backward"),
+    "dropout.forward": _dropout,
+    "dropout.backward": _dropout,
     "attention.forward": _attention("forward"),
     "attention.backward": _attention("backward"),
     "upsample2x.forward": _upsample2x_forward,

@@ -15,6 +15,7 @@ from tinydiff.program import onnx_losses
 from tinydiff.program.onnx_graph import BATCH, DOUBLE, FLOAT, Value
 
 PIXELS = (2, 3)  # axes of (N, C, H, W)
+DRAWING = ("philox", "draw_batch", "corrupt", "dropout")  # random numbers, by philox
 
 
 def write(graph, call, reads, shapes):
@@ -27,7 +28,8 @@ def write(graph, call, reads, shapes):
     """
     name = f"{call.op}.{call.verb}"
     if name not in WRITE:
-        raise ValueError(f"onnx: {name} has no form in ONNX")
+        why = ": it draws from products of 64 bits without a sign, which runtimes lack" if call.op in DRAWING else ""
+        raise ValueError(f"onnx: {name} has no form in ONNX{why}")
     return WRITE[name](graph, reads, shapes, call.options)
 
 

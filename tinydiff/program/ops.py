@@ -156,6 +156,28 @@ class silu(RecordingOp):
         return dx
 
 
+class dropout(RecordingOp):
+    class Cache(NamedTuple):
+        x_shape: tuple[int, ...]
+        arrays: dict[str, Any]  # number, slot or None, and the seed where that lies in an array
+        options: dict[str, Any]
+
+    def forward(self, x, number, slot=None, *, rate, layer, seed):
+        arrays, numbers = _known_when_it_runs(seed=seed)
+        self.check(x, number, slot, rate, layer, numbers.get("seed", 0))
+        arrays |= self.integers(number=number)
+        arrays |= {"slot": None} if slot is None else self.integers(slot=slot)
+        y, options = self.activation(x.shape), dict(rate=float(rate), layer=layer, **numbers)
+        self.call("forward", dict(x=x, **arrays), dict(y=y), **options)
+        return y, self.Cache(x.shape, arrays, options)
+
+    def backward(self, dy, cache):
+        self.upstream(dy, cache.x_shape)
+        dx = self.activation(cache.x_shape)
+        self.call("backward", dict(dy=dy, **cache.arrays), dict(dx=dx), **cache.options)
+        return dx, None, None
+
+
 class attention(RecordingOp):
     Cache = ops.attention.Cache
 
@@ -326,14 +348,14 @@ class draw_batch(RecordingOp):
 
 
 class corrupt(RecordingOp):
-    def forward(self, images, index, step, table, draw, slot=None, *, seed):
+    def forward(self, images, index, step, table, draw, slot=None, *, seed, flip=False):
         arrays, numbers = _known_when_it_runs(seed=seed)
-        ops.corrupt.check(images, index, step, table, draw, slot, numbers.get("seed", 0))
+        ops.corrupt.check(images, index, step, table, draw, slot, numbers.get("seed", 0), flip)
         shape = len(index), *images.shape[1:]
         x, target, weight = self.new(shape), self.new(shape), self.new((len(index),))
         reads = dict(images=images, **self.integers(index=index, step=step), table=table, **self.integers(draw=draw))
         reads |= {"slot": None} if slot is None else self.integers(slot=slot)
-        self.call("forward", reads | arrays, dict(x=x, target=target, weight=weight), **numbers)
+        self.call("forward", reads | arrays, dict(x=x, target=target, weight=weight), flip=flip, **numbers)
         return x, target, weight
 
 
@@ -367,6 +389,7 @@ RECORDING = (
     conv2d,
     group_norm,
     silu,
+    dropout,
     attention,
     upsample2x,
     concat,

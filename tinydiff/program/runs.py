@@ -96,13 +96,16 @@ def of_config(config, backend, what, *, count=None, **sampling):
 def without_data(config, backend, count=1):
     """A ``Training`` by a configuration, with so many empty images for data."""
     images, labels = np.zeros((count, *config.model.shape), np.uint8), np.zeros(count, np.int64)
-    if isinstance(config, VAETrainConfig):
-        return VAETrainer(config, Dataset(config.data, images, labels, 1), backend)
-    dataset = Dataset(config.data, images, labels, max(1, config.model.classes))
-    if config.autoencoder:
+    dataset = Dataset(config.data, images, labels, max(1, getattr(config.model, "classes", 0)))
+    if getattr(config, "autoencoder", ""):
         *hw, Z = config.model.shape
         dataset = Encoded(dataset, np.zeros((count, *hw, 2 * Z), np.float32), None)
-    return Trainer(config, dataset, backend)
+    return training_of(config)(config, dataset, backend)
+
+
+def training_of(config):
+    """The class of ``Training`` by a configuration."""
+    return {TrainConfig: Trainer, VAETrainConfig: VAETrainer}[type(config)]
 
 
 def parameters_of(parameters):

@@ -18,7 +18,7 @@ class Feed:
     """
 
     def __init__(self, config, dataset, backend, ranks):
-        count = config.batch // config.parts
+        count = config.part
         self._config, self._from, self._share = config, dataset.images, ranks.share(config.parts)
         self.images = backend.zeros((count, *dataset.images.shape[1:]), dataset.images.dtype)
         self.place = backend.asarray(np.arange(count))

@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from tinydiff.data.dataset import bytes_to_signed
+from tinydiff.model.layers import Dropped
 from tinydiff.noise.corrupt import Corruptor
 from tinydiff.progress import progress_bar
 from tinydiff.train.adamw import AdamW
+from tinydiff.train.step import dropping
 
 
 def fit(
@@ -50,11 +52,12 @@ def fit(
             labels = backend.asarray(labels, np.int32)
 
         x, target, weight = corrupt(backend.asarray(x0), backend.asarray(eps), backend.asarray(step, np.int64))
-        y, cache = model.forward(x, backend.asarray(step, np.float32), labels)
+        optimizer.prepare(i + 1, learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps)))
+        dropped = dropping(model, Dropped(seed, optimizer.number))
+        y, cache = model.forward(x, backend.asarray(step, np.float32), labels, **dropped)
         loss, loss_cache = backend.mse_loss.forward(y, target, weight)
         dy, _, _ = backend.mse_loss.backward(1.0, loss_cache)
         model.backward(dy, cache)
-        optimizer.prepare(i + 1, learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps)))
         optimizer.step()
         losses[i] = float(backend.to_numpy(loss))
     optimizer.keep_average()

@@ -141,7 +141,7 @@ class LatentCorruptor(Corruptor):
         super().__init__(*arguments)
         self._first = self.backend.asarray(np.arange(count))
 
-    def draw(self, images, index, step, number, slot=None, *, seed):
+    def draw(self, images, index, step, number, slot=None, *, seed, flip=False):
         """As of a ``Corruptor``, images (n, h, w, 2 Z) floats -> ``Corrupted`` of (N, h, w, Z)."""
         backend = self.backend
         moments = backend.take(images, index)
@@ -149,4 +149,4 @@ class LatentCorruptor(Corruptor):
         places = self._first if slot is None else slot
         eps = backend.philox.forward(seed, "latent", places, number, shape, kind="normal")
         z, _ = backend.gaussian_sample.forward(moments, eps)
-        return super().draw(z, self._first, step, number, slot, seed=seed)
+        return super().draw(z, self._first, step, number, slot, seed=seed, flip=flip)

@@ -20,6 +20,7 @@ from tinydiff.train.folder import Elsewhere, RunFolder
 SAMPLES_PER_CLASS = 4
 SAMPLE_OPTIONS = dict(sampler="ddim", steps=20, guidance=1.0)
 MOST_ROWS = 16  # of a picture, one row a class
+MOST_PIXELS = 2**20  # of all its images
 
 
 def run(
@@ -101,16 +102,32 @@ def _save(trainer, folder, metrics_file, keep):
     return trainer.step
 
 
+def shown(model, columns, shape=None):
+    """The labels of a picture of samples, row by row, and how many are in a row.
+
+    shape  (H, W, C) of an image, if that is not what the model draws
+
+    A row is of a class: of the first ``MOST_ROWS`` of many. It has ``columns`` samples, or, of large images, as many as
+    make no more than ``MOST_PIXELS`` in all; where one in every row are too many, rows are fewer.
+    """
+    H, W, _ = shape or model.shape
+    images = max(1, MOST_PIXELS // (H * W))
+    rows = min(max(model.classes, 1), MOST_ROWS, images)
+    columns = min(columns, images // rows)
+    return np.repeat(np.arange(rows), columns), columns
+
+
 def _picture_of(trainer):
     """A function that draws the same noise every time and saves the picture."""
-    rows = min(max(trainer.config.model.classes, 1), MOST_ROWS)
-    labels = np.repeat(np.arange(rows), SAMPLES_PER_CLASS)
+    config = trainer.config
+    labels, columns = shown(config.model, SAMPLES_PER_CLASS, trainer.image_shape)
     steps = min(SAMPLE_OPTIONS["steps"], trainer.schedule.T)
     trajectory_of = functools.cache(lambda count: trainer.trajectory(count, **{**SAMPLE_OPTIONS, "steps": steps}))
 
     def draw_picture(path):
-        images = draw(trajectory_of, labels, trainer.image_shape, seed=trainer.config.seed, decode=trainer.decode)
-        pictures.save(pictures.grid(images, SAMPLES_PER_CLASS), path)
+        options = dict(seed=config.seed, decode=trainer.decode, at_most=config.part)
+        images = draw(trajectory_of, labels, trainer.image_shape, **options)
+        pictures.save(pictures.grid(images, columns), path)
 
     return draw_picture
 

@@ -32,6 +32,7 @@ class RunConfig:
     clip: float = 1.0  # limit of the gradient's global norm
     average_decay: float = 0.999
     seed: int = 0
+    flip: bool = False  # whether every image is met as often mirrored along its width
     restarts: tuple[int, ...] = ()  # after which steps the run, finished, was made longer and the decay began anew
 
     KIND = COMMAND = None
@@ -64,6 +65,11 @@ class RunConfig:
             raise ValueError(f"average_decay must lie in [0, 1), got {self.average_decay}")
         if list(self.restarts) != sorted({each for each in self.restarts if 0 < each < self.steps}):
             raise ValueError(f"restarts must be rising steps in (0, {self.steps}), got {self.restarts}")
+
+    @property
+    def part(self):
+        """How many images are computed at once."""
+        return self.batch // self.parts
 
     def expect_fits(self, dataset, shape=None):
         """Raise ``ValueError`` unless the images of a data set are such as the model takes, or of a given shape."""

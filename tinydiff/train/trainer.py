@@ -6,6 +6,7 @@ import functools
 from typing import NamedTuple
 
 from tinydiff.generate import Trajectory, generate
+from tinydiff.model.layers import Dropped
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
@@ -37,7 +38,7 @@ class Trainer(Training):
         corruptor = Corruptor
         if config.autoencoder:
             self.autoencoder = dataset.autoencoder
-            corruptor = functools.partial(LatentCorruptor, count=config.batch // config.parts)
+            corruptor = functools.partial(LatentCorruptor, count=config.part)
         self.corrupt = corruptor(self.schedule, config.prediction, config.loss_weight, backend)
         self.step_quantiles = backend.asarray(step_quantiles(config.noise_steps, config.step_power))
 
@@ -61,13 +62,15 @@ class Trainer(Training):
             batch=config.batch,
             parts=config.parts,
             label_dropout=config.label_dropout,
+            flip=config.flip,
             seed=config.seed,
         )
         return {"loss": loss, "x": x, "prediction": prediction}
 
     def learn(self, x, target, weight, step, labels):
         """What a step does with its batch (``train.step.learn``), which comes from outside."""
-        return learn(self.model, self.optimizer, x, target, weight, step, labels)
+        dropped = Dropped(self.config.seed, self.optimizer.number)
+        return learn(self.model, self.optimizer, x, target, weight, step, labels, dropped)
 
     @property
     def image_shape(self):

@@ -71,7 +71,7 @@ class Training:
             self.slot = None
             self._run_step = capture(self.one_step)
         else:
-            self.slot = backend.zeros(config.batch // config.parts, np.int64)  # the places of the part that is computed
+            self.slot = backend.zeros(config.part, np.int64)  # the places of the part that is computed
             self._run_part, self._run_update = capture(self.one_part), capture(self.optimizer.step)
 
     @property

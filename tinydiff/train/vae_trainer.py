@@ -66,7 +66,8 @@ class VAETrainer(Training):
         if self.slot is not None:
             index, step = backend.take(index, self.slot), backend.take(step, self.slot)
         place = self.feed.place if self.feed else index
-        x, _, _ = backend.corrupt.forward(self.images, place, step, self.table, number, self.slot, seed=config.seed)
+        options = dict(seed=config.seed, flip=config.flip)
+        x, _, _ = backend.corrupt.forward(self.images, place, step, self.table, number, self.slot, **options)
         shape = config.model.latent_shape
         eps = backend.philox.forward(config.seed, "latent", self.places, number, shape, kind="normal")
         return self.learn(x, eps)
