@@ -3,7 +3,7 @@ import pytest
 
 from tests.checks import normal
 from tests.model.checks import assert_caught, check, make
-from tinydiff.model.layers import ClassEmbedding, Conv2d, GroupNorm, Linear
+from tinydiff.model.layers import ClassEmbedding, Conv2d, GroupNorm, Linear, Upsample2x
 
 
 def test_linear():
@@ -27,6 +27,11 @@ def test_group_norm(silu, film):
 def test_class_embedding():
     layer, parameters = make(lambda p: ClassEmbedding(p, "classes", 3, 4))
     check(layer, parameters, {"labels": np.array([2, 0, 2])})
+
+
+def test_upsample2x():
+    layer, parameters = make(lambda p: Upsample2x(p.backend))
+    check(layer, parameters, {"x": normal(0, 2, 2, 3, 4)})
 
 
 def test_a_bias_without_gradient_is_caught(monkeypatch):

@@ -1,5 +1,5 @@
-"""Weights and settings in the formats of other libraries: diffusers' ``UNet2DModel`` and its schedulers, both ways; and
-ONNX, out.
+"""Weights and settings in the formats of other libraries: diffusers' ``UNet2DModel`` and its schedulers, and its
+``AutoencoderKL``, both ways; and ONNX, out.
 
 Outputs and the gradients of every parameter agree with diffusers' to round-off, in float32 and in float64; the tests
 hold them to it where both libraries are installed. Where our U-Net lacks a setting, the import ends in one line with
