@@ -57,4 +57,3 @@ def _mean(moments):
 
 def _logvar(moments):
     return moments.chunk(2, dim=1)[1].clamp(-30, 20)
-

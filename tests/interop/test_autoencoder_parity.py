@@ -119,7 +119,9 @@ def test_in_float32_within_round_off(problem):
 @pytest.mark.slow
 def test_stable_diffusions_too(tmp_path):
     """Of 83.7 million parameters, at images of 64x64."""
-    problem = problem_of(*random_parameters(dataclasses.replace(STABLE_DIFFUSION, size=64)), tmp_path / "out", N=1)
+    config, parameters = random_parameters(dataclasses.replace(STABLE_DIFFUSION, size=64))
+    assert sum(each.size for each in parameters.values()) == 83_653_863
+    problem = problem_of(config, parameters, tmp_path / "out", N=1)
     check_float64(*problem)
     check_float32(*problem)
 

@@ -1,3 +1,5 @@
+import copy
+import pickle
 import weakref
 
 import numpy as np
@@ -117,6 +119,15 @@ def test_backward_lets_go_of_what_the_blocks_kept():
     assert not cache.encoder and not cache.decoder and all(each() is None for each in kept)
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_has_parameters_of_its_own(copied):
+    model = build()
+    x = inputs_of(model)["x"]
+    before, other = model.encode(x), copied(model)
+    other.parameters.values[...] = 0
+    assert np.array_equal(model.encode(x), before) and not other.encode(x).any()
+
+
 def test_it_takes_images_of_other_sizes():
     model = build(channels=(4, 8, 8))
     x = normal(0, 1, 12, 20, 2)
@@ -133,7 +144,9 @@ def test_configurations():
 
 
 def test_names_are_those_of_diffusers():
-    names = {each.name for each in build(blocks=2, channels=(4, 8, 8), quant_conv=True, post_quant_conv=True).parameters}
+    names = {
+        each.name for each in build(blocks=2, channels=(4, 8, 8), quant_conv=True, post_quant_conv=True).parameters
+    }
     for name in (
         "encoder.conv_in.weight",
         "encoder.down_blocks.0.resnets.1.conv1.weight",

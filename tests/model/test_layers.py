@@ -5,7 +5,7 @@ from tests.checks import normal
 from tests.model.checks import assert_caught, check, make
 from tinydiff import backends
 from tinydiff.gradcheck import check_adjoint
-from tinydiff.model.layers import ClassEmbedding, Conv2d, Dropout, Dropped, GroupNorm, Linear
+from tinydiff.model.layers import ClassEmbedding, Conv2d, Dropout, Dropped, GroupNorm, Linear, Upsample2x
 
 
 def test_linear():
@@ -37,6 +37,11 @@ def test_dropout():
     check_adjoint(lambda: layer.forward(x, dropped), layer.backward, {"x": x})
     for y, cache in (layer.forward(x), idle.forward(x, dropped)):
         assert y is x and cache is None and layer.backward(x, cache) is x
+
+
+def test_upsample2x():
+    layer, parameters = make(lambda p: Upsample2x(p.backend))
+    check(layer, parameters, {"x": normal(0, 2, 2, 3, 4)})
 
 
 def test_a_bias_without_gradient_is_caught(monkeypatch):

@@ -57,6 +57,14 @@ def test_a_dropped_term_is_caught(monkeypatch, film, line, replacement):
     assert_caught(monkeypatch, res, parameters, inputs, line, replacement)
 
 
+@pytest.mark.parametrize("wider", [False, True])
+def test_without_time(wider):
+    res, parameters = block(4, 8 if wider else 4, None, 2, False)
+    assert not any("time_emb_proj" in each.name for each in parameters)
+    check(res, parameters, {"x": normal(0, 2, 2, 3, 4), "time": None}, directions=2)
+    assert res.backward(*res.forward(normal(0, 1, 2, 2, 4)))[1] is None
+
+
 def test_it_begins_as_its_shortcut():
     res, parameters = block(4, 4, 3, 2, False)
     parameters.initialise(0)

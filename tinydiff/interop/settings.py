@@ -23,7 +23,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinydiff.interop.given import MANY, one_size, public, require, require_integer, require_number, require_widths, shown
+from tinydiff.interop.given import (
+    MANY,
+    one_size,
+    public,
+    require,
+    require_integer,
+    require_number,
+    require_widths,
+    shown,
+)
 from tinydiff.model.unet import UNetConfig
 from tinydiff.noise import schedules
 

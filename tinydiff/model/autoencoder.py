@@ -275,4 +275,3 @@ class Autoencoder:
         latents = (N, H // self.config.factor, W // self.config.factor, self.config.latent_channels)
         if tuple(eps.shape) != latents:
             raise ValueError(f"autoencoder: eps must have shape {latents}, as the latents of x, got {tuple(eps.shape)}")
-
