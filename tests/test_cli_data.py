@@ -118,7 +118,7 @@ def test_data_named_on_resume_are_obeyed_or_refused(pets, tmp_path, capsys):
 
 def test_many_classes(tmp_path, capsys, monkeypatch):
     """Pictures have a bounded number of rows, on the way and at the end, and no more is drawn at once than fits, nor do
-    a run's own ever ask the network about more images than a training step, of 5, does."""
+    a run's own ever ask the network about more images than a training step, of 3, does."""
     monkeypatch.setattr(generate, "PIXELS_AT_ONCE", 7 * 8 * 8)
     drawn, seen, take, predict = [], [], Trajectory._take, UNet._forward
     monkeypatch.setattr(Trajectory, "_take", lambda self, *given: (drawn.append(self.count), take(self, *given))[1])
@@ -131,8 +131,8 @@ def test_many_classes(tmp_path, capsys, monkeypatch):
         save(tmp_path / "many" / f"{i}" / "0.png", gray(i, size=8))
     out = tmp_path / "run"
     arguments = ["--data", "folder", "--data-dir", tmp_path / "many", "--out", out, "--sample-every", "2"]
-    assert train(*arguments, "--batch", "5") == 0
-    assert sum(drawn) == 16 * 4 + 16 * 1 and max(drawn) == 4 and max(seen) == 5
+    assert train(*arguments, "--batch", "3") == 0
+    assert sum(drawn) == 16 * 4 + 16 * 1 and max(drawn) == 2 and max(seen) == 3
     for name, columns in (("samples.png", 1), ("samples/step-0000002.png", 4)):
         with Image.open(out / name) as picture:
             assert picture.size == (2 * (columns * 10 + 2), 2 * (16 * 10 + 2))
