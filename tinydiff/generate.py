@@ -15,12 +15,12 @@ PIXELS_AT_ONCE = 2**16  # 83 digits of 28x28: a batch that any machine's memory 
 
 
 def batches(count, shape, at_most=None):
-    """Slices of ``count`` images of this shape (H, W, C) that are drawn at once: nearly as many in each, so that one
-    ``Trajectory``, or two, serve all of them; of more than one image never more than ``PIXELS_AT_ONCE``, nor than
-    ``at_most`` images."""
+    """Slices of ``count`` images of this shape (H, W, C) that are drawn at once: of more than one image no more than
+    ``PIXELS_AT_ONCE``, nor than ``at_most`` images; and as many in each where that can be had, as every number of images
+    needs a ``Trajectory`` of its own."""
     most = max(1, PIXELS_AT_ONCE // (shape[0] * shape[1]))
-    most = most if at_most is None else min(most, at_most)
-    size = -(-count // -(-count // most))
+    most = max(1, min(count, most, count if at_most is None else at_most))
+    size = next((n for n in range(most, most // 2, -1) if count % n == 0), most)
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 

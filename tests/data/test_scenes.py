@@ -102,6 +102,8 @@ def test_many_are_kept_in_a_file(monkeypatch, own_cache):
         assert np.array_equal(scenes.load(20).images, drawn.images)
     assert not np.array_equal(held_out.images, drawn.images[:19])
     assert np.array_equal(scenes.load(20, cache=False).images, drawn.images) and list(own_cache.iterdir()) == [kept]
+    others = scenes.load(20, first=5), scenes.load(15, first=5)
+    assert np.array_equal(others[0].images[:15], others[1].images) and list(own_cache.iterdir()) != [kept]
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -69,6 +69,7 @@ def test_memory_goes_with_the_last_view():
         lambda x, index: x[index],
         lambda x, index: x.reshape(3, 20).astype(np.float64),
         lambda x, index: 2.0 * x - x[:, :1],
+        lambda x, index: x[:, :1] + x,
         lambda x, index: np.float32(0.5) * (x / 3).clip(-1, 1),
         lambda x, index: x[:1].repeat(5, axis=0),
         lambda x, index: x.view(np.int32) + np.int32(1),

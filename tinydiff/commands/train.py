@@ -227,9 +227,8 @@ def _trainer(kind, args, config, dataset, backend, ranks):
     need, free = memory.expect_enough(
         config, backend, dataset, ranks=ranks, pictures=not args.no_pictures, begun=bool(args.resume)
     )
-    held = f"beside {amount(need.images, 'B')} of images" if not need.copied else ""
-    there = [] if free is None else [f"{amount(free, 'B')} are free"]
-    print("; ".join([f"memory: {need}{held}", *there]))
+    images = "" if need.copied else f", beside {amount(need.images, 'B')} of images"
+    print(f"memory: {need}{images}" + ("" if free is None else f"; {amount(free, 'B')} are free"))
     return kind.trainer(config, dataset, backend, ranks=ranks)
 
 
