@@ -13,9 +13,9 @@ images give; nearness to training images with that of test images. Of the laptop
     memorisation          0.2% of 1,000 samples lie nearer to a training image than all but 1% of 1,000 test images do;
                           median distance 0.316, of those 0.305
 
-The networks of accuracy and FID are those of ``tinydiff.metrics.classifier``: one for digits, and one that knows the classes
-of CIFAR-10 and makes features of other colour images too. FID takes any other as a ``FeatureNet``, such as the one in print,
-``tinydiff.metrics.inception``. Where no images were held out, accuracy and FID are told without what those would give.
+The networks of accuracy and FID are those of ``tinydiff.metrics.classifier``: one for digits, and one that knows the
+classes of CIFAR-10 and makes features of other colour images too. FID takes any other as a ``FeatureNet``, such as that
+of papers, ``tinydiff.metrics.inception``. Where no images were held out, both are told without what those would give.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ TITLES = {
 NO_CLASSES = "not measured: the classifiers know MNIST's digits and the classes of CIFAR-10, not these images"
 NO_LABELS = "not measured: the model draws without being asked for a class"
 NO_FEATURES = (
-    "not measured: there are features of MNIST's digits and of colour images of 32x32 or a multiple, not of these images; "
-    "--inception makes them of any"
+    "not measured: there are features of MNIST's digits and of colour images of 32x32 or a multiple, not of these; "
+    "--inception makes them of any images"
 )
 
 
@@ -58,7 +58,8 @@ class Accuracy(NamedTuple):
         error = math.sqrt(self.value * (1 - self.value) / self.n)
         test = "no images were held out" if self.test is None else f"{self.test:.1%} of {self.test_n:,} test images"
         return (
-            f"{self.value:.1%} of {self.n:,} samples recognised as the class asked for (standard error {error:.1%}); {test}"
+            f"{self.value:.1%} of {self.n:,} samples recognised as the class asked for (standard error {error:.1%}); "
+            f"{test}"
         )
 
 

@@ -17,10 +17,12 @@ SMALL = Config(size=7, image_channels=3, widths=(8, 16), residual=(1,), pooled=T
 
 
 def colours(n=100, size=32, names=cifar10.CLASSES, seed=0):
-    """Noise, in each class of another brightness."""
+    """Noise over stripes, in each class of another width: of odd ones upright."""
     labels = np.arange(n) % len(names)
-    noise = np.random.default_rng(seed).integers(0, 40, (n, size, size, 3))
-    images = (noise + 20 * labels[:, None, None, None]).astype(np.uint8)
+    images = np.random.default_rng(seed).integers(0, 60, (n, size, size, 3)).astype(np.uint8)
+    for image, label in zip(images, labels):
+        stripes = np.arange(size) // (label // 2 + 1) % 2 == 0
+        image[(slice(None), stripes) if label % 2 else stripes] += 180
     return Dataset("colours", images, labels, len(names), tuple(names))
 
 
@@ -37,7 +39,7 @@ def save(dataset, folder):
 def small(monkeypatch):
     """The kind for colour images, smaller and easier to train."""
     kind = CIFAR10._replace(
-        config=CIFAR10.config._replace(widths=(8, 8, 8), residual=(1,), features=6),
+        config=CIFAR10.config._replace(widths=(8, 16, 32), residual=(1,), features=6),
         recipe=CIFAR10.recipe._replace(batch=20, learning_rate=1e-2),
     )
     monkeypatch.setattr(classifier, "CIFAR10", kind)
@@ -142,7 +144,7 @@ def test_it_can_be_trained_again(tmp_path):
 def test_one_with_residuals_learns_in_either_precision(small, precision):
     data, backend = colours(), backend_or_skip("auto", precision)
     model = classifier.train(data, backend, small, epochs=20, progress=False)
-    assert (classifier._answers(model, data.images) == data.labels).mean() > 0.9
+    assert (classifier._answers(model, data.images) == data.labels).mean() > 0.7  # by chance 0.1
 
 
 def test_the_program_stores_what_it_made(small, tmp_path, capsys, monkeypatch):
@@ -172,7 +174,7 @@ def test_the_program_stores_what_it_made(small, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     "train, test, message",
     [
-        (colours(20, names=("car", "tree")), colours(), "data: the classifier of CIFAR-10 is trained on its images and"),
+        (colours(20, names=("car", "tree")), colours(), "data: the classifier of CIFAR-10 is trained on its"),
         (colours(20, size=64), colours(), "data: the classifier of CIFAR-10 is trained on its images and classes"),
         (colours(), colours(20, names=("car", "tree")), "test_dir: the classifier of CIFAR-10 is trained on"),
         (colours(), None, "test_dir: the classifier of CIFAR-10 is trained on its images and classes"),

@@ -23,7 +23,7 @@ def random_state(network=inception.NETWORK, seed=0):
 
 
 def windows(x, value):
-    """The 3x3 around each pixel of x (N,H,W,C), one by one, {(h, w): (N, 3, 3, C)}, with this value outside of the image."""
+    """The 3x3 around each pixel of x (N,H,W,C), {(h, w): (N, 3, 3, C)}, with this value outside of the image."""
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=value)
     return {(h, w): padded[:, h : h + 3, w : w + 3] for h in range(x.shape[1]) for w in range(x.shape[2])}
 
@@ -89,7 +89,7 @@ def test_features_do_not_depend_on_the_batch(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
     network = inception.Inception(random_state(), backends.get("auto"))
     whole = network.features(images)
-    assert whole.shape == (3, inception.FEATURES) and whole.std(axis=0).min() > 0
+    assert whole.shape == (3, inception.FEATURES) and np.median(whole.std(axis=0)) > 0.01
     monkeypatch.setattr(inception, "BATCH", 2)
     assert_close(network.features(images), whole, 1e-5)
 

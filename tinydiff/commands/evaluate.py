@@ -33,12 +33,12 @@ def add_arguments(parser):
     add_data_arguments(parser, "the data set that the model was trained on, where its checkpoint does not say")
     add_data_changed_argument(parser)
     parser.add_argument(
-        "--test-dir", metavar="DIR", help="with --data folder: images of the same classes that were held out of training"
+        "--test-dir", metavar="DIR", help="with --data folder: images of the same classes that were not trained on"
     )
     parser.add_argument(
         "--inception",
         metavar="FILE",
-        help="measure FID by the network of papers, whose weights, those of pytorch-fid as safetensors, are in this file",
+        help="measure FID as papers do, by InceptionV3, whose weights are in FILE: those of pytorch-fid as safetensors",
     )
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
 

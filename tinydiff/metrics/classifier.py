@@ -101,13 +101,13 @@ CIFAR10 = Kind(
     "CIFAR-10",
     "classifier_cifar10.safetensors",
     Config(size=32, image_channels=3, widths=(32, 64, 128, 128), residual=(1, 2), pooled=True, features=128),
-    Recipe(epochs=12, batch=100, learning_rate=2e-3, weight_decay=0.05, largest_shift=4, flips=True),
+    Recipe(epochs=10, batch=100, learning_rate=2e-3, weight_decay=0.05, largest_shift=4, flips=True),
 )
 
 
 def of_images(dataset):
-    """The ``Kind`` whose features suit the images of a ``Dataset``: digits, or colour images of 32x32 or a multiple; else
-    None."""
+    """The ``Kind`` whose features suit the images of a ``Dataset``: digits, or colour images of 32x32 or a multiple;
+    else None."""
     shape = dataset.images.shape[1:]
     if dataset.digits:
         return MNIST if shape == MNIST.config.shape else None
@@ -117,7 +117,7 @@ def of_images(dataset):
 
 
 def of_classes(dataset):
-    """The ``Kind`` that knows the classes of a ``Dataset``: ten digits, or by their names those of CIFAR-10; else None."""
+    """The ``Kind`` that knows the classes of a ``Dataset``: digits, or by their names those of CIFAR-10; else None."""
     if (kind := of_images(dataset)) is CIFAR10 and dataset.class_names != cifar10.CLASSES:
         return None
     return kind
@@ -198,8 +198,8 @@ class Classifier:
         parameters.allocate()
 
     def features(self, x):
-        """x (N, size, size, image_channels) -> features (N, features), caches. Raises ``ValueError`` for images of another
-        shape."""
+        """x (N, size, size, image_channels) -> features (N, features), caches. Raises ``ValueError`` for images of
+        another shape."""
         if x.shape[1:] != self.config.shape:
             shape, given = ("x".join(map(str, each)) for each in (self.config.shape, x.shape[1:]))
             raise ValueError(f"the classifier takes images of {shape}, got {given}")
@@ -256,7 +256,7 @@ def trained(backend, kind=MNIST):
 
 
 def feature_net(backend_name="auto", kind=MNIST, size=None):
-    """The classifier as a ``FeatureNet``, which says so where images of another height and width are brought to its own."""
+    """The classifier as a ``FeatureNet``, which says so where images of another ``size`` are brought to its own."""
     model = load(backend_name, kind)
     fingerprint = hashlib.sha256(_weights(kind)).hexdigest()[:16]
 
@@ -286,7 +286,7 @@ def _in_batches(model, images, function):
 
 
 def _reduced(images, size):
-    """images (N, k size, k size, C) -> (N, size, size, C), of which each pixel is the mean of k x k; others as they are."""
+    """images (N, k size, k size, C) -> (N, size, size, C), each pixel the mean of k x k; others as they are."""
     N, H, W, C = images.shape
     if H != W or H == size or H % size:
         return images
@@ -303,8 +303,8 @@ def train(dataset, backend, kind=MNIST, *, epochs=None, seed=0, progress=True, e
     epochs      by default the kind's
     each_epoch  called after each, 1 .., with the average so far, {name: array}
 
-    Each epoch shows every image once, shifted and maybe mirrored as ``kind.recipe`` says. AdamW, learning rate on a cosine.
-    Raises ``ValueError`` for fewer images than a batch.
+    Each epoch shows every image once, shifted and maybe mirrored as ``kind.recipe`` says. AdamW, learning rate on a
+    cosine. Raises ``ValueError`` for fewer images than a batch.
     """
     recipe = kind.recipe
     if (steps_an_epoch := len(dataset) // recipe.batch) == 0:
@@ -335,8 +335,8 @@ def train(dataset, backend, kind=MNIST, *, epochs=None, seed=0, progress=True, e
 
 
 def _varied(images, recipe, rng):
-    """images (N, H, W, C), each shifted down and to the right by at most ``recipe.largest_shift`` pixels, 0 coming in from
-    outside; with ``recipe.flips`` half of them mirrored."""
+    """images (N, H, W, C), each shifted down and to the right by at most ``recipe.largest_shift`` pixels, 0 coming in
+    from outside; with ``recipe.flips`` half of them mirrored."""
     edge = recipe.largest_shift
     padded = np.pad(images, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, images.shape[1:3], axis=(1, 2))  # (N, 5, 5, C, H, W)
@@ -365,7 +365,7 @@ def main(argv=None):
     test_set = data.load_test(args.data, data_dir=args.data_dir, test_dir=args.test_dir)
     for option, dataset in (("data", train_set), ("test_dir", test_set)):
         if dataset is None or of_classes(dataset) is not kind or dataset.images.shape[1:] != kind.config.shape:
-            raise ValueError(f"{option}: the classifier of {kind.title} is trained on its images and classes, not on others")
+            raise ValueError(f"{option}: the classifier of {kind.title} is trained on its images and classes alone")
 
     out = Path(args.out or str(resources.files(__package__) / kind.weights))
     unfinished = out.with_name(f"{out.name}.unfinished")  # what a training that is stopped leaves

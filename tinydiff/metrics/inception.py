@@ -1,22 +1,23 @@
 """The network whose features FID is measured with in print: InceptionV3, as pytorch-fid runs it.
 
-images  uint8; float32 in [-1, 1] are rounded to it, as whoever writes a file does; of a gray one each channel is the gray
-        -> in [0, 1], brought to 299x299 bilinearly, the middles of pixels as the points (PyTorch's ``align_corners=False``),
-           which of larger images passes over pixels, unlike a filter
-        -> in [-1, 1], through the network, the mean over its last 8x8 places: 2,048 features
+    images, uint8; float32 in [-1, 1] are rounded to it, as whoever writes a file does; of gray ones each channel is it
+    -> in [0, 1], brought to 299x299 bilinearly, the middles of pixels as the points (PyTorch's align_corners=False),
+       which of larger images passes over pixels, unlike a filter
+    -> in [-1, 1], through the network, the mean over its last 8x8 places: 2,048 features
 
-Every convolution is without a bias and is followed by batch norm and ReLU, and with the statistics known the norm is folded
-into the convolution:
-    gamma (conv(x, w) - mean) / sqrt(variance + eps) + beta = conv(x, w scale) + beta - mean scale,
+Every convolution is without a bias and is followed by batch norm and ReLU. The norm's statistics being known, it is
+folded into the convolution:
+
+    gamma (conv(x, w) - mean) / sqrt(variance + eps) + beta = conv(x, w scale) + beta - mean scale
     scale = gamma / sqrt(variance + eps)
 
-Averages over 3x3 do not count what lies outside of the image, and the last block takes a maximum where the others take an
-average: such is the network that was trained in 2015, unlike torchvision's.
+Averages over 3x3 do not count what lies outside of the image, and the last block takes a maximum where the others take
+an average: such is the network that was trained in 2015, unlike torchvision's.
 
-The weights, 95 MB, do not come with the package: pytorch-fid's (``pt_inception-2015-12-05-6726825d.pth``), as safetensors,
+The weights, 95 MB, do not come with the package: pytorch-fid's (pt_inception-2015-12-05-6726825d.pth), as safetensors,
 under the names that they have there. Its 5.7 billion multiply-adds an image are for a GPU, or for patience.
 
-Source: Szegedy et al., "Rethinking the inception architecture for computer vision", 2016; the patches are pytorch-fid's.
+Source: Szegedy et al., "Rethinking the inception architecture for computer vision", 2016; pytorch-fid's patches of it.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ def halving_max(x):
     return max3x3(x, stride=2)
 
 
-# A network is a filter, a function of an image, a list of networks one after another, or a tuple of them side by side, all
-# fed with the same, whose channels are joined.
+# A network is a filter, a function of images, a list of networks one after another, or a tuple of them side by side: all
+# are fed with the same, and their channels are joined.
 
 
 def _block_a(name, pooled):
@@ -286,7 +287,7 @@ def feature_net(path, backend_name="auto"):
     if content.startswith(PICKLES):
         raise ValueError(
             f"inception: {path} is a pickle, which could run any program. Two lines of Python make safetensors of it: "
-            f"import torch, safetensors.torch; safetensors.torch.save_file(torch.load({str(path)!r}, weights_only=True), "
+            f"import torch, safetensors.torch as s; s.save_file(torch.load({str(path)!r}, weights_only=True), "
             f"{str(Path(path).with_suffix('.safetensors'))!r})"
         )
     try:
