@@ -110,17 +110,17 @@ def test_other_images_get_what_can_be_measured():
 
 
 def test_colour_images_have_features_and_those_of_cifar10_s_classes_are_recognised():
-    """By the class names: noise is asked for in the classes that the classifier takes it for."""
-    train, test, other = colours(400), colours(300, seed=1), colours(300, seed=2)
+    """By the class names: stripes are asked for in the classes that the classifier takes them for."""
+    train, test, other = colours(200), colours(140, seed=1), colours(140, seed=2)
     seen = classifier.classify(other.images, kind=CIFAR10)
     results = measure(bytes_to_signed(other.images), seen, train, test)
-    assert results["accuracy"].value == 1 and results["accuracy"].n == results["accuracy"].test_n == 300
+    assert results["accuracy"].value == 1 and results["accuracy"].n == results["accuracy"].test_n == 140
     assert results["accuracy"].test == (classifier.classify(test.images, kind=CIFAR10) == test.labels).mean()
     assert results["fid"].value < 3 * results["fid"].floor and "128 features" in results["fid"].net
     assert measure(bytes_to_signed(255 - other.images), seen, train, test)["fid"].value > 10 * results["fid"].floor
 
     names = [f"class {i}" for i in range(10)]
-    unknown = measure(bytes_to_signed(other.images), seen, colours(400, names=names), colours(300, names=names, seed=1))
+    unknown = measure(bytes_to_signed(other.images), seen, colours(200, names=names), colours(140, names=names, seed=1))
     assert unknown["accuracy"] == NO_CLASSES and unknown["fid"] == results["fid"]
     assert measure(bytes_to_signed(other.images), None, train, test)["accuracy"] == NO_LABELS
 

@@ -135,6 +135,8 @@ def test_it_can_be_trained_again(tmp_path):
     assert np.array_equal(first.parameters.values, second.parameters.values)
     logits, _ = first.forward(backend.asarray(data.images[:100] / np.float32(127.5) - 1))
     assert (logits.argmax(axis=1) == data.labels[:100]).mean() > 0.9
+    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+        classifier.train(data, backend, epochs=0)
     with pytest.raises(ValueError, match="training takes at least 100 images, got 40"):
         idx.write(tmp_path, n=40)
         classifier.train(mnist.load(data_dir=tmp_path), backend)

@@ -300,19 +300,22 @@ def _weights(kind):
 def train(dataset, backend, kind=MNIST, *, epochs=None, seed=0, progress=True, each_epoch=lambda epoch, average: None):
     """Train a ``Classifier`` on a ``Dataset`` of its kind of images; return it with the average of its parameters.
 
-    epochs      by default the kind's
+    epochs      at least 1; by default the kind's
     each_epoch  called after each, 1 .., with the average so far, {name: array}
 
     Each epoch shows every image once, shifted and maybe mirrored as ``kind.recipe`` says. AdamW, learning rate on a
-    cosine. Raises ``ValueError`` for fewer images than a batch.
+    cosine. Raises ``ValueError`` for fewer epochs than one, or images than a batch.
     """
     recipe = kind.recipe
+    epochs = recipe.epochs if epochs is None else epochs
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
     if (steps_an_epoch := len(dataset) // recipe.batch) == 0:
         raise ValueError(f"training takes at least {recipe.batch} images, got {len(dataset)}")
     model, rng = Classifier(kind.config, backend), np.random.default_rng(seed)
     model.parameters.initialise(seed)
     optimizer = AdamW(model.parameters, weight_decay=recipe.weight_decay)
-    total = (epochs or recipe.epochs) * steps_an_epoch
+    total = epochs * steps_an_epoch
     for step in (bar := progress_bar(range(total), shown=progress)):
         if step % steps_an_epoch == 0:
             order = rng.permutation(len(dataset))
