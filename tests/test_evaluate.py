@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 
 from tests.checks import backend_or_skip
+from tests.metrics.test_classifier import colours
+from tests.metrics.test_classifier import save as save_images
 from tests.train import tiny
 from tinydiff import cli
+from tinydiff.commands import evaluate as command
 from tinydiff.data import Dataset, bytes_to_signed, strokes
-from tinydiff.evaluate import measure, proportional_labels
+from tinydiff.evaluate import NO_CLASSES, NO_FEATURES, NO_LABELS, measure, proportional_labels
+from tinydiff.metrics import classifier, inception
+from tinydiff.metrics.classifier import CIFAR10
+from tinydiff.metrics.fid import FeatureNet
 from tinydiff.train import checkpoint as checkpoints
 
 BRIEF = ["--samples", "20", "--steps", "2", "--guidance", "1"]
@@ -99,9 +105,120 @@ def test_other_images_get_what_can_be_measured():
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)
     noise = Dataset("noise", images, np.zeros(60, np.int32), 1)
     results = measure(bytes_to_signed(images[:20]), noise.labels[:20], noise)
-    why_not = "not measured: the classifier reads digits, which these images are not known to be"
-    assert results["accuracy"] == results["fid"] == why_not
+    assert (results["accuracy"], results["fid"]) == (NO_CLASSES, NO_FEATURES)
     assert results["memorisation"].near == 1 and results["mmd"].n == 20
+
+
+def test_colour_images_have_features_and_those_of_cifar10_s_classes_are_recognised():
+    """By the class names: stripes are asked for in the classes that the classifier takes them for."""
+    train, test, other = colours(200), colours(140, seed=1), colours(140, seed=2)
+    seen = classifier.classify(other.images, kind=CIFAR10)
+    results = measure(bytes_to_signed(other.images), seen, train, test)
+    assert results["accuracy"].value == 1 and results["accuracy"].n == results["accuracy"].test_n == 140
+    assert results["accuracy"].test == (classifier.classify(test.images, kind=CIFAR10) == test.labels).mean()
+    assert results["fid"].value < 3 * results["fid"].floor and "128 features" in results["fid"].net
+    assert measure(bytes_to_signed(255 - other.images), seen, train, test)["fid"].value > 10 * results["fid"].floor
+
+    names = [f"class {i}" for i in range(10)]
+    unknown = measure(bytes_to_signed(other.images), seen, colours(200, names=names), colours(140, names=names, seed=1))
+    assert unknown["accuracy"] == NO_CLASSES and unknown["fid"] == results["fid"]
+    assert measure(bytes_to_signed(other.images), None, train, test)["accuracy"] == NO_LABELS
+
+
+def test_larger_images_say_what_was_done_to_them():
+    train, samples = colours(200, size=64), bytes_to_signed(colours(150, size=64, seed=1).images)
+    result = measure(samples, None, train)["fid"]
+    assert "of images brought from 64x64 to 32x32" in result.net
+
+
+def test_without_held_out_images_it_is_said():
+    train, samples = colours(200), colours(150, seed=1)
+    results = measure(bytes_to_signed(samples.images), samples.labels, train)
+    assert results["fid"].floor is None and "no floor, as no images were held out" in str(results["fid"])
+    assert results["accuracy"].test is None and str(results["accuracy"]).endswith("; no images were held out")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Images to train on and others, of the classes of CIFAR-10, and a checkpoint of a model of the former."""
+    for seed, name in enumerate(("train", "test")):
+        save_images(colours(150, seed=seed), tmp_path / name)
+    train = dataclasses.replace(colours(150), name="folder")
+    model = dict(size=32, image_channels=3, classes=10)
+    checkpoint = tiny.trainer(train, model).checkpoint()
+    checkpoints.save(tmp_path / "model.safetensors", checkpoint._replace(data_set=None))
+    return tmp_path
+
+
+def of_folders(folders, *arguments):
+    return cli.main(["evaluate", str(folders / "model.safetensors"), *BRIEF, *map(str, arguments)])
+
+
+def test_a_folder_of_held_out_images_gives_a_floor(folders, capsys):
+    written, train = folders / "results.json", folders / "train"
+    assert of_folders(folders, "--data-dir", train, "--samples", "140", "--json", written) == 0
+    assert "no floor" in capsys.readouterr().out
+    without = json.loads(written.read_text())
+    assert without["fid"]["floor"] is None and without["accuracy"]["test"] is None
+    assert without["memorisation"]["held_out"] == "training images (to another)"
+    arguments = ["--data-dir", train, "--test-dir", folders / "test", "--samples", "140", "--json", written]
+    assert of_folders(folders, *arguments) == 0
+    having = json.loads(written.read_text())
+    assert having["fid"]["value"] == without["fid"]["value"] > having["fid"]["floor"] > 0
+    assert having["fid"]["floor_n"] == 140 and having["accuracy"]["test_n"] == 150
+    assert having["memorisation"]["held_out"] == "test images"
+
+
+def test_images_that_were_not_held_out_of_these_are_refused(folders, capsys):
+    save_images(colours(40, names=["car", "tree"]), folders / "others")
+    for i in range(10):
+        gray = np.zeros((1, 32, 32), np.uint8)
+        save_images(Dataset("gray", gray, np.zeros(1, int), 1, (colours().class_names[i],)), folders / "gray")
+    missing = "airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck"
+    not_like = "test_dir is not like the images that the model was trained on"
+    train = folders / "train"
+    for test_dir, message in {
+        train: f"test_dir must hold images that were held out, and {train} is the training set",
+        folders / "others": f"{not_like}: its classes are others: without {missing}; with car, tree",
+        folders / "gray": f"{not_like}: its images are (32, 32, 1), not (32, 32, 3)",
+        folders / "nowhere": f"{folders / 'nowhere'} is not a folder",
+    }.items():
+        assert of_folders(folders, "--data-dir", train, "--test-dir", test_dir) == 2
+        assert capsys.readouterr().err.strip().splitlines()[-1] == f"tinydiff: {message}"
+
+
+def test_held_out_images_of_another_set_are_refused(few_strokes, tmp_path, capsys):
+    save(tmp_path / "model.safetensors", strokes.load())
+    assert cli.main(["evaluate", str(tmp_path / "model.safetensors"), *BRIEF, "--test-dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.strip() == "tinydiff: test_dir goes with data 'folder', not 'strokes'"
+
+
+def test_fid_by_another_network(folders, capsys, monkeypatch):
+    """It takes the place of the classifier's, for images of any kind; of too few images nothing is drawn."""
+    asked = []
+
+    def feature_net(path, backend_name):
+        asked.append(path)
+        return FeatureNet("means of three channels", "a", lambda images: bytes_to_signed(images).mean(axis=(1, 2)))
+
+    monkeypatch.setattr(inception, "feature_net", feature_net)
+    monkeypatch.setattr(inception, "FEATURES", 3)
+    arguments = ["--data-dir", folders / "train", "--test-dir", folders / "test", "--inception", "weights"]
+    assert of_folders(folders, *arguments) == 0 and asked == ["weights"]
+    assert "of 20 test images; means of three channels)" in capsys.readouterr().out
+    monkeypatch.setattr(command, "draw", None)
+    for images, n in ("samples", 20), ("training images", 150):
+        monkeypatch.setattr(inception, "FEATURES", n)
+        number = ["--samples", "300"] if images != "samples" else []
+        assert of_folders(folders, *arguments, *number) == 2
+        line = f"tinydiff: inception: FID of {n} features needs more than {n} {images}, got {n}"
+        assert capsys.readouterr().err.strip().splitlines()[-1] == line
+
+
+def test_weights_that_are_none_are_refused_before_images_are_read(folders, capsys):
+    (folders / "weights.pth").write_bytes(b"PK...")
+    assert of_folders(folders, "--data-dir", folders / "nowhere", "--inception", folders / "weights.pth") == 2
+    assert "weights.pth is a pickle, which could run any program" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("train_digits, test_digits", [(True, False), (False, True)])

@@ -207,9 +207,10 @@ def test_the_sources_that_the_site_shows_are_installed(without_a_compiler):
     assert {"tinydiff/ops/conv2d.py", "csrc/cpu/winograd.cpp", "csrc/cuda/conv2d.cu"} <= set(shown)
 
 
-def test_the_classifier_is_installed(without_a_compiler):
-    program = "from tinydiff.metrics import classifier; print(classifier.load('numpy').parameters.count)"
-    assert int(python("-c", program, cwd=without_a_compiler)) > 100_000
+def test_the_classifiers_are_installed(without_a_compiler):
+    program = "from tinydiff.metrics.classifier import CIFAR10, MNIST, load; "
+    program += "print(*(load('numpy', kind).parameters.count for kind in (MNIST, CIFAR10)))"
+    assert all(int(count) > 100_000 for count in python("-c", program, cwd=without_a_compiler).split())
 
 
 def test_the_engine_for_pages_is_installed(without_a_compiler):

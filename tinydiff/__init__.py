@@ -21,7 +21,8 @@ A map, in an order to read it in; lower folders never import higher ones, and te
     tinydiff/ranks/      processes that train one run together, and the order in which they add
     tinydiff/train/      training: a training step, start to end, in ``one_step``; trainer, vae_trainer: what it computes; latents:
                          what an autoencoder makes of a data set; runs, checkpoints, presets
-    tinydiff/metrics/    MMD, FID, a classifier of digits, memorisation: what quality is, and why a number needs a floor
+    tinydiff/metrics/    MMD, FID, classifiers of digits and of CIFAR-10, memorisation: what quality is, and why a
+                         number needs a floor
     tinydiff/gradcheck/  every gradient against central differences; derivations worked by hand
     tinydiff/interop/    weights and settings of diffusers, both ways
     tinydiff/program/    a function of arrays written down: one program for the CPU, browsers and ONNX

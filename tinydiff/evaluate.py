@@ -13,7 +13,9 @@ images give; nearness to training images with that of test images. Of the laptop
     memorisation          0.2% of 1,000 samples lie nearer to a training image than all but 1% of 1,000 test images do;
                           median distance 0.316, of those 0.305
 
-The network of accuracy and FID is ``tinydiff.metrics.classifier``; FID takes any other as a ``FeatureNet``.
+The networks of accuracy and FID are those of ``tinydiff.metrics.classifier``: one for digits, and one that knows the
+classes of CIFAR-10 and makes features of other colour images too. FID takes any other as a ``FeatureNet``, such as that
+of papers, ``tinydiff.metrics.inception``. Where no images were held out, both are told without what those would give.
 """
 
 from __future__ import annotations
@@ -36,6 +38,12 @@ TITLES = {
     "mmd": "MMD^2 of pixels",
     "memorisation": "memorisation",
 }
+NO_CLASSES = "not measured: the classifiers know MNIST's digits and the classes of CIFAR-10, not these images"
+NO_LABELS = "not measured: the model draws without being asked for a class"
+NO_FEATURES = (
+    "not measured: there are features of MNIST's digits and of colour images of 32x32 or a multiple, not of these; "
+    "--inception makes them of any images"
+)
 
 
 class Accuracy(NamedTuple):
@@ -43,49 +51,63 @@ class Accuracy(NamedTuple):
 
     value: float
     n: int
-    test: float  # the same of real images that were held out, with their labels
+    test: float | None  # the same of real images that were held out, with their labels; None without such images
     test_n: int
 
     def __str__(self):
         error = math.sqrt(self.value * (1 - self.value) / self.n)
+        test = "no images were held out" if self.test is None else f"{self.test:.1%} of {self.test_n:,} test images"
         return (
             f"{self.value:.1%} of {self.n:,} samples recognised as the class asked for (standard error {error:.1%}); "
-            f"{self.test:.1%} of {self.test_n:,} test images"
+            f"{test}"
         )
 
 
-def measure(samples, labels, train, test=None, *, backend="auto", seed=0, ranks=alone()):
+def measure(samples, labels, train, test=None, *, net=None, backend="auto", seed=0, ranks=alone()):
     """Samples (N, H, W, C) float32 in [-1, 1], drawn for labels (N,) -> {name: result}.
 
-    train  the ``Dataset`` the model was trained on
-    test   images of the same kind that were held out, or None where there are none
+    labels  or None where no class was asked for
+    train   the ``Dataset`` the model was trained on
+    test    images of the same kind that were held out, or None where there are none
+    net     the ``FeatureNet`` of FID; by default the classifier that suits the images
 
     Each result is a NamedTuple that says itself in words; a string stands where one could not be measured, and says
-    why. Conditional accuracy and FID need a network that knows such images: there is one for digits. Of several ranks all
-    share the work of FID, most of it, and rank 0 alone measures the rest.
+    why. Conditional accuracy needs a network that knows the classes, FID one that makes features of such images. Of
+    several ranks all share the work of FID, most of it, and rank 0 alone measures the rest.
     """
     rng = np.random.default_rng(seed)
     # shuffled, as measures take the first of them, and in MNIST's test set those are of other writers than the last
     held_out = None if test is None else test.images[rng.permutation(len(test))]
     results = dict.fromkeys(TITLES)  # in this order
-    knows = train.digits and test is not None and test.digits
-    if knows:
-        results["fid"] = _or_why_not(fid, samples, train.images, held_out, classifier.feature_net(backend), ranks=ranks)
+    if net is None and (kind := _kind(classifier.of_images, train, test)):
+        net = classifier.feature_net(backend, kind, train.images.shape[1])
+    results["fid"] = NO_FEATURES
+    if net is not None:
+        results["fid"] = _or_why_not(fid, samples, train.images, held_out, net, ranks=ranks)
     if not ranks.speaks:
         return results
-    if knows:
-        recognised = classifier.classify(samples, backend) == labels
-        test_recognised = classifier.classify(test.images, backend) == test.labels
-        accuracy = Accuracy(float(recognised.mean()), len(labels), float(test_recognised.mean()), len(test))
-        results["accuracy"] = accuracy
-    else:
-        why_not = "not measured: the classifier reads digits, which these images are not known to be"
-        results["accuracy"] = results["fid"] = why_not
-
+    results["accuracy"] = _accuracy(samples, labels, train, test, backend)
     real = train.images[rng.permutation(len(train))[: 2 * len(samples)]]
     results["mmd"] = _or_why_not(mmd, samples, bytes_to_signed(real), seed=seed)
     results["memorisation"] = _or_why_not(memorisation, samples, train.images, held_out)
     return results
+
+
+def _kind(of, train, test):
+    """The kind of classifier that both sets ask for by this function, or None."""
+    kind = of(train)
+    return kind if test is None or of(test) is kind else None
+
+
+def _accuracy(samples, labels, train, test, backend):
+    """An ``Accuracy``, or why not."""
+    if labels is None:
+        return NO_LABELS
+    if (kind := _kind(classifier.of_classes, train, test)) is None:
+        return NO_CLASSES
+    share = lambda images, labels: float((classifier.classify(images, backend, kind) == labels).mean())
+    test_share, test_n = (None, 0) if test is None else (share(test.images, test.labels), len(test))
+    return Accuracy(share(samples, labels), len(labels), test_share, test_n)
 
 
 def _or_why_not(measure, *images, **options):

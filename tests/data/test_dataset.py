@@ -101,5 +101,5 @@ def test_damaged_files_are_never_fallen_back_from(tmp_path):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match="data must be one of auto, mnist, strokes, cifar10, folder, got 'cifar'"):
+    with pytest.raises(ValueError, match="data must be one of auto, mnist, strokes, cifar10, scenes, folder, got 'cifar'"):
         data.load("cifar")

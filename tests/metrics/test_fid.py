@@ -81,6 +81,12 @@ def test_it_is_told_with_its_conditions():
         assert words in str(result)
 
 
+def test_without_held_out_images_there_is_no_floor():
+    result = fid(images(0, 40), images(1, 60), None, pixels())
+    assert result.value == fid(images(0, 40), images(1, 60), images(2, 50), pixels()).value
+    assert (result.floor, result.floor_n) == (None, 0) and "no floor, as no images were held out" in str(result)
+
+
 @pytest.mark.parametrize(
     "samples, train, test, message",
     [

@@ -11,7 +11,7 @@ import pytest
 from tests.checks import backend_or_skip
 from tests.train import tiny
 from tinydiff import backends
-from tinydiff.metrics.classifier import Classifier
+from tinydiff.metrics import classifier
 from tinydiff.model.mlp import MLP, MLPConfig
 from tinydiff.model.parameters import Constant, Parameters
 from tinydiff.model.unet import UNet, UNetConfig
@@ -34,6 +34,10 @@ def mlp(backend):
 
 def unet(backend):
     return UNet(UNetConfig(**tiny.MODEL, positions=1), backend)
+
+
+def small_classifier(backend):
+    return classifier.Classifier(classifier.CIFAR10.config._replace(widths=(8, 16), residual=(1,)), backend)
 
 
 def train(model, optimizer, steps=3):
@@ -80,7 +84,7 @@ def test_a_copy_trains_as_the_original_and_apart_from_it(name, precision, way):
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize("make", [unet, Classifier])
+@pytest.mark.parametrize("make", [unet, small_classifier])
 def test_every_model_is_copied_whole(make, way):
     model = make(backends.get("auto"))
     model.parameters.initialise(1)

@@ -3,6 +3,8 @@ neither, and points in the plane (``points2d``)."""
 
 from __future__ import annotations
 
+import os
+
 from tinydiff.data import cifar10, folder, mnist, scenes, strokes
 from tinydiff.data.dataset import Dataset, Identity, bytes_to_signed, signed_to_bytes
 from tinydiff.data.download import NotFound
@@ -58,11 +60,21 @@ def _load(name, data_dir, say):
         return strokes.load()
 
 
-def load_test(name, *, data_dir=None, count=10_000, image_size=None):
+def load_test(name, *, data_dir=None, count=10_000, image_size=None, test_dir=None, **options):
     """Images of the same kind as the training set of that name, but none of it; None where there are none.
 
-    image_size  of "scenes", which come in several; as of ``load``
+    count       how many of a set that is drawn
+    image_size  of "scenes" and "folder", which come in several; as of ``load``
+    test_dir    a folder that holds them, for "folder", which is read with the ``options`` of ``folder.load``
+
+    Raises ``ValueError`` for ``test_dir`` with another set, or where it is ``data_dir``, and as ``load``.
     """
+    if test_dir is not None:
+        if name != "folder":
+            raise ValueError(f"test_dir goes with data 'folder', not {name!r}")
+        if data_dir and os.path.realpath(test_dir) == os.path.realpath(data_dir):
+            raise ValueError(f"test_dir must hold images that were held out, and {test_dir} is the training set")
+        return folder.load(test_dir, size=image_size, **options)
     if name == "mnist":
         return mnist.load("test", data_dir=data_dir)
     if name == "strokes":

@@ -53,37 +53,39 @@ class FID(NamedTuple):
 
     value: float
     n: int  # samples
-    floor: float  # the distance of held-out images to the training data
+    floor: float | None  # the distance of held-out images to the training data; None without such images
     floor_n: int  # how many of them: n, or all there are
     real_n: int  # training images
     net: str
 
     def __str__(self):
-        return (
-            f"{self.value:.2f} (n = {self.n:,} against {self.real_n:,} training images; floor {self.floor:.2f}, of "
-            f"{self.floor_n:,} test images; {self.net})"
-        )
+        floor = "no floor, as no images were held out"
+        if self.floor is not None:
+            floor = f"floor {self.floor:.2f}, of {self.floor_n:,} test images"
+        return f"{self.value:.2f} (n = {self.n:,} against {self.real_n:,} training images; {floor}; {self.net})"
 
 
 def fid(samples, train, test, net, *, batch=BATCH, ranks=alone()):
     """The distance of samples to the training images, and of the first len(samples) test images, a ``FID``.
 
-    All are images (N, H, W, C), uint8 or float32 in [-1, 1]; ``net`` is a ``FeatureNet``. The statistics of the
+    Where ``test`` is None there is no floor. All are images (N, H, W, C), uint8 or float32 in [-1, 1]; ``net`` is a ``FeatureNet``. The statistics of the
     training images are kept in the user's cache, by the content of the images and the fingerprint of the net. Of several
     ranks, each with all images, each makes the features of some of them.
 
     Raises ``SaysNothing`` for no more images than features, on any side.
     """
     real = cached_statistics(train, net, batch=batch, ranks=ranks)
-    test = test[: len(samples)]
+    sets = [("samples", len(samples)), ("training images", real.n)]
+    if test is not None:
+        test = test[: len(samples)]
+        sets.append(("test images", len(test)))
     features = len(real.mean)
-    for images, n in (("samples", len(samples)), ("training images", real.n), ("test images", len(test))):
+    for images, n in sets:
         if n <= features:
             raise SaysNothing(f"FID of {features} features needs more than {features} {images}, got {n}")
-    value, floor = (
-        frechet_distance(statistics(images, net, batch=batch, ranks=ranks), real) for images in (samples, test)
-    )
-    return FID(value, len(samples), floor, len(test), real.n, net.name)
+    distance = lambda images: frechet_distance(statistics(images, net, batch=batch, ranks=ranks), real)
+    floor, floor_n = (None, 0) if test is None else (distance(test), len(test))
+    return FID(distance(samples), len(samples), floor, floor_n, real.n, net.name)
 
 
 def statistics(images, net, *, batch=BATCH, ranks=alone()):

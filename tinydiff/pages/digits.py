@@ -101,9 +101,8 @@ def _accuracy(checkpoint):
 
 def are_digits(checkpoint):
     """Whether the classifier can judge what a checkpoint draws."""
-    model, data_set = checkpoint.config.model, checkpoint.data_set
-    sized = model.shape == (classifier.SIZE, classifier.SIZE, 1)
-    return bool(data_set and data_set.digits and model.classes == classifier.CLASSES and sized)
+    model, data_set, known = checkpoint.config.model, checkpoint.data_set, classifier.MNIST.config
+    return bool(data_set and data_set.digits and model.classes == known.classes and model.shape == known.shape)
 
 
 def programs(checkpoint):
@@ -145,6 +144,6 @@ def _stored(checkpoint, count, ways, is_digits):
 def classify(backend, count):
     """The ``Recording`` of the classifier on so many images."""
     model = classifier.trained(backend)
-    image = backend.zeros((count, classifier.SIZE, classifier.SIZE, 1), np.float32)
+    image = backend.zeros((count, *classifier.MNIST.config.shape), np.float32)
     state = {f"classifier.{each.name}": each.value for each in model.parameters}
     return record(lambda: {"logits": model.forward(image)[0]}, backend, inputs={"image": image}, state=state)
