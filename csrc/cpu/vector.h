@@ -160,7 +160,7 @@ inline LongVec multiply_lower_halves(LongVec a, uint32_t b) {
     return reinterpret_cast<LongVec>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(all_b)));
 #elif defined(__AVX2__)
     return reinterpret_cast<LongVec>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(all_b)));
-#elif defined(__SSE2__)
+#elif defined(__SSE2__) && TINYDIFF_W == 4
     return reinterpret_cast<LongVec>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(all_b)));
 #else
     return (a & 0xFFFFFFFF) * all_b;

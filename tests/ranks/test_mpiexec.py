@@ -202,8 +202,8 @@ def test_a_loss_that_is_not_finite_is_said_once(train, tmp_path):
         ((), ("--seed", "1"), "all ranks must have the same seed, got 1 on rank 1, 0 on rank 0"),
         (
             (),
-            ("--channels", "4,12"),
-            "all ranks must have the same model.channels, got (4, 12) on rank 1, (4, 8) on rank 0",
+            ("--channels", "4,16"),
+            "all ranks must have the same model.channels, got (4, 16) on rank 1, (4, 8) on rank 0",
         ),
         ((), ("--backend", "numpy"), "all ranks must have the same backend, got numpy on rank 1, cpu on rank 0"),
     ],
