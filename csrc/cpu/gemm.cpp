@@ -13,6 +13,7 @@ struct Arithmetic;
 
 template <>
 struct Arithmetic<float> {
+    using Sum = Vec;
     using Row = Vec;
     static Row row(const float* b) { return load(b); }
     static void multiply_add(Vec& sum, float a, Row b) { sum += a * b; }
@@ -20,6 +21,7 @@ struct Arithmetic<float> {
 
 template <>
 struct Arithmetic<bfloat16> {
+    using Sum = Vec;
     using Row = Vec;
     static Row row(const bfloat16* b) { return load(b); }
     static void multiply_add(Vec& sum, bfloat16 a, Row b) { sum += widen(a) * b; }
@@ -29,6 +31,7 @@ struct Arithmetic<bfloat16> {
 // Two products and two sums an instruction, which rounds them as it likes: AVX-512 one after the other, Arm to odd.
 template <>
 struct Arithmetic<Pair> {
+    using Sum = Vec;
     using Row = IntVec;
     static Row row(const Pair* b) { return *reinterpret_cast<const IntVec*>(b); }
     static void multiply_add(Vec& sum, Pair a, Row b) {
@@ -49,6 +52,7 @@ struct Arithmetic<Pair> {
 // Widened in registers: what is gained is memory.
 template <>
 struct Arithmetic<Pair> {
+    using Sum = Vec;
     struct Row {
         Vec low, high;
     };
@@ -69,6 +73,7 @@ struct Arithmetic<Pair> {
 // Two products of 16-bit integers and their sum, added to one of 32 bits.
 template <>
 struct Arithmetic<Fixed> {
+    using Sum = IntVec;
     using Row = IntVec;
     static Row row(const Fixed* b) { return *reinterpret_cast<const IntVec*>(b); }
     static void multiply_add(IntVec& sum, Fixed a, Row b) {
@@ -95,8 +100,10 @@ struct Arithmetic<Fixed> {
 };
 
 // acc[i] += value(i) b for one row of b, the step that every kernel here repeats; the row at b + ahead will be needed
-template <int M, int V, class Sum, class Word, class Value>
-inline void outer_product(Sum (&acc)[M][V], const Value& value, const Word* b, int64_t ahead) {
+// (M and V are named where it is called: a type that a template works out for itself forgets that Vec is aligned to a
+// float.)
+template <int M, int V, class Word, class Value>
+inline void outer_product(typename Arithmetic<Word>::Sum (&acc)[M][V], const Value& value, const Word* b, int64_t ahead) {
     using Of = Arithmetic<Word>;
     typename Of::Row row[V];
 #pragma GCC unroll 8
@@ -132,7 +139,7 @@ struct Strided {
         Vec acc[M][V] = {};
         if (accumulate) read(acc, c, ldc);
         for (int64_t k = 0; k < K; ++k, ++a, b += ldb)
-            outer_product(acc, [=](int i) { return a[i * lda]; }, b, AHEAD * ldb);
+            outer_product<M, V>(acc, [=](int i) { return a[i * lda]; }, b, AHEAD * ldb);
         write(acc, c, ldc);
     }
 };
@@ -143,7 +150,7 @@ struct Scaled {
                     const float* b_scale, float* c, int64_t ldc) {
         IntVec sums[M][V] = {};
         for (int64_t k = 0; k < K; ++k, ++a, b += ldb)
-            outer_product(sums, [=](int i) { return a[i * lda]; }, b, AHEAD * ldb);
+            outer_product<M, V>(sums, [=](int i) { return a[i * lda]; }, b, AHEAD * ldb);
         Vec acc[M][V];
 #pragma GCC unroll 16
         for (int i = 0; i < M; ++i)
@@ -166,7 +173,7 @@ struct Gathered {
             for (int i = 0; i < M; ++i) rows[i] = a[i];
             const Word* row = b[s];
             for (int64_t k = 0; k < K; ++k, row += ldb)
-                outer_product(acc, [&](int i) { return rows[i][k]; }, row, AHEAD * ldb);
+                outer_product<M, V>(acc, [&](int i) { return rows[i][k]; }, row, AHEAD * ldb);
         }
         write(acc, c, ldc);
     }
@@ -178,7 +185,7 @@ struct Transposed {
                     bool accumulate) {
         Vec acc[M][V] = {};
         if (accumulate) read(acc, c, ldc);
-        for (int64_t k = 0; k < K; ++k, a += lda, b += ldb) outer_product(acc, [=](int i) { return a[i]; }, b, 0);
+        for (int64_t k = 0; k < K; ++k, a += lda, b += ldb) outer_product<M, V>(acc, [=](int i) { return a[i]; }, b, 0);
         write(acc, c, ldc);
     }
 };

@@ -110,7 +110,7 @@ async function showKernel() {
       example = examples[op];
     if (!example) break;
     const { inputs, gradients } = example.example;
-    const given = inputs.filter(({ name }) => name !== "dloss"); // which is 1 in a program
+    const given = inputs.filter(({ fixed, traced }) => !(fixed && traced)); // an upstream number, which is 1 in a program
     const set = given.map(({ name, values }) => [`${op}.${name}`, example.given[name] ?? values]);
     const names = ["y", ...Object.keys(gradients).map((name) => `d${name}`)];
     const got = await attempt(() =>
