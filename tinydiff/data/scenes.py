@@ -67,7 +67,7 @@ TRUTH = np.dtype(
 def load(count=COUNT, *, size=None, seed=0, first=0, cache=True, say=print):
     """Scenes ``first`` .. ``first + count - 1`` of the endless sequence, as a ``Dataset`` (count, size, size, 3).
 
-    Labels run 0, 1, 2, 0, ...: one digit, two, three. About 2,000 scenes a second are drawn; many are kept in a file.
+    Labels run 0, 1, 2, 0, ...: one digit, two, three. Some 500 scenes a second are drawn; many are kept in a file.
 
     size   height and width, 32 (also where it is None) or 64
     cache  False: draw them into memory every time, as is done, and said, where that file cannot be written
