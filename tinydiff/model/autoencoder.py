@@ -16,7 +16,7 @@ import numpy as np
 
 from tinydiff.model.attention_block import AttentionBlock
 from tinydiff.model.chain import Chain
-from tinydiff.model.fields import expect_types
+from tinydiff.model.fields import expect_levels, expect_types
 from tinydiff.model.layers import Conv2d, GroupNorm, Upsample2x, as_activation
 from tinydiff.model.parameters import Parameters
 from tinydiff.model.res_block import ResBlock
@@ -43,21 +43,9 @@ class AutoencoderConfig:
 
     def __post_init__(self):
         expect_types(self)
-        levels = len(self.channels)
-        if levels < 1 or min(self.channels) < 1:
-            raise ValueError(f"channels must be at least one positive width, got {self.channels}")
-        for name in ("size", "image_channels", "blocks", "latent_channels", "groups"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        expect_levels(self, "latent_channels")
         if not self.eps > 0:
             raise ValueError(f"eps must be positive, got {self.eps}")
-        if any(width % self.groups for width in self.channels):
-            raise ValueError(f"groups must divide every width in {self.channels}, got {self.groups}")
-        if self.size % self.factor:
-            raise ValueError(
-                f"size must be divisible by {self.factor}, as {levels} levels halve it "
-                f"{levels - 1} times, got {self.size}"
-            )
 
     @property
     def shape(self):

@@ -32,3 +32,20 @@ def _is_of(kind, value):
         wanted = numbers.Integral if kind is int else numbers.Real
         return isinstance(value, wanted) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+def expect_levels(config, *counts):
+    """Raise ``ValueError`` unless the levels of a network, of ``channels`` widths, between which images of ``size`` halve,
+    can be made, and its numbers of something, some common to all and these besides, are at least 1."""
+    levels = len(config.channels)
+    if levels < 1 or min(config.channels) < 1:
+        raise ValueError(f"channels must be at least one positive width, got {config.channels}")
+    for name in ("size", "image_channels", "blocks", "groups", *counts):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
+    if any(width % config.groups for width in config.channels):
+        raise ValueError(f"groups must divide every width in {config.channels}, got {config.groups}")
+    if config.size % config.factor:
+        raise ValueError(
+            f"size must be divisible by {config.factor}, as {levels} levels halve it {levels - 1} times, got {config.size}"
+        )

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinydiff.model.attention_block import AttentionBlock
 from tinydiff.model.embedding import StepEmbedding
-from tinydiff.model.fields import expect_types
+from tinydiff.model.fields import expect_levels, expect_types
 from tinydiff.model.layers import Conv2d, GroupNorm, as_activation
 from tinydiff.model.parameters import Parameters
 from tinydiff.model.res_block import ResBlock
@@ -47,14 +47,10 @@ class UNetConfig:
 
     def __post_init__(self):
         expect_types(self)
+        expect_levels(self, "head_width")
         levels = len(self.channels)
-        if levels < 1 or min(self.channels) < 1:
-            raise ValueError(f"channels must be at least one positive width, got {self.channels}")
         if self.channels[0] % 2:
             raise ValueError(f"channels must begin with an even width, got {self.channels[0]}")
-        for name in ("size", "image_channels", "blocks", "head_width", "groups"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("classes", "positions"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
@@ -64,13 +60,6 @@ class UNetConfig:
             raise ValueError(f"attention_levels must lie in [{-levels}, {levels}), got {self.attention_levels}")
         if self.downsample_padding not in (0, 1):
             raise ValueError(f"downsample_padding must be 0 or 1, got {self.downsample_padding}")
-        if any(width % self.groups for width in self.channels):
-            raise ValueError(f"groups must divide every width in {self.channels}, got {self.groups}")
-        if self.size % self.factor:
-            raise ValueError(
-                f"size must be divisible by {self.factor}, as {levels} levels halve it "
-                f"{levels - 1} times, got {self.size}"
-            )
 
     @property
     def shape(self):
