@@ -13,7 +13,7 @@ from tinydiff.data import Dataset, NotFound, cifar10, mnist, strokes
 from tinydiff.metrics import classifier
 from tinydiff.metrics.classifier import CIFAR10, MNIST, Block, Classifier, Config
 
-SMALL = Config(size=7, image_channels=3, widths=(8, 16), residual=(1,), pooled=True, features=6, classes=3)
+SMALL = Config(size=7, image_channels=3, widths=(8, 16), residual=(1,), features=6, classes=3)
 
 
 def colours(n=100, size=32, names=cifar10.CLASSES, seed=0):
@@ -40,25 +40,20 @@ def small(monkeypatch):
     """The kind for colour images, smaller and easier to train."""
     kind = CIFAR10._replace(
         config=CIFAR10.config._replace(widths=(8, 16, 32), residual=(1,), features=6),
-        recipe=CIFAR10.recipe._replace(batch=20, learning_rate=1e-2),
+        recipe=CIFAR10.recipe._replace(batch=20, learning_rate=1e-2, largest_shift=1),
     )
     monkeypatch.setattr(classifier, "CIFAR10", kind)
     return kind
 
 
-@pytest.mark.parametrize(
-    "config, line, replacement",
-    [
-        (MNIST.config, "dh = self.backend.silu.backward(dh, cache.silu)", "pass"),
-        (SMALL, " / self.config.lowest**2", ""),
-    ],
-)
-def test_gradient_of_every_parameter_and_of_the_images(monkeypatch, config, line, replacement):
-    """Along random directions, and it sees a backward that leaves something out."""
+@pytest.mark.parametrize("config", [MNIST.config, SMALL])
+def test_gradient_of_every_parameter_and_of_the_images(monkeypatch, config):
+    """Along random directions, and it sees a backward that forgets to go through SiLU."""
     model = Classifier(config, backends.get("numpy"), np.float64)
     randomise(model.parameters, 0)
     inputs = {"x": normal(1, 2, *config.shape)}
-    assert_caught(monkeypatch, model, model.parameters, inputs, line, replacement, directions=2)
+    line = "dh = self.backend.silu.backward(dh, cache.silu)"
+    assert_caught(monkeypatch, model, model.parameters, inputs, line, "pass", directions=2)
 
 
 @pytest.mark.parametrize("line", ["through_residual + ", " + through_sum"])

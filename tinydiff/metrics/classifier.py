@@ -5,13 +5,14 @@ group norm + SiLU:
 
     MNIST     28x28x1 -> conv 16 -> 14x14x32 -> 7x7x64 -> 4x4x64 -> linear 64 (the features) -> linear 10
               the size of a LeNet, 126,826 parameters: recognises 99.45 % of the test images
-    CIFAR10   32x32x3 -> conv 32 -> 16x16x64, residual -> 8x8x128, residual -> 4x4x128 -> mean over the 16 places
-              -> linear 128 (the features) -> linear 10
+    CIFAR10   32x32x3 -> conv 32 -> 16x16x64, residual -> 8x8x128, residual -> 4x4x64 -> linear 128 (the features)
+              -> linear 10; 669,898 parameters: recognises 85.6 % of the test images, of copies as JPEG, which it was
+              trained on too (with a mean over the places instead of the linear layer 76.7 %, after half the epochs)
 
 To make the weights again (with the same bits on the same backend and instruction set):
 
     python -m tinydiff.metrics.classifier                       about six minutes on two CPU cores
-    python -m tinydiff.metrics.classifier --data cifar10
+    python -m tinydiff.metrics.classifier --data cifar10 --precision bf16    about twenty minutes
 
 Images whose height and width are a multiple of those a classifier takes are brought to its size, each pixel the mean of
 those that it stands for.
@@ -56,7 +57,6 @@ class Config(NamedTuple):
     image_channels: int
     widths: tuple[int, ...]  # of the blocks; all but the first halve the image
     residual: tuple[int, ...] = ()  # which of the blocks, 0 .., add two more convolutions to what they made
-    pooled: bool = False  # the features see the mean over all places, else every place
     features: int = 64
     classes: int = 10
 
@@ -100,8 +100,8 @@ MNIST = Kind(
 CIFAR10 = Kind(
     "CIFAR-10",
     "classifier_cifar10.safetensors",
-    Config(size=32, image_channels=3, widths=(32, 64, 128, 128), residual=(1, 2), pooled=True, features=128),
-    Recipe(epochs=10, batch=100, learning_rate=2e-3, weight_decay=0.05, largest_shift=4, flips=True),
+    Config(size=32, image_channels=3, widths=(32, 64, 128, 64), residual=(1, 2), features=128),
+    Recipe(epochs=20, batch=100, learning_rate=1e-3, weight_decay=0.05, largest_shift=4, flips=True),
 )
 
 
@@ -192,8 +192,7 @@ class Classifier:
         for i, (C, O) in enumerate(zip((config.image_channels, *config.widths), config.widths)):
             block = Block(parameters, f"blocks.{i}", C, O, stride=2 if i else 1, residual=i in config.residual)
             self.blocks.append(block)
-        places = 1 if config.pooled else config.lowest**2
-        self.hidden = Linear(parameters, "hidden", places * config.widths[-1], config.features)
+        self.hidden = Linear(parameters, "hidden", config.lowest**2 * config.widths[-1], config.features)
         self.output = Linear(parameters, "output", config.features, config.classes)
         parameters.allocate()
 
@@ -207,8 +206,6 @@ class Classifier:
         for block in self.blocks:
             h, cache = block.forward(h)
             blocks.append(cache)
-        if self.config.pooled:
-            h = as_activation(self._in_full(h).mean(axis=(1, 2)), self.backend)
         h, hidden = self.hidden.forward(h.reshape(len(x), -1))
         features, silu = self.backend.silu.forward(h)
         return features, (blocks, hidden, silu)
@@ -224,18 +221,10 @@ class Classifier:
         dh = self.output.backward(as_activation(dlogits, self.backend), cache.output)
         dh = self.backend.silu.backward(dh, cache.silu)
         dh = self.hidden.backward(dh, cache.hidden)
-        below = len(dlogits), self.config.lowest, self.config.lowest, self.config.widths[-1]
-        if self.config.pooled:  # each place has its share of the mean
-            dmean, dh = self._in_full(dh), self.backend.empty(below, dh.dtype)
-            dh[...] = dmean.reshape(len(dlogits), 1, 1, -1) / self.config.lowest**2
-        dh = dh.reshape(below)
+        dh = dh.reshape(len(dlogits), self.config.lowest, self.config.lowest, self.config.widths[-1])
         for block, block_cache in zip(reversed(self.blocks), reversed(cache.blocks)):
             dh = block.backward(dh, block_cache)
         return dh
-
-    def _in_full(self, x):
-        """x in a precision in which it can be summed."""
-        return x if self.backend.activations is None else self.backend.asarray(x, np.float32)
 
 
 @functools.cache
