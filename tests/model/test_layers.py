@@ -35,6 +35,9 @@ def test_dropout():
     numpy, dropped, x = backends.get("numpy"), Dropped(3, np.array([1])), normal(0, 2, 3, 3, 4)
     layer, idle = Dropout(numpy, 0.3, 5), Dropout(numpy, 0.0, 5)
     check_adjoint(lambda: layer.forward(x, dropped), layer.backward, {"x": x})
+    others = [dropped._replace(**each) for each in ({"seed": 4}, {"number": np.array([2])}, {"slot": np.array([5, 1])})]
+    found = [layer.forward(x, each)[0] for each in (dropped, *others)] + [Dropout(numpy, 0.3, 6).forward(x, dropped)[0]]
+    assert not any(np.array_equal(each, found[0]) for each in found[1:])
     for y, cache in (layer.forward(x), idle.forward(x, dropped)):
         assert y is x and cache is None and layer.backward(x, cache) is x
 

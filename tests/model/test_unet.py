@@ -83,8 +83,10 @@ def test_every_residual_block_drops_values_of_its_own(monkeypatch):
     dropped = Dropped(5, np.array([3]))
     plain, dropping = (model.forward(x, step, labels, each)[0] for each in (None, dropped))
     assert np.array_equal(plain, model.predict(x, step, labels)) and not np.allclose(plain, dropping)
-    monkeypatch.setattr(layers[7], "rate", 0.0)  # each of them is told
-    assert not np.allclose(dropping, model.forward(x, step, labels, dropped)[0])
+    for each in layers:
+        with monkeypatch.context() as patch:
+            patch.setattr(each, "rate", 0.0)  # it was told what to drop
+            assert not np.allclose(dropping, model.forward(x, step, labels, dropped)[0])
 
 
 def test_predict_is_forward_without_what_a_backward_needs():

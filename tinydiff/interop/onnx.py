@@ -81,6 +81,7 @@ def train_model(checkpoint):
     average_decay (1,); and PART.NAME of every parameter, PART one of ``checkpoint.PARTS``
     -> loss (), norm (1,) and next.PART.NAME.
     What a step draws at random (images, noise, steps, dropped labels) is the caller's to draw: it comes in the batch.
+    Raises ``ValueError`` for a model with dropout, which is drawn in the middle of a step.
     """
     trainer = runs.without_data(checkpoint.config, backends.get("numpy"))
     trainer.restore(checkpoint)
