@@ -112,6 +112,17 @@ def test_the_larger_of_two_is_chosen_when_the_tape_runs():
     assert [taped.run(tape.nodes, pair)[largest.place] for pair in ((1, 2), (5, 2))] == [2, 5]
 
 
+def test_what_arrays_compare_is_compared_when_the_tape_runs():
+    tape = Tape()
+    x = tape.inputs(np.array([1.0, -2.0, 0.0]))
+    made = lambda x: [np.sign(x), np.abs(x), np.minimum(x, 0.5), np.maximum(x, 0.5), np.maximum(x, 0.5) == x]
+    traced = made(x)
+    for numbers in ([1.0, -2.0, 0.0], [-0.25, 0.0, 3.0]):
+        values = taped.run(tape.nodes, numbers)
+        for found, expected in zip(traced, made(np.array(numbers)), strict=True):
+            assert np.array_equal(filled(values, found), expected)
+
+
 def test_nothing_is_written_down_twice_or_for_nothing():
     tape = Tape()
     x = tape.inputs(np.array([3.0]))[0]
