@@ -56,17 +56,7 @@ struct Epilogue {
 // The words that points are multiplied as: floats, or where activations are bfloat16 pairs of 16-bit integers, with the
 // scales of filters' points, as many floats, behind them.
 template <class Real>
-struct PointOf;
-template <>
-struct PointOf<float> {
-    using Word = float;
-};
-template <>
-struct PointOf<bfloat16> {
-    using Word = Fixed;
-};
-template <class Real>
-using PointWord = typename PointOf<Real>::Word;
+using PointWord = std::conditional_t<std::is_same_v<Real, bfloat16>, Fixed, float>;
 
 // The tile size, 4 or 2, with which Winograd computes this convolution fastest, or 0 if directly is faster.
 template <class Real>

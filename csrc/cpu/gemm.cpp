@@ -99,11 +99,12 @@ struct Arithmetic<Fixed> {
     }
 };
 
-// acc[i] += value(i) b for one row of b, the step that every kernel here repeats; the row at b + ahead will be needed
-// (M and V are named where it is called: a type that a template works out for itself forgets that Vec is aligned to a
-// float.)
+// acc[i] += value(i) b for one row of b, the step that every kernel here repeats; the row at b + ahead will be needed.
+// M and V are named where it is called: a type that a template works out for itself forgets that Vec is aligned to a
+// float.
 template <int M, int V, class Word, class Value>
-inline void outer_product(typename Arithmetic<Word>::Sum (&acc)[M][V], const Value& value, const Word* b, int64_t ahead) {
+inline void outer_product(typename Arithmetic<Word>::Sum (&acc)[M][V], const Value& value, const Word* b,
+                          int64_t ahead) {
     using Of = Arithmetic<Word>;
     typename Of::Row row[V];
 #pragma GCC unroll 8

@@ -24,7 +24,7 @@ constexpr int64_t SMALL_FILTERS = 640 << 10;  // floats of a small filter's poin
 constexpr int64_t FEW_TILES = 64;             // too few for every task to meet all filters
 
 template <class Real>
-constexpr bool FIXED = std::is_same<PointWord<Real>, Fixed>::value;
+constexpr bool FIXED = std::is_same_v<PointWord<Real>, Fixed>;
 
 // What points of tiles are stored as.
 template <class Real>
@@ -262,8 +262,8 @@ void correlate(const Real* x, const Real* w, const PointWord<Real>* prepared, co
     const Panels panels{words<Real>(C), conv.O};
     const Zeros<Real> zeros(C);
     const bool small = are_small(panels, tiles);
-    Scratch<PointWord<Real>> own(small && !prepared ? FilterPoints<m, Real>::size(panels) : 0);
-    const FilterPoints<m, Real> filters{panels, small, prepared ? const_cast<PointWord<Real>*>(prepared) : own};
+    Scratch<PointWord<Real>> made(small && !prepared ? FilterPoints<m, Real>::size(panels) : 0);
+    const FilterPoints<m, Real> filters{panels, small, prepared ? const_cast<PointWord<Real>*>(prepared) : made};
     if (small) {
         if (!prepared) filters.make(w, C);
         const int64_t floats_a_tile = points * (words_in + width_out);

@@ -9,6 +9,7 @@ It appears whole or not at all and is never changed, only replaced: whoever has 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -29,6 +30,25 @@ class Decoded(NamedTuple):
 
     images: np.ndarray  # (n, H, W, C), read-only where they are mapped
     unreadable: list[str]
+
+
+def images_of(decode, place, key, *, cache, without, say, is_current=lambda unreadable: True, dtype=np.uint8):
+    """What ``decode`` writes, as ``Decoded``: ``mapped``, with the same arguments, else ``in_memory``.
+
+    cache    False: into memory every time, as is done where the file cannot be written or mapped
+    without  what is said then, before the error
+    """
+    if cache:
+        try:
+            return mapped(decode, place, key, is_current=is_current, say=say, dtype=dtype)
+        except OSError as error:
+            say(f"{without} ({error})")
+    return in_memory(decode, dtype)
+
+
+def name_of(values):
+    """A place or key for values that JSON can hold: another one where any of them is another."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def in_memory(decode, dtype=np.uint8):

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import re
 import stat
@@ -194,20 +193,12 @@ def _visible(path, folder, left_out):
 def _decoded(classes, size, left_out, cache):
     """The images of all classes, ``Decoded``: kept ones where there are any, and kept if they can be."""
     decode = functools.partial(_decode, [file for files in classes.values() for file in files], size, left_out)
-    if not cache:
-        return decoded.in_memory(decode)
-    place = _hash([os.path.realpath(left_out.path), size])
-    key = _hash([RULES, PIL.__version__, classes])
+    place = decoded.name_of([os.path.realpath(left_out.path), size])
+    key = decoded.name_of([RULES, PIL.__version__, classes])
+    without = f"{left_out.path}: decoded into memory, as what is decoded cannot be kept"
     still_unreadable = lambda names: all(_image(name, left_out) is None for name in names)
-    try:
-        return decoded.mapped(decode, place, key, is_current=still_unreadable, say=left_out.say)
-    except OSError as error:
-        left_out.say(f"{left_out.path}: decoded into memory, as what is decoded cannot be kept ({error})")
-        return decoded.in_memory(decode)
-
-
-def _hash(values):
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+    options = dict(cache=cache, without=without, say=left_out.say, is_current=still_unreadable)
+    return decoded.images_of(decode, place, key, **options)
 
 
 def _decode(files, size, left_out, out):

@@ -13,8 +13,6 @@ ground   "dark", or of a colour that no digit of the scene has; it varies gently
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from typing import NamedTuple
 
 import numpy as np
@@ -77,16 +75,9 @@ def load(count=COUNT, *, size=None, seed=0, first=0, cache=True, say=print):
     size = SIZES[0] if size is None else size
     index = _checked(count, size, first)
     draw = functools.partial(_draw_all, index, size, seed)
-    images = None
-    if cache and count >= WORTH_KEEPING:
-        about = [PIL.__version__, np.__version__, RULES, count, size, seed, first]
-        key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-        try:
-            images = decoded.mapped(draw, f"scenes-{size}", key, is_current=lambda unreadable: True, say=say).images
-        except OSError as error:
-            say(f"scenes are drawn into memory, as what is drawn cannot be kept ({error})")
-    if images is None:
-        images = decoded.in_memory(draw).images
+    key = decoded.name_of([PIL.__version__, np.__version__, RULES, count, size, seed, first])
+    cache, without = cache and count >= WORTH_KEEPING, "scenes are drawn into memory, as what is drawn cannot be kept"
+    images = decoded.images_of(draw, f"scenes-{size}", key, cache=cache, without=without, say=say).images
     return Dataset("scenes", images, (index % MOST).astype(np.int32), MOST, COUNTS)
 
 

@@ -68,9 +68,9 @@ class FID(NamedTuple):
 def fid(samples, train, test, net, *, batch=BATCH, ranks=alone()):
     """The distance of samples to the training images, and of the first len(samples) test images, a ``FID``.
 
-    Where ``test`` is None there is no floor. All are images (N, H, W, C), uint8 or float32 in [-1, 1]; ``net`` is a ``FeatureNet``. The statistics of the
-    training images are kept in the user's cache, by the content of the images and the fingerprint of the net. Of several
-    ranks, each with all images, each makes the features of some of them.
+    Where ``test`` is None there is no floor. All are images (N, H, W, C), uint8 or float32 in [-1, 1]; ``net`` is a
+    ``FeatureNet``. The statistics of the training images are kept in the user's cache, by the content of the images and
+    the fingerprint of the net. Of several ranks, each with all images, each makes the features of some of them.
 
     Raises ``SaysNothing`` for no more images than features, on any side.
     """

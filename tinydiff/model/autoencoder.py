@@ -237,14 +237,15 @@ class Autoencoder:
         y, decoder = self.decoder.forward(z)
         return y, Cache(encoder, moments, sample, decoder)
 
-    def backward(self, dy, cache, add=None):
+    def backward(self, dy, cache, add=None, *, image_only=False):
         """dy as x -> dx as x, deps as eps.
 
         ``add`` (N,h,w,2 Z) or None is added to the gradient of the moments: what reaches them by other ways, as from
-        the KL divergence. The caches of encoder and decoder are used up.
+        the KL divergence. ``image_only`` leaves out, as None, the gradient of the noise, which training has no use for.
+        The caches of encoder and decoder are used up.
         """
         dz = self.decoder.backward(dy, cache.decoder)
-        dmoments, deps = self.backend.gaussian_sample.backward(dz, cache.sample)
+        dmoments, deps = self.backend.gaussian_sample.backward(dz, cache.sample, moments_only=image_only)
         if add is not None:
             dmoments = dmoments + add
         return self.encoder.backward(dmoments, cache.encoder), deps

@@ -60,5 +60,4 @@ def check(table, labels):
 
 def check_labels(labels, K):
     """Check that every label is a row of the table."""
-    if labels.min() < 0 or labels.max() >= K:
-        raise ValueError(f"class_embedding: labels must lie in [0, {K}), got {labels.min()} .. {labels.max()}")
+    contract.expect_within("class_embedding", "labels", labels, K)

@@ -5,8 +5,8 @@ The shapes of an op are written the way its docstring writes them, as letters::
     sizes = contract.bind("conv2d", x=(x, "N H W C"), w=(w, "R S C O"), b=(b, "O"))
 
 A letter means one size wherever it stands, so the weight above must have as many input channels as
-``x``. Only ``shape`` and ``dtype`` are looked at, never values, so every backend calls the same checks
-on its own arrays.
+``x``. Only ``shape`` and ``dtype`` are looked at, never values but by ``expect_within``, so every
+backend calls the same checks on its own arrays.
 """
 
 from __future__ import annotations
@@ -75,6 +75,12 @@ def expect_integers(op: str, name: str, array, letters: str = "N") -> None:
             f"{op}: {name} must be a non-empty integer array of shape ({letters},), "
             f"got {array.dtype} {tuple(array.shape)}"
         )
+
+
+def expect_within(op: str, name: str, values, count) -> None:
+    """Raise ``ValueError`` unless all values of an integer array lie in [0, count)."""
+    if values.min() < 0 or values.max() >= count:
+        raise ValueError(f"{op}: {name} must lie in [0, {count}), got {values.min()} .. {values.max()}")
 
 
 def expect_errors(op: str, prediction, target, weight) -> None:

@@ -26,8 +26,6 @@ import numpy as np
 
 from tinydiff.ops import contract, philox
 
-SLOTS = 2**32  # a counter's word
-
 
 def forward(images, index, step, table, draw, slot=None, *, seed, flip=False):
     """images (n, ...), index (N,), step (N,), table (T, 5), draw (1,), slot (N,) or None -> x (N, ...), target (N, ...),
@@ -91,6 +89,7 @@ def width_and_channels(images, flip):
 
 def check_values(images, index, step, table, slot):
     """Check the values of index, step and slot."""
-    for name, values, count in (("index", index, len(images)), ("step", step, len(table)), ("slot", slot, SLOTS)):
-        if values is not None and (values.min() < 0 or values.max() >= count):
-            raise ValueError(f"corrupt: {name} must lie in [0, {count}), got {values.min()} .. {values.max()}")
+    contract.expect_within("corrupt", "index", index, len(images))
+    contract.expect_within("corrupt", "step", step, len(table))
+    if slot is not None:
+        contract.expect_within("corrupt", "slot", slot, philox.SAMPLES)

@@ -41,7 +41,6 @@ from tinydiff.ops import contract, philox
 CHANCES = 2**16  # the values of half a word
 PARTS, APART = 8, 16  # halves of a block, and how far apart the values lie that they decide
 LAYER_BITS = 24  # of the counter's last word, above the purpose
-SLOTS = 2**32  # a counter's word
 
 
 class Cache(NamedTuple):
@@ -99,8 +98,8 @@ def check(x, number, slot, rate, layer, seed):
 
 def check_values(number, slot):
     """Check the values of number and slot; return the number as an integer."""
-    if slot is not None and (slot.min() < 0 or slot.max() >= SLOTS):
-        raise ValueError(f"dropout: slot must lie in [0, {SLOTS}), got {slot.min()} .. {slot.max()}")
+    if slot is not None:
+        contract.expect_within("dropout", "slot", slot, philox.SAMPLES)
     return philox.integer("number", number, 32, op="dropout")
 
 

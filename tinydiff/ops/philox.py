@@ -36,6 +36,7 @@ MULTIPLIER_0, MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 WEYL_0, WEYL_1 = 0x9E3779B9, 0xBB67AE85
 WORD = np.uint64(0xFFFFFFFF)
 WORD_BITS = np.uint64(32)
+SAMPLES = 2**32  # that a counter tells apart
 
 KINDS = ("bits", "uniform", "normal")
 
@@ -93,7 +94,7 @@ def forward(seed, purpose, sample, draw, shape, *, kind, dtype=np.float32):
 def check(seed, purpose, sample, draw, kind):
     """Check the arguments of ``forward``; return seed and draw as integers."""
     check_kinds(purpose, sample, kind)
-    if sample.min() < 0 or sample.max() >= 2**32:
+    if sample.min() < 0 or sample.max() >= SAMPLES:
         raise ValueError(f"philox: sample must lie in [0, 2^32), got {sample.min()} .. {sample.max()}")
     return integer("seed", seed, 64), integer("draw", draw, 32)
 

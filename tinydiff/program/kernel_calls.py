@@ -159,7 +159,7 @@ def _dropout(r, w, o):
     drawn = _number("seed", r, o), ops.dropout.purpose_of(o["layer"]), InMemory(r["number"])
     threshold, N, slot = ops.dropout.threshold_of(o["rate"]), x.shape[0], r["slot"]
     arguments = x, slot, *drawn, threshold, ops.dropout.scale_of(threshold), y, N, x.size // N
-    ranges = () if slot is None else (Range("dropout: slot", slot, 0, ops.dropout.SLOTS),)
+    ranges = () if slot is None else (Range("dropout: slot", slot, 0, ops.philox.SAMPLES),)
     return KernelCall("dropout_forward", arguments, ranges)
 
 
@@ -256,7 +256,7 @@ def _corrupt(r, w, o):
     kind = "bytes" if images.dtype == "uint8" else "floats"
     arguments = images, index, step, slot, table, *noise, *flip, *w.values(), N, images.size // n
     ranges = [Range("corrupt: index", index, 0, n), Range("corrupt: step", step, 0, table.shape[0])]
-    ranges += [] if slot is None else [Range("corrupt: slot", slot, 0, ops.corrupt.SLOTS)]
+    ranges += [] if slot is None else [Range("corrupt: slot", slot, 0, ops.philox.SAMPLES)]
     return KernelCall(f"corrupt_{kind}", arguments, tuple(ranges))
 
 

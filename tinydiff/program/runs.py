@@ -97,7 +97,7 @@ def without_data(config, backend, count=1):
     """A ``Training`` by a configuration, with so many empty images for data."""
     images, labels = np.zeros((count, *config.model.shape), np.uint8), np.zeros(count, np.int64)
     dataset = Dataset(config.data, images, labels, max(1, getattr(config.model, "classes", 0)))
-    if getattr(config, "autoencoder", ""):
+    if config.autoencoder:
         *hw, Z = config.model.shape
         dataset = Encoded(dataset, np.zeros((count, *hw, 2 * Z), np.float32), None)
     return training_of(config)(config, dataset, backend)

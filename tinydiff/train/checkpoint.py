@@ -133,7 +133,7 @@ def load(path, kind=TrainConfig, *, say=print):
 
 def _with_autoencoder(checkpoint, file):
     """The same with the autoencoder in whose latents it works, if it does; it lies in the folder of the run."""
-    expected = getattr(checkpoint.config, "autoencoder", "")
+    expected = checkpoint.config.autoencoder
     if not expected:
         return checkpoint
     path = run_folder(file) / AUTOENCODER

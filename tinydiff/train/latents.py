@@ -11,8 +11,6 @@ Source: Rombach et al., "High-resolution image synthesis with latent diffusion m
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 
 import numpy as np
 
@@ -118,17 +116,11 @@ def encode(dataset, autoencoder, backend, *, cache=True, say=print):
         *hw, Z = autoencoder.config.model.latent_shape
         return (len(dataset), *hw, 2 * Z), []
 
-    made = None
-    if cache:
-        place = f"latents-{dataset.identity.digest}"
-        key = json.dumps([RULES, checkpoints.digest(autoencoder), backend.identity])
-        key = hashlib.sha256(key.encode()).hexdigest()[:16]
-        try:
-            made = decoded.mapped(write, place, key, is_current=lambda _: True, say=say, dtype=np.float32)
-        except OSError as error:
-            say(f"{dataset.name}: encoded into memory, as latents cannot be kept ({error})")
-    made = made or decoded.in_memory(write, np.float32)
-    return Encoded(dataset, made.images, autoencoder)
+    place = f"latents-{dataset.identity.digest}"
+    key = decoded.name_of([RULES, checkpoints.digest(autoencoder), backend.identity])
+    without = f"{dataset.name}: encoded into memory, as latents cannot be kept"
+    options = dict(cache=cache, without=without, say=say, dtype=np.float32)
+    return Encoded(dataset, decoded.images_of(write, place, key, **options).images, autoencoder)
 
 
 class LatentCorruptor(Corruptor):

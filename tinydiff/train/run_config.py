@@ -18,6 +18,8 @@ class RunConfig:
     COMMAND  of ``tinydiff`` that begins it and goes on with it
     CALLED   what messages call its model
 
+    autoencoder  the digest of that in whose latents the model works (``latents``); "": on images themselves
+
     Raises ``ValueError`` naming the field that is not as CHOICES, RANGES and POSITIVE, which a subclass adds to, have it.
     """
 
@@ -37,6 +39,7 @@ class RunConfig:
 
     KIND = COMMAND = None
     CALLED = "the model"
+    autoencoder = ""
     CHOICES = (("decay", DECAYS),)
     RANGES = (
         ("batch", 1, math.inf),

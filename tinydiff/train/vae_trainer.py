@@ -83,7 +83,7 @@ class VAETrainer(Training):
         kl, kl_cache = backend.gaussian_kl.forward(moments)
         dy, _, _ = error.backward(1.0 / parts, error_cache, prediction_only=True)
         dmoments = backend.gaussian_kl.backward(self.config.kl_weight / parts, kl_cache)
-        self.model.backward(dy, cache, add=dmoments)
+        self.model.backward(dy, cache, add=dmoments, image_only=True)
         return {"reconstruction": reconstruction, "kl": kl, "moments": moments, "y": y}
 
     def train_step(self):
