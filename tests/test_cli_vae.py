@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shlex
 import shutil
 
@@ -75,6 +76,21 @@ def test_what_is_left(vae):
     assert "tinydiff" in json.loads((vae / "config.json").read_text())
     with Image.open(vae / "reconstructions.png") as picture:
         assert picture.size == (2 * 2 * (6 * 18 + 2) + 12, 2 * (8 * 18 + 2))
+
+
+@pytest.mark.parametrize("name, kind", [("scenes", "held-out"), ("folder", "training")])
+def test_reconstructions_are_measured(pets, tmp_path, capsys, monkeypatch, name, kind):
+    monkeypatch.setattr(train_vae, "RECONSTRUCTED", 7)
+    if name == "scenes":  # few of them: what is held out is drawn as ever
+        monkeypatch.setattr(train_vae, "load_data", lambda *arguments: train_vae.data.scenes.load(20))
+    which = of(pets) if name == "folder" else ["--data", "scenes"]
+    run = ["train-vae", *SMALL_VAE, *which, "--steps", "1", "--no-pictures", "--no-cache"]
+    arguments = [*run, "--out", str(tmp_path / "vae")]
+    assert cli.main(arguments) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("reconstruction"))
+    assert re.fullmatch(
+        rf"reconstruction of {kind} images: PSNR \d+\.\d\d dB \(mean of 7, standard error \d\.\d\d\)", line
+    )
 
 
 def test_stopped_and_resumed_ends_bit_identical(pets, vae, tmp_path, capsys):

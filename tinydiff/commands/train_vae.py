@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
-from tinydiff import report
+import numpy as np
+
+from tinydiff import data, report
 from tinydiff.commands.arguments import load_data, load_data_of
 from tinydiff.commands.train import EVERY_RUN, Kind, add_training_arguments, begin_or_go_on, given, switch, widths
+from tinydiff.metrics.psnr import psnr
 from tinydiff.terminal import one_line, shell_words
 from tinydiff.train import reconstructions
 from tinydiff.train.latents import measured_scale
 from tinydiff.train.presets import VAE_PRESETS
 from tinydiff.train.vae_config import VAETrainConfig
 from tinydiff.train.vae_trainer import VAETrainer
+
+RECONSTRUCTED = 1000  # images that reconstructions are measured on
 
 RUN_OVERRIDES = {
     **EVERY_RUN,
@@ -52,7 +57,8 @@ def _data_of(args, ranks, backend, checkpoint):
 
 
 def _finish(args, folder, trainer):
-    """Measure the latents, keep their scale with the last checkpoint, draw the pictures and say what can be done next."""
+    """Measure the latents and keep their scale with the last checkpoint, measure reconstructions, draw the pictures and say
+    what can be done next."""
     ranks = trainer.ranks
     if trainer.scale is None:
         trainer.scale = measured_scale(trainer.codec, trainer.dataset.images, ranks=ranks)
@@ -60,6 +66,9 @@ def _finish(args, folder, trainer):
             folder.save(trainer.checkpoint(), args.keep)
     for name, numbers in (("mean", trainer.scale.shift), ("standard deviation", [1 / s for s in trainer.scale.scale])):
         print(f"latents: {name} {', '.join(f'{number:.3g}' for number in numbers)}, by channel")
+    if ranks.speaks:
+        kind, images = _images_to_measure(args, trainer.dataset)
+        print(f"reconstruction of {kind} images: PSNR {psnr(trainer.reconstruct(images), images)}")
     if not args.no_pictures and ranks.speaks:
         for path in report.write_reconstructions(trainer, folder.path):
             print(f"wrote {one_line(path)}")
@@ -67,6 +76,14 @@ def _finish(args, folder, trainer):
     command = ["tinydiff", "train", "--latent", str(folder)]
     command += ["--data-dir", args.data_dir] if args.data_dir else []
     print(f"  {shell_words(command)}")
+
+
+def _images_to_measure(args, dataset):
+    """What they are, and at most ``RECONSTRUCTED`` of the images that were held out; where there are none, trained on."""
+    options = dict(data_dir=args.data_dir, count=RECONSTRUCTED, image_size=dataset.images.shape[1])
+    held_out = data.load_test(dataset.name, **options)
+    kind, images = ("training", dataset.images) if held_out is None else ("held-out", held_out.images)
+    return kind, images[np.linspace(0, len(images) - 1, min(RECONSTRUCTED, len(images))).astype(int)]
 
 
 AUTOENCODER = Kind(

@@ -1,4 +1,4 @@
-"""How good samples are: MMD, FID, conditional accuracy, memorisation."""
+"""How good samples are: MMD, FID, conditional accuracy, memorisation; and how good reconstructions: PSNR."""
 
 
 class SaysNothing(ValueError):
