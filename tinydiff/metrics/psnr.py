@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tinydiff.data.dataset import bytes_to_signed
-from tinydiff.generate import IMAGE_RANGE
 
+PEAK = 2.0  # from black, -1, to white, 1
 LEAST = 1e-10  # of a mean squared error in parts of the peak's square: 100 dB, as what is the same counts
 
 
@@ -35,9 +35,8 @@ def psnr(images, originals):
     """
     if images.shape != originals.shape or len(images) == 0:
         raise ValueError(f"images of shape {images.shape} cannot be held against originals of shape {originals.shape}")
-    low, high = IMAGE_RANGE
     squared = [
-        np.square(bytes_to_signed(image) - bytes_to_signed(original), dtype=np.float64).mean() / (high - low) ** 2
+        np.square(bytes_to_signed(image) - bytes_to_signed(original), dtype=np.float64).mean() / PEAK**2
         for image, original in zip(images, originals)
     ]
     decibels = -10 * np.log10(np.maximum(squared, LEAST))
