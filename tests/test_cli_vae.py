@@ -45,6 +45,13 @@ def pets(tmp_path_factory):
     return folder
 
 
+def raising(error):
+    def function(*arguments, **options):
+        raise error
+
+    return function
+
+
 def of(pets, size=16):
     return ["--data", "folder", "--data-dir", str(pets), *(["--image-size", str(size)] if size else [])]
 
@@ -78,12 +85,14 @@ def test_what_is_left(vae):
         assert picture.size == (2 * 2 * (6 * 18 + 2) + 12, 2 * (8 * 18 + 2))
 
 
-@pytest.mark.parametrize("name, kind", [("scenes", "held-out"), ("folder", "training")])
+@pytest.mark.parametrize("name, kind", [("scenes", "held-out"), ("folder", "training"), ("not found", "training")])
 def test_reconstructions_are_measured(pets, tmp_path, capsys, monkeypatch, name, kind):
     monkeypatch.setattr(train_vae, "RECONSTRUCTED", 7)
     if name == "scenes":  # few of them: what is held out is drawn as ever
         monkeypatch.setattr(train_vae, "load_data", lambda *arguments: train_vae.data.scenes.load(20))
-    which = of(pets) if name == "folder" else ["--data", "scenes"]
+    if name == "not found":
+        monkeypatch.setattr(train_vae.data, "load_test", raising(train_vae.data.NotFound("no test files")))
+    which = of(pets) if name != "scenes" else ["--data", "scenes"]
     run = ["train-vae", *SMALL_VAE, *which, "--steps", "1", "--no-pictures", "--no-cache"]
     arguments = [*run, "--out", str(tmp_path / "vae")]
     assert cli.main(arguments) == 0
