@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from tinydiff import data, report
 from tinydiff.commands.arguments import load_data, load_data_of
 from tinydiff.commands.train import EVERY_RUN, Kind, add_training_arguments, begin_or_go_on, given, switch, widths
+from tinydiff.data.dataset import evenly
 from tinydiff.metrics.psnr import psnr
 from tinydiff.terminal import one_line, shell_words
 from tinydiff.train import reconstructions
@@ -86,7 +85,7 @@ def _images_to_measure(args, dataset):
     except data.NotFound:  # what was trained is not to fail at its end for want of these files
         held_out = None
     kind, images = ("training", dataset.images) if held_out is None else ("held-out", held_out.images)
-    return kind, images[np.linspace(0, len(images) - 1, min(RECONSTRUCTED, len(images))).astype(int)]
+    return kind, images[evenly(min(RECONSTRUCTED, len(images)), len(images))]
 
 
 AUTOENCODER = Kind(

@@ -28,7 +28,10 @@ class Identity(NamedTuple):
     def from_json(cls, fields):
         """What ``_asdict`` gave, read from JSON. Raises ``TypeError`` or ``ValueError`` for anything else."""
         identity = cls(**fields)
-        texts, numbers = (identity.name, identity.files_digest, *identity.class_names), (*identity.counts, *identity.shape)
+        texts, numbers = (
+            (identity.name, identity.files_digest, *identity.class_names),
+            (*identity.counts, *identity.shape),
+        )
         kinds = [(texts, str), (numbers, int), ([identity.digits], bool)]
         if not all(type(each) is kind for values, kind in kinds for each in values):
             raise TypeError("a data set's identity is made of names and counts")
@@ -117,3 +120,9 @@ class Dataset:
 def signed_to_bytes(images):
     """float in [-1, 1], clipped -> uint8 in [0, 255], rounded to nearest."""
     return np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def evenly(count, n):
+    """Indices (count,) of ``count`` among ``n`` items, at even distances from the first to the last; of fewer some come
+    again."""
+    return np.linspace(0, n - 1, count).astype(int)

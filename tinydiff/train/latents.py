@@ -15,7 +15,7 @@ import dataclasses
 import numpy as np
 
 from tinydiff.data import decoded
-from tinydiff.data.dataset import Dataset
+from tinydiff.data.dataset import Dataset, evenly
 from tinydiff.generate import batches
 from tinydiff.model.autoencoder import Autoencoder, LatentScale
 from tinydiff.noise.corrupt import Corruptor
@@ -37,7 +37,7 @@ def measured_scale(codec, images, *, ranks=alone()):
         1 / scale = sqrt(Var[mean] + E[exp(logvar)])
     the expectations over images and places, channel by channel. Ranks share the work, to the same bits.
     """
-    chosen = np.linspace(0, len(images) - 1, min(MEASURED, len(images))).astype(int)
+    chosen = evenly(min(MEASURED, len(images)), len(images))
     parts, sums = batches(len(chosen), images.shape[1:]), []
     for part in progress_bar([parts[i] for i in ranks.share(len(parts))], desc="latents: ", leave=False):
         mean, logvar = np.split(codec.encode(images[chosen[part]]).astype(np.float64), 2, axis=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinydiff import pictures
-from tinydiff.data.dataset import bytes_to_signed
+from tinydiff.data.dataset import bytes_to_signed, evenly
 
 COLUMNS, ROWS = 4, 4
 
@@ -13,7 +13,7 @@ COLUMNS, ROWS = 4, 4
 def picture_of(trainer, columns=COLUMNS, rows=ROWS):
     """A function that saves the picture of the same images of the data set every time: originals on the left."""
     images = trainer.dataset.images
-    images = np.ascontiguousarray(images[np.linspace(0, len(images) - 1, columns * rows).astype(int)])
+    images = np.ascontiguousarray(images[evenly(columns * rows, len(images))])
 
     def draw_picture(path):
         both = bytes_to_signed(images), trainer.reconstruct(images)
