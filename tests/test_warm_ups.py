@@ -32,7 +32,7 @@ def test_warm_up(script, tmp_path):
 
 
 def test_they_are_numbered_and_open_with_what_the_reader_will_see():
-    assert [path.name[0] for path in WARM_UPS] == list("12345678")
+    assert [path.name[0] for path in WARM_UPS] == list("123456789")
     for path in WARM_UPS:
         text = path.read_text()
         assert text.startswith(f'"""Warm-up {path.name[0]}: ') and "What you will see" in text and "assert " in text
