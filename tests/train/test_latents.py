@@ -249,6 +249,28 @@ def test_data_that_do_not_fit(data):
         Trainer(config, dataclasses.replace(data, of=three), backends.get("numpy"))
 
 
-def test_latents_are_not_mirrored(data):
-    with pytest.raises(ValueError, match="flip must be off in latents: mirrored, they are not those of a mirrored image"):
+def test_with_flips_latents_of_mirrored_images_follow(autoencoder, data):
+    """And not latents that are mirrored, which are others."""
+    both, images = tiny_vae.encoded(autoencoder, flip=True), tiny.dataset()
+    mirrored = tiny_vae.encoded(autoencoder, dataclasses.replace(images, images=images.images[:, :, ::-1]))
+    assert np.array_equal(both.images, np.concatenate([data.images, mirrored.images]))
+    assert not np.allclose(mirrored.images, data.images[:, :, ::-1], atol=0.1)
+    assert both.labels.tolist() == 2 * data.labels.tolist() and len(both) == 2 * len(data)
+
+
+def test_with_flips_training_is_that_on_twice_as_many(autoencoder):
+    both, images = tiny_vae.encoded(autoencoder, flip=True), tiny.dataset()
+    twice = np.concatenate([images.images, images.images[:, :, ::-1]]), np.tile(images.labels, 2)
+    twice = tiny_vae.encoded(autoencoder, Dataset(images.name, *twice, images.classes))
+    flipped, plain = tiny_vae.latent_trainer(both, flip=True), tiny_vae.latent_trainer(twice)
+    assert left_behind(flipped)[0] == left_behind(plain)[0]
+
+
+def test_latents_that_are_kept_are_not_taken_for_those_with_flips(autoencoder, data, own_cache):
+    for flip in (False, True, False):
+        assert len(tiny_vae.encoded(autoencoder, flip=flip, cache=True)) == (1 + flip) * len(data)
+
+
+def test_flips_of_a_run_are_those_of_its_latents(data):
+    with pytest.raises(ValueError, match="flip of the run is True, of the latents that it is trained on False"):
         tiny_vae.latent_trainer(data, flip=True)

@@ -306,15 +306,15 @@ def _new_diffusion(args, ranks, backend, preset):
     classes = dataset.classes if dataset.classes > 1 else 0
     if not classes:
         print(f"{dataset.name} is of one class: training without labels")
-    fields = {"data": dataset.name}
+    fields = {"data": dataset.name, **given(args, RUN_OVERRIDES)}
     if autoencoder:
         autoencoder.config.expect_fits(dataset)
         fields["autoencoder"] = checkpoints.digest(autoencoder)
-        dataset = _encoded(args, ranks, backend, dataset, autoencoder)
+        dataset = _encoded(args, ranks, backend, dataset, autoencoder, fields.get("flip", preset.flip))
     _, size, image_channels = dataset.shape
     images = {"size": size, "image_channels": image_channels, "classes": classes}
     model = dataclasses.replace(preset.model, **images, **given(args, MODEL_OVERRIDES))
-    return dataclasses.replace(preset, model=model, **fields, **given(args, RUN_OVERRIDES)), dataset
+    return dataclasses.replace(preset, model=model, **fields), dataset
 
 
 def _diffusion_data_of(args, ranks, backend, checkpoint):
@@ -324,13 +324,13 @@ def _diffusion_data_of(args, ranks, backend, checkpoint):
     dataset = load_data_of(args, ranks, checkpoint, args.image_size)
     if checkpoint.autoencoder is None:
         return dataset
-    return _encoded(args, ranks, backend, dataset, checkpoint.autoencoder)
+    return _encoded(args, ranks, backend, dataset, checkpoint.autoencoder, checkpoint.config.flip)
 
 
-def _encoded(args, ranks, backend, dataset, autoencoder):
+def _encoded(args, ranks, backend, dataset, autoencoder, flip):
     """A data set in the latents of an autoencoder, on each of the ranks; one of a machine encodes it."""
     exact = backends.get(backend.name)  # in float32, whatever the run trains in
-    return ranks.one_first(lambda: latents.encode(dataset, autoencoder, exact, cache=not args.no_cache))
+    return ranks.one_first(lambda: latents.encode(dataset, autoencoder, exact, flip=flip, cache=not args.no_cache))
 
 
 def _finish_diffusion(args, folder, trainer):

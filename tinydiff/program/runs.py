@@ -99,7 +99,7 @@ def without_data(config, backend, count=1):
     dataset = Dataset(config.data, images, labels, max(1, getattr(config.model, "classes", 0)))
     if config.autoencoder:
         *hw, Z = config.model.shape
-        dataset = Encoded(dataset, np.zeros((count, *hw, 2 * Z), np.float32), None)
+        dataset = Encoded(dataset, np.zeros(((1 + config.flip) * count, *hw, 2 * Z), np.float32), None, config.flip)
     return training_of(config)(config, dataset, backend)
 
 

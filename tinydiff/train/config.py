@@ -38,11 +38,6 @@ class TrainConfig(RunConfig):
     )
     POSITIVE = (*RunConfig.POSITIVE, "step_power")
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.flip and self.autoencoder:
-            raise ValueError("flip must be off in latents: mirrored, they are not those of a mirrored image")
-
     @property
     def drawing(self):
         """Options of ``Trajectory`` that follow: latents have no range that they could be clipped to."""

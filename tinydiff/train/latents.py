@@ -81,14 +81,16 @@ class Encoded:
     of           the ``Dataset`` of images, whose all else is
     images       (n, h, w, 2 Z) float32, of each image the moments of its latents, scaled; may be mapped from a file
     autoencoder  the ``Checkpoint`` of what encoded them
+    flip         whether as many of mirrored images follow: latents that are mirrored are not those of a mirrored image
     """
 
     of: Dataset
     images: np.ndarray
     autoencoder: Checkpoint
+    flip: bool = False
 
     name = property(lambda self: self.of.name)
-    labels = property(lambda self: self.of.labels)
+    labels = property(lambda self: np.tile(self.of.labels, 1 + self.flip))
     classes = property(lambda self: self.of.classes)
     class_names = property(lambda self: self.of.class_names)
     identity = property(lambda self: self.of.identity)
@@ -102,25 +104,26 @@ class Encoded:
         return (*self.images.shape[1:-1], self.images.shape[-1] // 2)
 
 
-def encode(dataset, autoencoder, backend, *, cache=True, say=print):
-    """A ``Dataset`` in the latents of an autoencoder, a ``Checkpoint``, as ``Encoded``.
+def encode(dataset, autoencoder, backend, *, flip=False, cache=True, say=print):
+    """A ``Dataset`` in the latents of an autoencoder, a ``Checkpoint``, as ``Encoded``; with ``flip`` mirrored as well.
 
     It is encoded once: the file that keeps it is found again by the data set's identity, the autoencoder's digest and
     what the backend's bits depend on. Without ``cache``, or where no file can be written, which is said, into memory.
     """
 
     def write(out):
-        codec = codec_of(autoencoder, backend)
-        for batch in progress_bar(batches(len(dataset), dataset.shape), unit="batch", desc="encoding: ", leave=False):
-            out.write(codec.encode(dataset.images[batch]).astype(np.float32, copy=False).tobytes())
+        codec, ways = codec_of(autoencoder, backend), (1, -1) if flip else (1,)  # along the width
+        parts = [(way, batch) for way in ways for batch in batches(len(dataset), dataset.shape)]
+        for way, batch in progress_bar(parts, unit="batch", desc="encoding: ", leave=False):
+            out.write(codec.encode(dataset.images[batch][:, :, ::way]).astype(np.float32, copy=False).tobytes())
         *hw, Z = autoencoder.config.model.latent_shape
-        return (len(dataset), *hw, 2 * Z), []
+        return (len(ways) * len(dataset), *hw, 2 * Z), []
 
     place = f"latents-{dataset.identity.digest}"
-    key = decoded.name_of([RULES, checkpoints.digest(autoencoder), backend.identity])
+    key = decoded.name_of([RULES, checkpoints.digest(autoencoder), backend.identity, flip])
     without = f"{dataset.name}: encoded into memory, as latents cannot be kept"
     options = dict(cache=cache, without=without, say=say, dtype=np.float32)
-    return Encoded(dataset, decoded.images_of(write, place, key, **options).images, autoencoder)
+    return Encoded(dataset, decoded.images_of(write, place, key, **options).images, autoencoder, flip)
 
 
 class LatentCorruptor(Corruptor):
@@ -134,11 +137,12 @@ class LatentCorruptor(Corruptor):
         self._first = self.backend.asarray(np.arange(count))
 
     def draw(self, images, index, step, number, slot=None, *, seed, flip=False):
-        """As of a ``Corruptor``, images (n, h, w, 2 Z) floats -> ``Corrupted`` of (N, h, w, Z)."""
+        """As of a ``Corruptor``, images (n, h, w, 2 Z) floats -> ``Corrupted`` of (N, h, w, Z). With ``flip`` mirrored
+        images are among them (``Encoded``): nothing is left to be done."""
         backend = self.backend
         moments = backend.take(images, index)
         shape = (*images.shape[1:-1], images.shape[-1] // 2)
         places = self._first if slot is None else slot
         eps = backend.philox.forward(seed, "latent", places, number, shape, kind="normal")
         z, _ = backend.gaussian_sample.forward(moments, eps)
-        return super().draw(z, self._first, step, number, slot, seed=seed, flip=flip)
+        return super().draw(z, self._first, step, number, slot, seed=seed)

@@ -37,6 +37,8 @@ class Trainer(Training):
         self.schedule = schedules.get(config.schedule, config.noise_steps)
         corruptor = Corruptor
         if config.autoencoder:
+            if dataset.flip != config.flip:
+                raise ValueError(f"flip of the run is {config.flip}, of the latents that it is trained on {dataset.flip}")
             self.autoencoder = dataset.autoencoder
             corruptor = functools.partial(LatentCorruptor, count=config.part)
         self.corrupt = corruptor(self.schedule, config.prediction, config.loss_weight, backend)
