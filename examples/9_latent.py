@@ -53,7 +53,7 @@ ENLARGED = MODEL.factor  # latents, to the size of their digits
 def main(out, quick):
     digits = data.load("auto")  # MNIST; drawn digits where it cannot be had
     train, test = padded(digits), padded(data.load_test(digits.name, count=500))
-    learned = {name: Latents(train, weight, 150 if quick else 300) for name, weight in WEIGHTS.items()}
+    learned = {name: Latents(train, weight, 150 if quick else 200) for name, weight in WEIGHTS.items()}
 
     quality = {name: latents.quality(test.images) for name, latents in learned.items()}
     for name, each in quality.items():
@@ -70,7 +70,7 @@ def main(out, quick):
 
     labels, drawn, accuracy = np.arange(200 if quick else 500) % train.classes, {}, {}
     for deviation in DEVIATIONS:
-        drawn[deviation] = latents.draw(train, labels, deviation, 200 if quick else 600)
+        drawn[deviation] = latents.draw(train, labels, deviation, 200 if quick else 400)
         accuracy[deviation] = (classifier.classify(cropped(drawn[deviation])) == labels).mean()
         print(f"drawn from latents of deviation {deviation:g}: {accuracy[deviation]:.1%} recognised")
     scaled, *others = accuracy.values()
