@@ -18,6 +18,7 @@ Stable Diffusion have deviation 5.5, hence its 0.18215.
     python examples/9_latent.py
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -68,9 +69,10 @@ def main(out, quick):
     print(f"of what one latent changes {share:.0%} is within 12 x 12 pixels of its place, which are 14 % of the image")
     assert share > 0.8, "a latent is of its place"
 
+    learnable = Dataset("latents", latents.encoded(train.images[:TRAINED_ON]), train.labels[:TRAINED_ON], train.classes)
     labels, drawn, accuracy = np.arange(200 if quick else 500) % train.classes, {}, {}
     for deviation in DEVIATIONS:
-        drawn[deviation] = latents.draw(train, labels, deviation, 200 if quick else 400)
+        drawn[deviation] = latents.draw(learnable, labels, deviation, 200 if quick else 400)
         accuracy[deviation] = (classifier.classify(cropped(drawn[deviation])) == labels).mean()
         print(f"drawn from latents of deviation {deviation:g}: {accuracy[deviation]:.1%} recognised")
     scaled, *others = accuracy.values()
@@ -79,15 +81,15 @@ def main(out, quick):
     shown = test.images[:SHOWN]
     figure = plot.Figure(7, 1, width=900, height=150, title="latents")
     panel = figure.panel(0, 0, "digits, their latents, and the digits from them again")
-    panel.picture(rows(shown, latents.as_colours(shown), latents.decoded(shown)))
+    panel.picture(strip(shown, latents.as_colours(shown), latents.decoded(shown)))
     for row, (name, each) in enumerate(learned.items(), 1):
         caption = f"KL weight {WEIGHTS[name]:g}: {quality[name]}"
-        figure.panel(row, 0, caption).picture(rows(each.decoded(shown), each.decoded(shown, DISTURBED)))
+        figure.panel(row, 0, caption).picture(strip(each.decoded(shown), each.decoded(shown, DISTURBED)))
     for row, (deviation, images) in enumerate(drawn.items(), 1 + len(learned)):
         panel = figure.panel(
             row, 0, f"drawn from latents of deviation {deviation:g}: {accuracy[deviation]:.1%} recognised"
         )
-        panel.picture(rows(images[:SHOWN], images[SHOWN : 2 * SHOWN]))
+        panel.picture(strip(images[:SHOWN], images[SHOWN : 2 * SHOWN]))
     figure.save(out)
 
 
@@ -101,7 +103,7 @@ def cropped(images):
     return images[:, PADDING:-PADDING, PADDING:-PADDING]
 
 
-def rows(*rows):
+def strip(*rows):
     """A picture of rows of images, each (SHOWN, 32, 32, 1 or 3)."""
     return pictures.grid(
         np.concatenate([np.broadcast_to(bytes_to_signed(row), (*row.shape[:3], 3)) for row in rows]), SHOWN
@@ -160,13 +162,12 @@ class Latents:
         change = np.square(self.codec.decode(changed) - self.codec.decode(latents))
         return change[:, near, near].sum() / change.sum()
 
-    def draw(self, digits, labels, deviation, steps):
-        """Digits (N, 32, 32, 1) from latents that a U-Net draws, trained on latents of that deviation."""
-        count, (height, _, channels) = min(len(digits), TRAINED_ON), MODEL.latent_shape
-        latents = np.float32(deviation) * self.encoded(digits.images[:count])
+    def draw(self, latents, labels, deviation, steps):
+        """Digits (N, 32, 32, 1) from latents that a U-Net draws, trained on a ``Dataset`` of them at that deviation."""
+        latents = dataclasses.replace(latents, images=np.float32(deviation) * latents.images)
+        height, _, channels = MODEL.latent_shape
         config = UNetConfig(size=height, image_channels=channels, channels=(32, 64), blocks=1, groups=8, film=True)
         model, schedule = UNet(config, self.model.backend), schedules.cosine(200)
-        latents = Dataset("latents", latents, digits.labels[:count], digits.classes)
         fit(model, latents, schedule, warm_up.PREDICTION, steps=steps, batch=64)
         drawn = finish(generate(model, schedule, warm_up.PREDICTION, labels, steps=25, clip=None))
         return self.codec.decode(model.backend.to_numpy(drawn) / np.float32(deviation))
