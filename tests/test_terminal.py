@@ -5,6 +5,8 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -110,3 +112,24 @@ def test_names_are_shown_with_escapes_and_what_was_written_as_written(tmp_path, 
 def test_one_line():
     assert terminal.one_line("a b\té\n\x1b[0m\udcff") == r"a b\té\n\x1b[0m\udcff"
     assert terminal.shell_words(["a", "b c", "it's", "x\ny'\\"]) == r"""a 'b c' 'it'"'"'s' $'x\x0ay\x27\x5c'"""
+
+
+@pytest.mark.skipif(terminal.fcntl is None, reason="pipes cannot be asked what they hold")
+def test_waiting_until_a_pipe_was_read(tmp_path):
+    end, start = os.pipe()
+    with open(start, "w") as stream, open(tmp_path / "file", "w") as file:
+        terminal.wait_until_read(stream, patience=60)  # it holds nothing
+        stream.write("words")
+        stream.flush()
+        begin = time.monotonic()
+        terminal.wait_until_read(stream, patience=0.2)
+        assert time.monotonic() - begin >= 0.2
+        is_reading = threading.Event()
+        threading.Timer(0.2, lambda: (is_reading.set(), os.read(end, 100))).start()
+        terminal.wait_until_read(stream, patience=60)
+        assert is_reading.is_set()
+        file.write("words")
+        file.flush()
+        terminal.wait_until_read(file, patience=60)
+        terminal.wait_until_read(None, patience=60)
+    os.close(end)

@@ -6,7 +6,15 @@ import contextlib
 import errno
 import os
 import shlex
+import stat
 import sys
+import time
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    fcntl = None
 
 OUTPUT = "standard output"
 
@@ -56,6 +64,17 @@ def complain(message):
         print(f"tinydiff: {one_line(message)}", file=sys.stderr, flush=True)
     except OSError:
         point_nowhere(sys.stderr)
+
+
+def wait_until_read(stream, patience):
+    """Until whoever reads the pipe that ``stream`` is has taken what was written to it, but no longer than ``patience``
+    seconds; at once where it is no pipe."""
+    deadline = time.monotonic() + patience
+    with contextlib.suppress(OSError):
+        if stream is None or fcntl is None or not stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+            return
+        while any(fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4))) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def finish_output():

@@ -17,7 +17,8 @@ from tinydiff.ranks.ranks import Ranks
 os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")  # of MPICH: why it ends is said by whoever ends it
 from mpi4py import MPI  # it starts MPI
 
-PATIENCE = 0.3  # seconds that other ranks leave to rank 0, which fails as they do where all were asked for the same
+PATIENCE = 1.0  # seconds that other ranks leave to rank 0, which fails as they do where all were asked for the same
+READ_PATIENCE = 10.0  # seconds that what was said has to be read: once all are aborted, a busy launcher drops the rest
 
 
 class MpiRanks(Ranks):
@@ -93,6 +94,8 @@ class MpiRanks(Ranks):
             reason = f"rank {self.rank} of {self.size}, on {self.host}: {reason}"
         if reason:
             terminal.complain(reason)
+        for stream in (sys.stdout, sys.stderr):
+            terminal.wait_until_read(stream, READ_PATIENCE)
         self._leave()
         terminal.point_nowhere(sys.stderr)  # where MPI would say that it was aborted
         self._world.Abort(status)
