@@ -24,7 +24,8 @@ from setuptools.errors import CompileError
 SOURCES = Path("csrc/cpu")
 EMULATOR, CUDA = Path("csrc/emulator"), Path("csrc/cuda")
 KERNEL_NAMES = Path("tinydiff/backends/kernel_names.py")  # which the emulator finds kernels by
-ONCE = ("bindings.cpp", "bindings_program.cpp", "bindings_training.cpp", "memory.cpp", "parallel.cpp", "program.cpp")
+ONCE = ("bindings.cpp", "bindings_program.cpp", "bindings_training.cpp", "bindings_transformer.cpp")
+ONCE += ("memory.cpp", "parallel.cpp", "program.cpp")
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
 FLAGS += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # GCC says so of its own intrinsics
 EMULATOR_FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", f"-I{EMULATOR}", f"-I{CUDA}"]

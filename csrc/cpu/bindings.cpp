@@ -317,37 +317,6 @@ object dropout_forward(const char* name, const object& x, const object& slot, ui
     return y;
 }
 
-// attention
-
-template <class Real>
-py::tuple attention_forward(const object& q, const object& k, const object& v) {
-    Arguments given("attention");
-    const Real *pq = given.reals<Real>("q", q, "N L A D"), *pk = given.reals<Real>("k", k, "N M A D");
-    const Real* pv = given.reals<Real>("v", v, "N M A D");
-    const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D']};
-    ArrayOf<Real> y = empty_like<Real>(q);
-    Array lse = empty({sizes.N, sizes.A, sizes.L, 1});
-    unlocked([&] { kernels_of<Real>().attention_forward(pq, pk, pv, y.mutable_data(), lse.mutable_data(), sizes); });
-    return py::make_tuple(y, lse);
-}
-
-template <class Real>
-py::tuple attention_backward(const object& dy, const object& q, const object& k, const object& v, const object& y,
-                             const object& lse) {
-    Arguments given("attention");
-    const Real *pq = given.reals<Real>("q", q, "N L A D"), *pk = given.reals<Real>("k", k, "N M A D");
-    const Real *pv = given.reals<Real>("v", v, "N M A D"), *saved_y = given.reals<Real>("y", y, "N L A D");
-    const float* plse = given.floats("lse", lse, "N A L 1");
-    const Real* pdy = given.expect<Real>("dy", dy, shape_of(q));
-    const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D']};
-    ArrayOf<Real> dq = empty_like<Real>(q), dk = empty_like<Real>(k), dv = empty_like<Real>(v);
-    unlocked([&] {
-        kernels_of<Real>().attention_backward(pdy, pq, pk, pv, saved_y, plse, dq.mutable_data(), dk.mutable_data(),
-                                              dv.mutable_data(), sizes);
-    });
-    return py::make_tuple(dq, dk, dv);
-}
-
 // upsample2x
 
 template <class Real>
@@ -452,8 +421,6 @@ void add_model_ops(py::module_ m) {
     m.def("silu_forward", &silu_forward<Real>);
     m.def("silu_backward", &silu_backward<Real>);
     m.def("dropout_forward", &dropout_forward<Real>);
-    m.def("attention_forward", &attention_forward<Real>);
-    m.def("attention_backward", &attention_backward<Real>);
     m.def("upsample2x_forward", &upsample2x_forward<Real>);
     m.def("upsample2x_backward", &upsample2x_backward<Real>);
     m.def("concat_forward", &concat_forward<Real>);
@@ -461,6 +428,7 @@ void add_model_ops(py::module_ m) {
     m.def("class_embedding_forward", &class_embedding_forward<Real>);
     m.def("class_embedding_backward", &class_embedding_backward<Real>);
     m.def("timestep_embedding_forward", &timestep_embedding_forward<Real>);
+    add_transformer_ops<Real>(m);
 }
 
 }  // namespace

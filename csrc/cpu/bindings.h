@@ -40,6 +40,10 @@ void unlocked(const Kernel& kernel) {
     if (failure) std::rethrow_exception(failure);
 }
 
+// The ops of a transformer's blocks in one precision, into its module.
+template <class Real>
+void add_transformer_ops(py::module_& m);
+
 // The ops of training that are no part of a model, into the module.
 void add_training_ops(py::module_& m);
 

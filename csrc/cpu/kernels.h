@@ -32,6 +32,9 @@ struct Conv {
 // What a convolution or a linear layer adds to its result.
 enum class Add { none, time_shift, residual };  // nothing, (N,1,1,O), (N,H',W',O)
 
+// What a GELU takes for the normal's distribution function; numbered as ``FORMS`` in tinydiff/ops/gelu.py.
+enum class Gelu { exact, tanh, quick };
+
 struct GroupNorm {
     int64_t N, HW, C, G;
     float eps;
@@ -89,8 +92,16 @@ using Shape = const int64_t;
     K(group_norm_backward, (const Real* dy, const Real* x, const float* gamma, const float* beta, const Real* scale,   \
                             const Real* shift, const float* mean, const float* rstd, const Real* add, Real* dx,        \
                             float* dgamma, float* dbeta, Real* dscale, Real* dshift, const GroupNorm& norm))           \
+    K(layer_norm_forward, (const Real* x, const float* gamma, const float* beta, Real* y, float* mean, float* rstd,    \
+                           Shape M, Shape C, float eps))                                                               \
+    K(layer_norm_backward, (const Real* dy, const Real* x, const float* gamma, const float* mean, const float* rstd,   \
+                            const Real* add, Real* dx, float* dgamma, float* dbeta, Shape M, Shape C))                 \
     K(silu_forward, (const Real* x, Real* y, Shape count))                                                             \
     K(silu_backward, (const Real* dy, const Real* x, Real* dx, Shape count))                                           \
+    K(gelu_forward, (const Real* x, Real* y, Shape count, Gelu form))                                                  \
+    K(gelu_backward, (const Real* dy, const Real* x, Real* dx, Shape count, Gelu form))                                \
+    K(geglu_forward, (const Real* x, Real* y, Shape M, Shape C))                                                       \
+    K(geglu_backward, (const Real* dy, const Real* x, Real* dx, Shape M, Shape C))                                     \
     K(dropout_forward, (const Real* x, const int64_t* slot, const Drawn& drawn, uint32_t threshold, float scale,       \
                         Real* y, Shape N, Shape M))                                                                    \
     K(attention_forward,                                                                                               \

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CPU, OWN, SITE = Path("csrc/cpu"), Path("csrc/wasm"), Path("tinydiff/site")
 COMPILER = "0.17.1"
-NATIVE = ("bindings.cpp", "bindings_program.cpp", "bindings_training.cpp", "memory.cpp", "parallel.cpp")  # not for it
+NATIVE = ("bindings", "memory.cpp", "parallel.cpp")  # how names begin that are not for it
 TARGET = ["-target", "wasm32-wasi"]
 FLAGS = ["-std=c++17", "-O3", "-msimd128", "-fno-exceptions", "-fno-rtti", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-DTINYDIFF_ISA=baseline", "-DTINYDIFF_W=4", f"-I{CPU}", f"-I{OWN}"]
@@ -43,7 +43,7 @@ SHIPPED = ("engine.wasm", "engine_threads.wasm")
 def build(name, to):
     """Write one of ``VARIANTS``."""
     threads, flags, link = VARIANTS[name]
-    sources = [path for path in sorted((ROOT / CPU).glob("*.cpp")) if path.name not in NATIVE]
+    sources = [path for path in sorted((ROOT / CPU).glob("*.cpp")) if not path.name.startswith(NATIVE)]
     sources += [ROOT / OWN / each for each in ("engine.cpp", "memory.cpp", threads)]
     with tempfile.TemporaryDirectory() as folder:
 

@@ -126,6 +126,40 @@ def group_norm_entering(truth, inputs, dy, cache):
     return [0, cache.rstd.max() * slope * np.abs(dy).max(), 0, 0, 0, 0]
 
 
+def layer_norm(rng, leading, C, mean=0):
+    x = floats(rng, *leading, C)
+    x += mean
+    return [x, floats(rng, C), floats(rng, C)], {}
+
+
+def layer_norm_entering(truth, inputs, dy, cache):
+    """dx cancels in a token of one channel (all of it) or of two (to within eps)."""
+    return [0, cache.rstd.max() * np.abs(inputs[1]).max() * np.abs(dy).max(), 0, 0]
+
+
+def layer_norm_chance(inputs, options, dy, dtypes):
+    """Of the sums over tokens."""
+    x = inputs[0].reshape(-1, inputs[0].shape[-1])
+    dy = dy.reshape(x.shape)
+    xhat = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+    sums = (one_by_one(len(x), (each**2).sum(axis=0)) for each in (dy * xhat, dy))
+    return [0.0, 0.0, *sums]
+
+
+def gelu(rng, shape, scale=1, form="exact"):
+    (x,), _ = silu(rng, shape, scale)
+    return [x], {"form": form}
+
+
+def gelu_entering(truth, inputs, dy, cache):
+    """Far on the left float32 ends before the exact form does."""
+    return [1e-30, 1e-30]
+
+
+def geglu(rng, leading, C):
+    return [floats(rng, *leading, 2 * C)], {}
+
+
 def silu(rng, shape, scale=1):
     x = floats(rng, *shape)
     x *= scale
@@ -320,6 +354,32 @@ ROWS = {
             dict(N=1, H=1, W=2, groups=1, width=20_000, silu=True),
         ],
         entering=group_norm_entering,
+    ),
+    "layer_norm": Row(
+        layer_norm,
+        sizes(leading=st.lists(st.integers(1, 6), max_size=3), C=width, mean=st.sampled_from([0, 0, 30])),
+        [
+            dict(leading=[], C=1),
+            dict(leading=[3], C=2),
+            dict(leading=[2, 77], C=768),
+            dict(leading=[1000], C=5),
+            dict(leading=[40, 33], C=40, mean=30),
+            dict(leading=[1], C=5000),
+        ],
+        entering=layer_norm_entering,
+        chance=layer_norm_chance,
+    ),
+    "gelu": Row(
+        gelu,
+        sizes(shape=shapes, scale=st.sampled_from([1, 3, 30]), form=st.sampled_from(ops.gelu.FORMS)),
+        [dict(shape=[100_003], scale=5, form=form) for form in ops.gelu.FORMS]
+        + [dict(shape=[100], scale=1e4, form=form) for form in ops.gelu.FORMS],
+        entering=gelu_entering,
+    ),
+    "geglu": Row(
+        geglu,
+        sizes(leading=st.lists(st.integers(1, 6), max_size=3), C=width),
+        [dict(leading=[], C=1), dict(leading=[3, 77], C=1280), dict(leading=[10_000], C=3)],
     ),
     "silu": Row(
         silu,

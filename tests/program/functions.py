@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.checks import same_bits
 
 STEPS = ("silu", "conv2d", "strided", "norm", "film", "add", "subtract", "scale", "divide", "clip", "halves", "middle")
-STEPS += ("concat", "upsample2x", "linear", "attention", "dropout", "copy", "views", "guide", "loss")
+STEPS += ("concat", "upsample2x", "linear", "attention", "layer_norm", "gelu", "geglu", "dropout", "copy", "views", "guide", "loss")
 
 
 @st.composite
@@ -101,6 +101,12 @@ def of_sequence(backend, seed, shape, steps):
             elif step == "attention":
                 tokens = x.reshape(len(x), -1, 2, C // 2)
                 y = forward(backend.attention, tokens, tokens, other.reshape(tokens.shape)).reshape(x.shape)
+            elif step == "layer_norm":
+                y = forward(backend.layer_norm, x, vector(place, C), vector(place + 0.5, C))
+            elif step == "gelu":
+                y = forward(backend.gelu, x, form=("exact", "tanh", "quick")[which % 3])
+            elif step == "geglu":
+                y = forward(backend.geglu, forward(backend.concat, x, x))
             elif step == "dropout":
                 slot = indices(place, len(x)) if which % 2 else None
                 y = forward(backend.dropout, x, indices(place, 1), slot, rate=0.4, layer=place, seed=which)

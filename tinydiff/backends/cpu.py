@@ -140,6 +140,17 @@ class group_norm(Op):
         return self.kernels.group_norm_backward(dy, *cache, add, *into)
 
 
+class layer_norm(Op):
+    Cache = ops.layer_norm.Cache
+
+    def forward(self, x, gamma, beta, *, eps=1e-5):
+        y, mean, rstd = self.kernels.layer_norm_forward(x, gamma, beta, eps)
+        return y, self.Cache(x, gamma, mean, rstd)
+
+    def backward(self, dy, cache, add=None, into=(None, None)):
+        return self.kernels.layer_norm_backward(dy, *cache, add, *into)
+
+
 class silu(Op):
     Cache = ops.silu.Cache
 
@@ -148,6 +159,28 @@ class silu(Op):
 
     def backward(self, dy, cache):
         return self.kernels.silu_backward(dy, *cache)
+
+
+class gelu(Op):
+    Cache = ops.gelu.Cache
+
+    def forward(self, x, *, form="exact"):
+        ops.gelu.check(x, form)
+        return self.kernels.gelu_forward(x, ops.gelu.FORMS.index(form)), self.Cache(x, form)
+
+    def backward(self, dy, cache):
+        return self.kernels.gelu_backward(dy, cache.x, ops.gelu.FORMS.index(cache.form))
+
+
+class geglu(Op):
+    Cache = ops.geglu.Cache
+
+    def forward(self, x):
+        ops.geglu.check(x)
+        return self.kernels.geglu_forward(x), self.Cache(x)
+
+    def backward(self, dy, cache):
+        return self.kernels.geglu_backward(dy, *cache)
 
 
 class dropout(Op):
@@ -304,7 +337,10 @@ OPS = (
     linear,
     conv2d,
     group_norm,
+    layer_norm,
     silu,
+    gelu,
+    geglu,
     dropout,
     attention,
     upsample2x,

@@ -19,6 +19,7 @@ from tinydiff import ops
 from tinydiff.backends import launchers
 from tinydiff.backends.by_name import ByName
 from tinydiff.backends.cuda_losses import gaussian_kl, gaussian_sample, l1_loss, mse_loss
+from tinydiff.backends.cuda_transformer import attention, geglu, gelu, layer_norm
 from tinydiff.backends.launch_table import STRETCH, ceil_div, split, use_version
 from tinydiff.backends.op import Op, f32, i32, i64
 from tinydiff.ops import contract
@@ -241,36 +242,6 @@ class dropout(Op):
         return y
 
 
-class attention(Op):
-    Cache = ops.attention.Cache  # with lse (N, A, L)
-
-    def forward(self, q, k, v):
-        ops.attention.check(q, k, v)
-        self.dense(q=q, k=k, v=v)
-        N, L, A, D = q.shape
-        M = k.shape[1]
-        self.countable(N=N, L=L, M=M, A=A, D=D)
-        y, lse = self.activation(q.shape), self.empty((N, A, L))
-        self.launch("forward", dict(N=N, A=A, L=L, M=M, D=D), q, k, v, y, lse, *self._sizes(q, k))
-        return y, self.Cache(q, k, v, y, lse)
-
-    def backward(self, dy, cache):
-        q, k, v, y, lse = cache
-        self.upstream(dy, q.shape)
-        N, L, A, D = q.shape
-        launch = dict(N=N, A=A, L=L, M=k.shape[1], D=D)
-        row_dot = self.empty((N, A, L))
-        dq, dk, dv = self.activation(q.shape), self.activation(k.shape), self.activation(v.shape)
-        self.launch("row_dot", dict(count=N * A * L), dy, y, row_dot, i32(N), i32(L), i32(A), i32(D))
-        self.launch("query_gradient", launch, dy, q, k, v, lse, row_dot, dq, *self._sizes(q, k))
-        self.launch("key_gradient", launch, dy, q, k, v, lse, row_dot, dk, dv, *self._sizes(q, k))
-        return dq, dk, dv
-
-    def _sizes(self, q, k):
-        _, L, A, D = q.shape
-        return i32(L), i32(k.shape[1]), i32(A), i32(D), f32(D**-0.5)
-
-
 class upsample2x(Op):
     class Cache(NamedTuple):
         x_shape: tuple[int, ...]
@@ -440,7 +411,10 @@ OPS = (
     linear,
     conv2d,
     group_norm,
+    layer_norm,
     silu,
+    gelu,
+    geglu,
     dropout,
     attention,
     upsample2x,

@@ -243,10 +243,21 @@ TABLE = {
         "backward": {"v1_two_readings": two_readings, "v2_vectors": bundles_backward},
         "parameter_gradients": {"v1_naive": per_thread()},
     },
+    "layer_norm": {
+        "forward": {"v1_warp": per_thread()},
+        "backward": {"v1_warp": per_thread()},
+        "parameter_gradients": {"v1_naive": parts_per_thread},
+        "merge": {"v1_naive": per_thread()},
+    },
     "silu": {
         "forward": {"v1_naive": per_thread(), "v2_vectors": per_vector},
         "backward": {"v1_naive": per_thread(), "v2_vectors": per_vector},
     },
+    "gelu": {
+        "forward": {"v1_naive": per_thread(), "v2_vectors": per_vector},
+        "backward": {"v1_naive": per_thread(), "v2_vectors": per_vector},
+    },
+    "geglu": {"forward": {"v1_naive": per_thread()}, "backward": {"v1_naive": per_thread()}},
     "dropout": {"forward": {"v1_eight": per_thread()}},
     "attention": {
         "forward": {

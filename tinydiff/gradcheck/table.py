@@ -87,7 +87,19 @@ OP_ROWS = (
         _group_norm(film=False, silu=False),
         terms=("du", "dscale", "dshift", "dh", "dgamma", "dbeta", "dxhat", "through_mean", "through_var"),
     ),
+    _op(
+        "layer_norm",
+        Case({"x": normal(0, 2, 3, 5), "gamma": normal(1, 5), "beta": normal(2, 5)}),
+        terms=("dgamma", "dbeta", "dxhat", "through_mean", "through_var"),
+    ),
     _op("silu", Case({"x": normal(0, 2, 3)}), terms=("through_s",), holders=("slope",)),
+    _op(
+        "gelu",
+        *(Case({"x": normal(0, 2, 3)}, {"form": form}) for form in ops.gelu.FORMS),
+        terms=("through_P",),
+        holders=("slope",),
+    ),
+    _op("geglu", Case({"x": normal(0, 2, 3, 4)}), terms=("da", "dg")),
     _op(
         "dropout",
         Case({"x": normal(0, 2, 3, 5), "number": np.array([3]), "slot": np.array([7, 2])}, DROPPING),

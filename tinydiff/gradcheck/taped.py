@@ -10,7 +10,8 @@ import numpy as np
 from tinydiff.gradcheck import terms
 from tinydiff.gradcheck.adjoint import as_tuple
 from tinydiff.gradcheck.trace import OPERATIONS, Tape
-from tinydiff.gradcheck.worked import EXAMPLES, Worked
+from tinydiff.gradcheck.worked import EXAMPLES
+from tinydiff.gradcheck.worked_example import Worked
 
 
 class Taped(NamedTuple):

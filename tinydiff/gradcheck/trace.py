@@ -24,6 +24,7 @@ OPERATIONS = {
     "exp": math.exp,
     "log": math.log,
     "sqrt": math.sqrt,
+    "erfc": math.erfc,
 }
 
 
@@ -111,6 +112,10 @@ class Traced:
 
     def sqrt(self):
         return self.tape.apply("sqrt", self)
+
+    def erfc(self):
+        """As ``math.erfc``; NumPy has none."""
+        return self.tape.apply("erfc", self)
 
     # whatever that is when the tape runs again
     def larger(self, other):

@@ -20,6 +20,7 @@ FOLDER = "gradients"
 WITHOUT_A_CALL = {
     "philox": "draw_batch and corrupt draw its numbers where they need them",
     "dropout": "this model was trained without",
+    **dict.fromkeys(("layer_norm", "gelu", "geglu"), "it is of a transformer's blocks"),
     **dict.fromkeys(("l1_loss", "gaussian_sample", "gaussian_kl"), "it is of an autoencoder's"),
 }
 LANGUAGE_NAMES = {"python": "NumPy", "cpp": "C++", "cuda": "CUDA"}

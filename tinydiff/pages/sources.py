@@ -18,6 +18,8 @@ LEANS_ON = {
     "dropout": ("philox.h",),
     "corrupt": ("philox.cpp",),
     "draw_batch": ("philox.cpp",),
+    "gelu": ("gelu.h",),
+    "geglu": ("gelu.h",),
     "mse_loss": ("loss.h",),
     "l1_loss": ("loss.h",),
     "gaussian_sample": ("gaussian.h",),

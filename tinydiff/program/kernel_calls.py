@@ -150,8 +150,33 @@ def _group_norm_backward(r, w, o):
     return KernelCall("group_norm_backward", (*r.values(), *w.values(), *_group_norm_sizes(r["x"], o)))
 
 
+def _layer_norm(verb):
+    def lowered(r, w, o):
+        C = r["gamma"].size
+        eps = (float(o["eps"]),) if verb == "forward" else ()
+        return KernelCall(f"layer_norm_{verb}", (*r.values(), *w.values(), r["x"].size // C, C, *eps))
+
+    return lowered
+
+
 def _silu(verb):
     return lambda r, w, o: KernelCall(f"silu_{verb}", (*r.values(), *w.values(), r["x"].size))
+
+
+def _gelu(verb):
+    def lowered(r, w, o):
+        form = ops.gelu.FORMS.index(o["form"])
+        return KernelCall(f"gelu_{verb}", (*r.values(), *w.values(), r["x"].size, form))
+
+    return lowered
+
+
+def _geglu(verb):
+    def lowered(r, w, o):
+        C = r["x"].shape[-1] // 2
+        return KernelCall(f"geglu_{verb}", (*r.values(), *w.values(), r["x"].size // (2 * C), C))
+
+    return lowered
 
 
 def _dropout(r, w, o):
@@ -317,8 +342,14 @@ LOWER = {
     "conv2d.backward": _conv2d_backward,
     "group_norm.forward": _group_norm_forward,
     "group_norm.backward": _group_norm_backward,
+    "layer_norm.forward": _layer_norm("forward"),
+    "layer_norm.backward": _layer_norm("backward"),
     "silu.forward": _silu("forward"),
     "silu.backward": _silu("backward"),
+    "gelu.forward": _gelu("forward"),
+    "gelu.backward": _gelu("backward"),
+    "geglu.forward": _geglu("forward"),
+    "geglu.backward": _geglu("backward"),
     "dropout.forward": _dropout,
     "dropout.backward": _dropout,
     "attention.forward": _attention("forward"),

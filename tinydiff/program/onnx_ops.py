@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinydiff.ops.timestep_embedding import MAX_PERIOD
-from tinydiff.program import onnx_losses
+from tinydiff.program import onnx_losses, onnx_transformer
 from tinydiff.program.onnx_graph import BATCH, DOUBLE, FLOAT, Value
 
 PIXELS = (2, 3)  # axes of (N, C, H, W)
@@ -206,47 +206,6 @@ def _silu_backward(g, r, w, o):
     return {"dx": Value(g("Mul", dy, _slope(g, x)), w["dx"], planes)}
 
 
-def _heads_outside(g, x):
-    """(N, L, A, D) -> (N, A, L, D); its own reverse."""
-    return g("Transpose", x, perm=(0, 2, 1, 3))
-
-
-def _turned(g, x):
-    """(N, A, L, D) -> (N, A, D, L)."""
-    return g("Transpose", x, perm=(0, 1, 3, 2))
-
-
-def _scores(g, q, k):
-    """s (N, A, L, M) = q k^T / sqrt(D), of values (N, L, A, D) and (N, M, A, D)."""
-    scaled = g("Mul", _heads_outside(g, g.last(q)), float(q.shape[-1] ** -0.5))
-    return g("MatMul", scaled, g("Transpose", g.last(k), perm=(0, 2, 3, 1)))
-
-
-def _attention_forward(g, r, w, o):
-    s = _scores(g, r["q"], r["k"])
-    y = g("MatMul", g("Softmax", s, axis=-1), _heads_outside(g, g.last(r["v"])))
-    lse = g("ReduceLogSumExp", s, [-1], keepdims=1)  # which nobody reads: a backward finds the softmax as it is
-    return {"y": Value(_heads_outside(g, y), w["y"]), "lse": Value(lse, w["lse"])}
-
-
-def _attention_backward(g, r, w, o):
-    q, k, v, dy = (_heads_outside(g, g.last(r[name])) for name in ("q", "k", "v", "dy"))
-    p = g("Softmax", _scores(g, r["q"], r["k"]), axis=-1)
-
-    # y = p v, reversed
-    dv = g("MatMul", _turned(g, p), dy)
-    dp = g("MatMul", dy, _turned(g, v))
-
-    # p = softmax(s), reversed
-    row_dot = g("ReduceSum", g("Mul", dy, _heads_outside(g, g.last(r["y"]))), [-1], keepdims=1)
-    ds = g("Mul", p, g("Sub", dp, row_dot))
-
-    # s = q k^T scale, reversed
-    ds = g("Mul", ds, float(r["q"].shape[-1] ** -0.5))
-    dq, dk = g("MatMul", ds, k), g("MatMul", _turned(g, ds), q)
-    return {name: Value(_heads_outside(g, each), w[name]) for name, each in (("dq", dq), ("dk", dk), ("dv", dv))}
-
-
 def _upsample2x_forward(g, r, w, o):
     twice = np.array([1, 1, 2, 2], np.float32)
     how = dict(mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
@@ -384,8 +343,6 @@ WRITE = {
     "group_norm.backward": _group_norm_backward,
     "silu.forward": _silu_forward,
     "silu.backward": _silu_backward,
-    "attention.forward": _attention_forward,
-    "attention.backward": _attention_backward,
     "upsample2x.forward": _upsample2x_forward,
     "upsample2x.backward": _upsample2x_backward,
     "concat.forward": _concat_forward,
@@ -394,6 +351,7 @@ WRITE = {
     "class_embedding.backward": _class_embedding_backward,
     "timestep_embedding.forward": _timestep_embedding_forward,
     **onnx_losses.WRITE,
+    **onnx_transformer.WRITE,
     "global_norm.forward": _global_norm_forward,
     "adamw.clip": _adamw_clip,
     "adamw.forward": _adamw_forward,

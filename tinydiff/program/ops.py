@@ -139,6 +139,28 @@ class group_norm(RecordingOp):
         return dx, dgamma, dbeta, dscale, dshift
 
 
+class layer_norm(RecordingOp):
+    Cache = ops.layer_norm.Cache
+
+    def forward(self, x, gamma, beta, *, eps=1e-5):
+        self.check(x, gamma, beta, eps)
+        M = x.size // len(gamma)
+        y, mean, rstd = self.activation(x.shape), self.new((M,)), self.new((M,))
+        self.call("forward", dict(x=x, gamma=gamma, beta=beta), dict(y=y, mean=mean, rstd=rstd), eps=eps)
+        return y, self.Cache(x, gamma, mean, rstd)
+
+    def backward(self, dy, cache, add=None, into=(None, None)):
+        x, gamma, mean, rstd = cache
+        self.upstream(dy, x.shape)
+        if add is not None:
+            contract.expect("layer_norm", "add", add, x.shape, self.real)
+        dx = self.activation(x.shape)
+        dgamma, dbeta = self.output("dgamma", into[0], gamma.shape), self.output("dbeta", into[1], gamma.shape)
+        reads = dict(dy=dy, x=x, gamma=gamma, mean=mean, rstd=rstd, add=add)
+        self.call("backward", reads, dict(dx=dx, dgamma=dgamma, dbeta=dbeta))
+        return dx, dgamma, dbeta
+
+
 class silu(RecordingOp):
     Cache = ops.silu.Cache
 
@@ -151,6 +173,40 @@ class silu(RecordingOp):
     def backward(self, dy, cache):
         (x,) = cache
         self.upstream(dy, x.shape)
+        dx = self.activation(x.shape)
+        self.call("backward", dict(dy=dy, x=x), dict(dx=dx))
+        return dx
+
+
+class gelu(RecordingOp):
+    Cache = ops.gelu.Cache
+
+    def forward(self, x, *, form="exact"):
+        self.check(x, form)
+        y = self.activation(x.shape)
+        self.call("forward", dict(x=x), dict(y=y), form=form)
+        return y, self.Cache(x, form)
+
+    def backward(self, dy, cache):
+        x, form = cache
+        self.upstream(dy, x.shape)
+        dx = self.activation(x.shape)
+        self.call("backward", dict(dy=dy, x=x), dict(dx=dx), form=form)
+        return dx
+
+
+class geglu(RecordingOp):
+    Cache = ops.geglu.Cache
+
+    def forward(self, x):
+        self.check(x)
+        y = self.activation((*x.shape[:-1], x.shape[-1] // 2))
+        self.call("forward", dict(x=x), dict(y=y))
+        return y, self.Cache(x)
+
+    def backward(self, dy, cache):
+        (x,) = cache
+        self.upstream(dy, (*x.shape[:-1], x.shape[-1] // 2))
         dx = self.activation(x.shape)
         self.call("backward", dict(dy=dy, x=x), dict(dx=dx))
         return dx
@@ -388,7 +444,10 @@ RECORDING = (
     linear,
     conv2d,
     group_norm,
+    layer_norm,
     silu,
+    gelu,
+    geglu,
     dropout,
     attention,
     upsample2x,
