@@ -12,7 +12,7 @@ from tests.metrics.test_classifier import save as save_images
 from tests.train import tiny
 from tinydiff import cli
 from tinydiff.commands import evaluate as command
-from tinydiff.data import Dataset, bytes_to_signed, strokes
+from tinydiff.data import Dataset, bytes_to_signed, scenes, strokes
 from tinydiff.evaluate import NO_CLASSES, NO_FEATURES, NO_LABELS, measure, proportional_labels
 from tinydiff.metrics import classifier, inception
 from tinydiff.metrics.classifier import CIFAR10
@@ -260,3 +260,21 @@ def test_a_checkpoint_of_other_images_is_refused(few_strokes, tmp_path, capsys):
     checkpoints.save(tmp_path / "model.safetensors", checkpoint._replace(config=config))
     assert cli.main(["evaluate", str(tmp_path / "model.safetensors"), *BRIEF]) == 2
     assert "strokes has images of (28, 28, 1), the model takes (8, 8, 1)" in capsys.readouterr().err
+
+
+def test_scenes_are_read(monkeypatch):
+    """Their class is how many digits they have; how many of those asked for are clear is told too."""
+    train, test = scenes.load(300), scenes.load(60, first=scenes.HELD_OUT)
+    real = bytes_to_signed(test.images)
+    results = measure(real, test.labels, train, test)
+    assert results["accuracy"].value == results["accuracy"].test > 0.9
+    assert results["digits"].value == results["digits"].test > 0.9
+    assert results["digits"].n == results["digits"].test_n == 120 and "of 120 digits that were asked" in str(
+        results["digits"]
+    )
+    more = measure(real, np.full_like(test.labels, 2), train, None)  # three digits were asked for
+    assert abs(more["accuracy"].value - 1 / 3) < 0.1 and abs(more["digits"].value - 120 / 180) < 0.1
+    assert more["digits"].test is None and "no images were held out" in str(more["digits"])
+    blurred = measure(np.zeros_like(real), test.labels, train, test)
+    assert blurred["accuracy"].value == blurred["digits"].value == 0
+    assert measure(real, None, train, test)["digits"] == NO_LABELS

@@ -15,18 +15,21 @@ images give; nearness to training images with that of test images. Of the laptop
 
 The networks of accuracy and FID are those of ``tinydiff.metrics.classifier``: one for digits, and one that knows the
 classes of CIFAR-10 and makes features of other colour images too. FID takes any other as a ``FeatureNet``, such as that
-of papers, ``tinydiff.metrics.inception``. Where no images were held out, both are told without what those would give.
+of papers, ``tinydiff.metrics.inception``. Scenes, whose class is their number of digits, ``tinydiff.metrics.reader``
+reads; how many of the digits asked for are there and clear is told too. Where no images were held out, all are told
+without what those would give.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
 
 from tinydiff.data.dataset import bytes_to_signed
-from tinydiff.metrics import SaysNothing, classifier
+from tinydiff.metrics import SaysNothing, classifier, reader
 from tinydiff.metrics.fid import fid
 from tinydiff.metrics.memorisation import memorisation
 from tinydiff.metrics.mmd import mmd
@@ -34,11 +37,12 @@ from tinydiff.ranks import alone
 
 TITLES = {
     "accuracy": "conditional accuracy",
+    "digits": "digits recognised",
     "fid": "FID",
     "mmd": "MMD^2 of pixels",
     "memorisation": "memorisation",
 }
-NO_CLASSES = "not measured: the classifiers know MNIST's digits and the classes of CIFAR-10, not these images"
+NO_CLASSES = "not measured: the classifiers know MNIST's digits, the classes of CIFAR-10 and scenes, not these images"
 NO_LABELS = "not measured: the model draws without being asked for a class"
 NO_FEATURES = (
     "not measured: there are features of MNIST's digits and of colour images of 32x32 or a multiple, not of these; "
@@ -63,6 +67,19 @@ class Accuracy(NamedTuple):
         )
 
 
+class Digits(NamedTuple):
+    """How many of the digits that scenes were asked for are there and clear."""
+
+    value: float
+    n: int
+    test: float | None  # the same of real scenes that were held out; None without such
+    test_n: int
+
+    def __str__(self):
+        test = "no images were held out" if self.test is None else f"{self.test:.1%} of {self.test_n:,} in test images"
+        return f"{self.value:.1%} of {self.n:,} digits that were asked for are there and clear; {test}"
+
+
 def measure(samples, labels, train, test=None, *, net=None, backend="auto", seed=0, ranks=alone()):
     """Samples (N, H, W, C) float32 in [-1, 1], drawn for labels (N,) -> {name: result}.
 
@@ -78,7 +95,8 @@ def measure(samples, labels, train, test=None, *, net=None, backend="auto", seed
     rng = np.random.default_rng(seed)
     # shuffled, as measures take the first of them, and in MNIST's test set those are of other writers than the last
     held_out = None if test is None else test.images[rng.permutation(len(test))]
-    results = dict.fromkeys(TITLES)  # in this order
+    has_digits = reader.suits(train) and (test is None or reader.suits(test))
+    results = {name: None for name in TITLES if name != "digits" or has_digits}  # in this order
     if net is None and (kind := _kind(classifier.of_images, train, test)):
         net = classifier.feature_net(backend, kind, train.images.shape[1])
     results["fid"] = NO_FEATURES
@@ -87,6 +105,8 @@ def measure(samples, labels, train, test=None, *, net=None, backend="auto", seed
     if not ranks.speaks:
         return results
     results["accuracy"] = _accuracy(samples, labels, train, test, backend)
+    if has_digits:
+        results["digits"] = _digits(samples, labels, test, backend)
     real = train.images[rng.permutation(len(train))[: 2 * len(samples)]]
     results["mmd"] = _or_why_not(mmd, samples, bytes_to_signed(real), seed=seed)
     results["memorisation"] = _or_why_not(memorisation, samples, train.images, held_out)
@@ -103,11 +123,28 @@ def _accuracy(samples, labels, train, test, backend):
     """An ``Accuracy``, or why not."""
     if labels is None:
         return NO_LABELS
-    if (kind := _kind(classifier.of_classes, train, test)) is None:
+    if reader.suits(train) and (test is None or reader.suits(test)):
+        classify = reader.classify
+    elif kind := _kind(classifier.of_classes, train, test):
+        classify = functools.partial(classifier.classify, kind=kind)
+    else:
         return NO_CLASSES
-    share = lambda images, labels: float((classifier.classify(images, backend, kind) == labels).mean())
+    share = lambda images, labels: float((classify(images, backend) == labels).mean())
     test_share, test_n = (None, 0) if test is None else (share(test.images, test.labels), len(test))
     return Accuracy(share(samples, labels), len(labels), test_share, test_n)
+
+
+def _digits(samples, labels, test, backend):
+    """``Digits``, or why not."""
+    if labels is None:
+        return NO_LABELS
+
+    def share(images, labels):
+        asked = labels + 1
+        return float(np.minimum(reader.clear(reader.read(images, backend)), asked).sum() / asked.sum())
+
+    found = (None, 0) if test is None else (share(test.images, test.labels), int((test.labels + 1).sum()))
+    return Digits(share(samples, labels), int((labels + 1).sum()), *found)
 
 
 def _or_why_not(measure, *images, **options):

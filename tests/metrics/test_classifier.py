@@ -10,7 +10,7 @@ from tests.data import idx
 from tests.model.checks import assert_caught, make, randomise
 from tinydiff import backends
 from tinydiff.data import Dataset, NotFound, cifar10, mnist, strokes
-from tinydiff.metrics import classifier
+from tinydiff.metrics import classifier, judge
 from tinydiff.metrics.classifier import CIFAR10, MNIST, Block, Classifier, Config
 
 SMALL = Config(size=7, image_channels=3, widths=(8, 16), residual=(1,), features=6, classes=3)
@@ -97,7 +97,10 @@ def test_features_do_not_depend_on_the_batch(monkeypatch, kind, images):
 
 def test_what_comes_with_the_package_is_small():
     for kind in (MNIST, CIFAR10):
-        assert classifier.load("numpy", kind).parameters.count <= 750_000 and len(classifier._weights(kind)) <= 1.5e6
+        assert (
+            classifier.load("numpy", kind).parameters.count <= 750_000
+            and len(judge.path_of(kind.weights).read_bytes()) <= 1.5e6
+        )
 
 
 def test_which_classifier_suits_which_data():
@@ -149,22 +152,22 @@ def test_the_program_stores_what_it_made(small, tmp_path, capsys, monkeypatch):
     folders = [save(colours(60, seed=seed), tmp_path / str(seed)) for seed in (0, 1)]
     out = tmp_path / "weights.safetensors"
     arguments = ["--data", "folder", "--data-dir", folders[0], "--test-dir", folders[1], "--out", out, "--epochs", "2"]
-    stored, write_atomically = [], classifier.write_atomically
+    stored, write_atomically = [], judge.write_atomically
 
     def write(path, content):
         write_atomically(path, content)
         stored.append(path.name)
 
-    monkeypatch.setattr(classifier, "write_atomically", write)
+    monkeypatch.setattr(judge, "write_atomically", write)
     classifier.main(list(map(str, arguments)))
     assert stored == ["weights.safetensors.unfinished"] * 2 and not (tmp_path / stored[0]).exists()
     said = capsys.readouterr().out
-    assert "epoch 2: " in said and "of 60 test images recognised" in said and f"wrote {out}" in said
+    assert "epoch 2: test accuracy " in said and f"wrote {out}" in said
     with safetensors.safe_open(out, "numpy") as file:
         about = json.loads(file.metadata()["tinydiff"])
         assert about["epochs"] == 2 and about["data"] == "cifar10" and 0 <= about["test accuracy"] <= 1
         assert {str(file.get_tensor(name).dtype) for name in file.keys()} == {"float16"}
-    monkeypatch.setattr(classifier, "_weights", lambda kind: out.read_bytes())
+    monkeypatch.setattr(judge, "path_of", lambda name: out)
     assert len(classifier._answers(classifier.trained(backends.get("auto"), small), colours().images)) == 100
 
 

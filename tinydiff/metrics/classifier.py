@@ -27,26 +27,18 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import json
-import math
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from tinydiff import backends, data
 from tinydiff.data import cifar10
 from tinydiff.data.dataset import bytes_to_signed
-from tinydiff.files import write_atomically
-from tinydiff.metrics import cross_entropy
+from tinydiff.metrics import judge
 from tinydiff.metrics.fid import FeatureNet
 from tinydiff.model.layers import Conv2d, GroupNorm, Linear, as_activation
 from tinydiff.model.parameters import Parameters
-from tinydiff.progress import progress_bar
-from tinydiff.train.adamw import AdamW
 
 BATCH = 250  # images at a time where no gradient is asked for
 
@@ -237,18 +229,14 @@ def load(backend_name="auto", kind=MNIST):
 def trained(backend, kind=MNIST):
     """A trained classifier of one's own. Raises ``ValueError`` if its weights are missing or damaged."""
     model = Classifier(kind.config, backend)
-    try:
-        named = safetensors.numpy.load(_weights(kind))
-        model.parameters.load(model.parameters.values, named)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise ValueError(f"the classifier's weights cannot be read: {error}") from None
+    judge.load_weights(model, kind.weights)
     return model
 
 
 def feature_net(backend_name="auto", kind=MNIST, size=None):
     """The classifier as a ``FeatureNet``, which says so where images of another ``size`` are brought to its own."""
     model = load(backend_name, kind)
-    fingerprint = hashlib.sha256(_weights(kind)).hexdigest()[:16]
+    fingerprint = hashlib.sha256(judge.path_of(kind.weights).read_bytes()).hexdigest()[:16]
 
     def features(images):
         return _in_batches(model, images, lambda x: model.features(x)[0])
@@ -283,10 +271,6 @@ def _reduced(images, size):
     return images.reshape(N, size, H // size, size, W // size, C).mean(axis=(2, 4))
 
 
-def _weights(kind):
-    return (resources.files(__package__) / kind.weights).read_bytes()
-
-
 def train(dataset, backend, kind=MNIST, *, epochs=None, seed=0, progress=True, each_epoch=lambda epoch, average: None):
     """Train a ``Classifier`` on a ``Dataset`` of its kind of images; return it with the average of its parameters.
 
@@ -304,26 +288,23 @@ def train(dataset, backend, kind=MNIST, *, epochs=None, seed=0, progress=True, e
         raise ValueError(f"training takes at least {recipe.batch} images, got {len(dataset)}")
     model, rng = Classifier(kind.config, backend), np.random.default_rng(seed)
     model.parameters.initialise(seed)
-    optimizer = AdamW(model.parameters, weight_decay=recipe.weight_decay)
-    total = epochs * steps_an_epoch
-    for step in (bar := progress_bar(range(total), shown=progress)):
+    order = None
+
+    def batch(step):
+        nonlocal order
         if step % steps_an_epoch == 0:
             order = rng.permutation(len(dataset))
         first = step % steps_an_epoch * recipe.batch
         chosen = order[first : first + recipe.batch]
-        x = backend.asarray(bytes_to_signed(_varied(dataset.images[chosen], recipe, rng)))
+        x = bytes_to_signed(_varied(dataset.images[chosen], recipe, rng))
+        return x, functools.partial(judge.surprise, labels=dataset.labels[chosen])
 
-        logits, cache = model.forward(x)
-        logits = backend.to_numpy(logits).astype(np.float32, copy=False)
-        loss, loss_cache = cross_entropy.forward(logits, dataset.labels[chosen])
-        dlogits, _ = cross_entropy.backward(1.0, loss_cache)
-        model.backward(backend.asarray(dlogits), cache)
-        optimizer.prepare(step + 1, recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total)))
-        optimizer.step()
-        bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        if (step + 1) % steps_an_epoch == 0:
-            each_epoch((step + 1) // steps_an_epoch, model.parameters.to_numpy(optimizer.average))
-    optimizer.keep_average()
+    def after(step, average):
+        if step % steps_an_epoch == 0:
+            each_epoch(step // steps_an_epoch, average())
+
+    rates = dict(learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    judge.train(model, batch, epochs * steps_an_epoch, **rates, progress=progress, after=after)
     return model
 
 
@@ -360,22 +341,12 @@ def main(argv=None):
         if dataset is None or of_classes(dataset) is not kind or dataset.images.shape[1:] != kind.config.shape:
             raise ValueError(f"{option}: the classifier of {kind.title} is trained on its images and classes alone")
 
-    out = Path(args.out or str(resources.files(__package__) / kind.weights))
-    unfinished = out.with_name(f"{out.name}.unfinished")  # what a training that is stopped leaves
-    judge = Classifier(kind.config, backends.get(args.backend))
+    out = Path(args.out or str(judge.path_of(kind.weights)))
+    model = Classifier(kind.config, backends.get(args.backend))
     about = {"data": "mnist" if kind is MNIST else "cifar10", "seed": 0, "precision": backend.precision}
-
-    def keep(epoch, average):
-        named = {name: array.astype(np.float16) for name, array in average.items()}
-        judge.parameters.load(judge.parameters.values, named)
-        accuracy = float((_answers(judge, test_set.images) == test_set.labels).mean())
-        description = json.dumps(about | {"epochs": epoch, "test accuracy": accuracy})
-        write_atomically(unfinished, safetensors.numpy.save(named, {"tinydiff": description}))
-        print(f"epoch {epoch}: {accuracy:.2%} of {len(test_set):,} test images recognised", flush=True)
-
-    train(train_set, backend, kind, epochs=args.epochs, each_epoch=keep)
-    unfinished.replace(out)
-    print(f"wrote {out}")
+    measured = lambda: {"test accuracy": float((_answers(model, test_set.images) == test_set.labels).mean())}
+    with judge.stored(out, model, about, measured) as each_epoch:
+        train(train_set, backend, kind, epochs=args.epochs, each_epoch=each_epoch)
 
 
 if __name__ == "__main__":
