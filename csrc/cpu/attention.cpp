@@ -2,7 +2,7 @@
 //
 // A task is one head of one sample, its queries some rows at a time, at most ROWS and all about as many, so of the L x
 // M matrix only those rows are ever in memory. Forward keeps the logarithm of each row's sum; backward recomputes the
-// rows from it.
+// rows from it. Keys that are padding are left out; a row of a causal matrix is made whole and then ends with zeros.
 #include <cmath>
 
 #include "gemm.h"
@@ -82,20 +82,24 @@ float maximum(const float* row, int64_t count) {
     return largest;
 }
 
+// A vector of a row that ends after ``end`` values: zeros beyond.
+Vec load_up_to(const float* row, int64_t m, int64_t end) { return m < end ? load_part(row + m, end - m) : Vec{}; }
+
 }  // namespace
 
 template <class Real>
-void attention_forward(const Real* q, const Real* k, const Real* v, Real* y, float* lse, const Attention& attention) {
-    const int64_t L = attention.L, M = attention.M, A = attention.A, D = attention.D, stride = A * D;
+void attention_forward(const Real* q, const Real* k, const Real* v, const int64_t* length, Real* y, float* lse,
+                       const Attention& attention) {
+    const int64_t L = attention.L, A = attention.A, D = attention.D, stride = A * D, width_D = round_up(D, W);
     const float scale = 1 / std::sqrt(static_cast<float>(D));
-    const Panels keys{words<Real>(D), M}, values{words<Real>(M), D};
-    const int64_t width_M = round_up(M, W), width_D = round_up(D, W);
     const int64_t at_once = ceil_div(L, ceil_div(L, ROWS));
     const int64_t rounding = NUMBERS<Real> == 1 ? 0 : at_once;  // rows that wait for a product in another form
     parallel_for(attention.N * A, [&](int64_t head) {
         const int64_t n = head / A, a = head % A;
-        const Real *q_head = q + n * L * stride + a * D, *k_head = k + n * M * stride + a * D;
-        const Real* v_head = v + n * M * stride + a * D;
+        const int64_t M = length ? length[n] : attention.M, width_M = round_up(M, W);
+        const Panels keys{words<Real>(D), M}, values{words<Real>(M), D};
+        const int64_t tokens = n * attention.M * stride + a * D;
+        const Real *q_head = q + n * L * stride + a * D, *k_head = k + tokens, *v_head = v + tokens;
         Scratch<Word<Real>> packed_keys(keys.words()), packed_values(values.words()), p_words(rounding * width_M);
         Scratch<Real> q_rows(ROWS * width_D);
         Scratch p(ROWS * width_M), mixed(ROWS * width_D);
@@ -108,15 +112,16 @@ void attention_forward(const Real* q, const Real* k, const Real* v, Real* y, flo
             product<Word<Real>>(as_words(q_rows), words<Real>(width_D), rows, keys, packed_keys, p, width_M);
             for (int64_t l = 0; l < rows; ++l) {
                 float* row = p + l * width_M;
+                const int64_t end = attention.causal ? smaller(M, first + l + 1) : M;
                 multiply_row(row, M, scale);
-                const float largest = maximum(row, M);
+                const float largest = maximum(row, end);
                 Vec total{};
-                for (int64_t m = 0; m < M; m += W) {
+                for (int64_t m = 0; m < end; m += W) {
                     store(row + m, exp(load(row + m) - largest));
-                    total += load_part(row + m, M - m);
+                    total += load_part(row + m, end - m);
                 }
                 const float sum_row = sum(total);
-                for (int64_t m = 0; m < M; m += W) store(row + m, load_part(row + m, M - m) * (1 / sum_row));
+                for (int64_t m = 0; m < M; m += W) store(row + m, load_up_to(row, m, end) * (1 / sum_row));
                 lse[head * L + first + l] = largest + static_cast<float>(std::log(static_cast<double>(sum_row)));
             }
             product<Word<Real>>(rows_as_words(p, rows, width_M, p_words), words<Real>(width_M), rows, values,
@@ -131,16 +136,16 @@ void attention_forward(const Real* q, const Real* k, const Real* v, Real* y, flo
 
 template <class Real>
 void attention_backward(const Real* dy, const Real* q, const Real* k, const Real* v, const Real* y, const float* lse,
-                        Real* dq, Real* dk, Real* dv, const Attention& attention) {
-    const int64_t L = attention.L, M = attention.M, A = attention.A, D = attention.D, stride = A * D;
+                        const int64_t* length, Real* dq, Real* dk, Real* dv, const Attention& attention) {
+    const int64_t L = attention.L, A = attention.A, D = attention.D, stride = A * D, width_D = round_up(D, W);
     const float scale = 1 / std::sqrt(static_cast<float>(D));
-    const Panels transposed{words<Real>(D), M}, keys{words<Real>(M), D};
-    const int64_t width_M = round_up(M, W), width_D = round_up(D, W);
     const int64_t at_once = ceil_div(L, ceil_div(L, ROWS));
     const int64_t rounding = NUMBERS<Real> == 1 ? 0 : at_once;  // rows that wait for a product in another form
     parallel_for(attention.N * A, [&](int64_t head) {
         const int64_t n = head / A, a = head % A;
-        const int64_t queries = n * L * stride + a * D, tokens = n * M * stride + a * D;
+        const int64_t M = length ? length[n] : attention.M, width_M = round_up(M, W);
+        const Panels transposed{words<Real>(D), M}, keys{words<Real>(M), D};
+        const int64_t queries = n * L * stride + a * D, tokens = n * attention.M * stride + a * D;
         Scratch<Word<Real>> packed_k_transposed(transposed.words()), packed_v_transposed(transposed.words());
         Scratch<Word<Real>> packed_k(keys.words()), words_M(rounding * width_M), words_D(rounding * width_D);
         Scratch<Real> q_rows(ROWS * width_D), dy_rows(ROWS * width_D);
@@ -165,10 +170,11 @@ void attention_backward(const Real* dy, const Real* q, const Real* k, const Real
                                 width_M);
             for (int64_t l = 0; l < rows; ++l) {
                 float* row = p + l * width_M;
+                const int64_t end = attention.causal ? smaller(M, first + l + 1) : M;
                 multiply_row(row, M, scale);
                 for (int64_t m = 0; m < M; m += W) {
                     store(row + m, exp(load(row + m) - lse[head * L + first + l]));
-                    store(row + m, load_part(row + m, M - m));  // zeros beyond
+                    store(row + m, load_up_to(row, m, end));
                 }
             }
 
@@ -201,6 +207,11 @@ void attention_backward(const Real* dy, const Real* q, const Real* k, const Real
             for (int64_t d = 0; d < D; d += W) {
                 store_part(dk + tokens + m * stride + d, scale * load(dk_sum + m * width_D + d), D - d);
                 store_part(dv + tokens + m * stride + d, load(dv_sum + m * width_D + d), D - d);
+            }
+        for (int64_t m = M; m < attention.M; ++m)
+            for (int64_t d = 0; d < D; d += W) {
+                store_part(dk + tokens + m * stride + d, Vec{}, D - d);
+                store_part(dv + tokens + m * stride + d, Vec{}, D - d);
             }
     });
 }

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <vector>
 
 #include "bindings.h"
 
@@ -48,35 +49,51 @@ py::tuple layer_norm_backward(const object& dy, const object& x, const object& g
     return py::make_tuple(dx, dgamma, dbeta);
 }
 
-// attention
+// attention; the values of length, and that there are as many queries as keys where it is causal, are checked by the
+// reference's own functions
+
+// Whole numbers, or none.
+struct Lengths {
+    std::vector<int64_t> values;
+    const int64_t* data = nullptr;
+    Lengths(const Arguments& given, const object& length) {
+        if (length.is_none()) return;
+        values = integers(given, "length", length);
+        data = values.data();
+    }
+};
 
 template <class Real>
-py::tuple attention_forward(const object& q, const object& k, const object& v) {
+py::tuple attention_forward(const object& q, const object& k, const object& v, const object& length, bool causal) {
     Arguments given("attention");
     const Real *pq = given.reals<Real>("q", q, "N L A D"), *pk = given.reals<Real>("k", k, "N M A D");
     const Real* pv = given.reals<Real>("v", v, "N M A D");
-    const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D']};
+    const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D'], causal};
+    const Lengths lengths(given, length);
     ArrayOf<Real> y = empty_like<Real>(q);
     Array lse = empty({sizes.N, sizes.A, sizes.L, 1});
-    unlocked([&] { kernels_of<Real>().attention_forward(pq, pk, pv, y.mutable_data(), lse.mutable_data(), sizes); });
+    unlocked([&] {
+        kernels_of<Real>().attention_forward(pq, pk, pv, lengths.data, y.mutable_data(), lse.mutable_data(), sizes);
+    });
     return py::make_tuple(y, lse);
 }
 
 template <class Real>
 py::tuple attention_backward(const object& dy, const object& q, const object& k, const object& v, const object& y,
-                             const object& lse) {
+                             const object& lse, const object& length, bool causal) {
     Arguments given("attention");
     const Real *pq = given.reals<Real>("q", q, "N L A D"), *pk = given.reals<Real>("k", k, "N M A D");
     const Real *pv = given.reals<Real>("v", v, "N M A D"), *saved_y = given.reals<Real>("y", y, "N L A D");
     const float* plse = given.floats("lse", lse, "N A L 1");
     const Real* pdy = given.expect<Real>("dy", dy, shape_of(q));
-    const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D']};
+    const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D'], causal};
+    const Lengths lengths(given, length);
     ArrayOf<Real> dq = empty_like<Real>(q), dk = empty_like<Real>(k), dv = empty_like<Real>(v);
     unlocked([&] {
-        kernels_of<Real>().attention_backward(pdy, pq, pk, pv, saved_y, plse, dq.mutable_data(), dk.mutable_data(),
-                                              dv.mutable_data(), sizes);
+        kernels_of<Real>().attention_backward(pdy, pq, pk, pv, saved_y, plse, lengths.data, dq.mutable_data(),
+                                              dk.mutable_data(), dv.mutable_data(), sizes);
     });
-    return py::make_tuple(dq, dk, dv);
+    return py::make_tuple(dq, dk, dv, py::none());
 }
 
 // gelu; its form is checked by the reference's own function

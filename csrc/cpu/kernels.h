@@ -43,6 +43,7 @@ struct GroupNorm {
 
 struct Attention {
     int64_t N, L, M, A, D;
+    bool causal;
 };
 
 // How a training step draws its batch; the purposes are those of philox.
@@ -105,9 +106,9 @@ using Shape = const int64_t;
     K(dropout_forward, (const Real* x, const int64_t* slot, const Drawn& drawn, uint32_t threshold, float scale,       \
                         Real* y, Shape N, Shape M))                                                                    \
     K(attention_forward,                                                                                               \
-      (const Real* q, const Real* k, const Real* v, Real* y, float* lse, const Attention& attention))                  \
+      (const Real* q, const Real* k, const Real* v, const int64_t* length, Real* y, float* lse, const Attention& attention))                  \
     K(attention_backward, (const Real* dy, const Real* q, const Real* k, const Real* v, const Real* y,                 \
-                           const float* lse, Real* dq, Real* dk, Real* dv, const Attention& attention))                \
+                           const float* lse, const int64_t* length, Real* dq, Real* dk, Real* dv, const Attention& attention))                \
     K(upsample2x_forward, (const Real* x, Real* y, Shape N, Shape H, Shape W, Shape C))                                \
     K(upsample2x_backward, (const Real* dy, Real* dx, Shape N, Shape H, Shape W, Shape C))                             \
     K(concat_forward, (const Real* a, const Real* b, Real* y, Shape pixels, Shape A, Shape B))                         \

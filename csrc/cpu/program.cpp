@@ -72,7 +72,7 @@ struct Argument<GroupNorm> {
 };
 template <>
 struct Argument<Attention> {
-    static Attention get(Reader& reader) { return {NEXT, NEXT, NEXT, NEXT, NEXT}; }
+    static Attention get(Reader& reader) { return {NEXT, NEXT, NEXT, NEXT, NEXT, NEXT}; }
 };
 template <>
 struct Argument<BatchOptions> {

@@ -26,19 +26,21 @@
 // launch: L A N blocks of whole warps, shared: min(M, 4096) floats and a float a warp
 // writes: y (N, L, A, D) and lse (N, A, L), all of them. reproducible: yes.
 extern "C" __global__ void attention_forward_v1_naive(const Real* q, const Real* k, const Real* v, Real* y, float* lse,
-                                                      int L, int M, int A, int D, float scale) {
+                                                      int L, int M, int A, int D, float scale, const int64* length,
+                                                      int causal) {
     const Block block(L, A);
     const int l = block.t, a = block.a, n = block.n;
     Shared shared;
     float* p = shared.take<float>(min(M, WAITING));
     float* scratch = shared.take<float>(int(blockDim.x) / WARP);
     const int64 row = token(n, l, a, L, A, D);
+    const int end = Visible(length, causal, n, M).by(l);
 
     for (int first = 0; first < D; first += Sums::at_once()) {
         Sums sums(first, D);
         float largest = -infinity(), total = 0;
-        for (int m = 0; m < M; m += WAITING) {
-            const int count = min(WAITING, M - m);
+        for (int m = 0; m < end; m += WAITING) {
+            const int count = min(WAITING, end - m);
             const int64 keys = token(n, m, a, M, A, D), stride = int64(A) * D;
             float now = largest, added = 0;
             for (int i = threadIdx.x; i < count; i += blockDim.x) {
@@ -80,15 +82,17 @@ extern "C" __global__ void attention_row_dot_v1_naive(const Real* dy, const Real
 // writes: dq (N, L, A, D), all of it. reproducible: yes.
 extern "C" __global__ void attention_query_gradient_v1_naive(const Real* dy, const Real* q, const Real* k,
                                                              const Real* v, const float* lse, const float* row_dot,
-                                                             Real* dq, int L, int M, int A, int D, float scale) {
+                                                             Real* dq, int L, int M, int A, int D, float scale,
+                                                             const int64* length, int causal) {
     const Block block(L, A);
     const int l = block.t, a = block.a, n = block.n;
     float* ds = Shared().take<float>(min(M, WAITING));
     const int64 row = token(n, l, a, L, A, D), at = (int64(n) * A + a) * L + l;
+    const int end = Visible(length, causal, n, M).by(l);
     for (int first = 0; first < D; first += Sums::at_once()) {
         Sums sums(first, D);
-        for (int m = 0; m < M; m += WAITING) {
-            const int count = min(WAITING, M - m);
+        for (int m = 0; m < end; m += WAITING) {
+            const int count = min(WAITING, end - m);
             const int64 keys = token(n, m, a, M, A, D), stride = int64(A) * D;
             for (int i = threadIdx.x; i < count; i += blockDim.x) {
                 const int64 key = keys + i * stride;
@@ -108,13 +112,15 @@ extern "C" __global__ void attention_query_gradient_v1_naive(const Real* dy, con
 // writes: dk and dv (N, M, A, D), all of them. reproducible: yes.
 extern "C" __global__ void attention_key_gradient_v1_naive(const Real* dy, const Real* q, const Real* k, const Real* v,
                                                            const float* lse, const float* row_dot, Real* dk, Real* dv,
-                                                           int L, int M, int A, int D, float scale) {
+                                                           int L, int M, int A, int D, float scale, const int64* length,
+                                                           int causal) {
     const Block block(M, A);
     const int m = block.t, a = block.a, n = block.n;
     Shared shared;
     float* p = shared.take<float>(min(L, WAITING));
     float* ds = shared.take<float>(min(L, WAITING));
     const int64 key = token(n, m, a, M, A, D);
+    const Visible visible(length, causal, n, M);
     for (int first = 0; first < D; first += Sums::at_once()) {
         Sums of_k(first, D), of_v(first, D);
         for (int l = 0; l < L; l += WAITING) {
@@ -122,7 +128,7 @@ extern "C" __global__ void attention_key_gradient_v1_naive(const Real* dy, const
             const int64 rows = token(n, l, a, L, A, D), stride = int64(A) * D, at = (int64(n) * A + a) * L + l;
             for (int i = threadIdx.x; i < count; i += blockDim.x) {
                 const int64 row = rows + i * stride;
-                p[i] = expf(dot(q + row, k + key, D) * scale - lse[at + i]);
+                p[i] = visible(l + i, m) ? expf(dot(q + row, k + key, D) * scale - lse[at + i]) : 0.0f;
                 ds[i] = p[i] * (dot(dy + row, v + key, D) - row_dot[at + i]);
             }
             __syncthreads();
@@ -139,7 +145,8 @@ extern "C" __global__ void attention_key_gradient_v1_naive(const Real* dy, const
 // launch: ceil(L / 16) A N blocks of 128, shared: 2 x 16 D, 32 (D + 1), 32 D, 16 x 33 and 3 x 16 floats
 // writes: y (N, L, A, D) and lse (N, A, L), all of them. reproducible: yes, keys in their order.
 extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Real* k, const Real* v, Real* y,
-                                                         float* lse, int L, int M, int A, int D, float scale) {
+                                                         float* lse, int L, int M, int A, int D, float scale,
+                                                         const int64* length, int causal) {
     const Block block(ceil_div(L, HERE), A);
     const int first = block.t * HERE, a = block.a, n = block.n;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -152,6 +159,8 @@ extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Re
     float* largest = shared.take<float>(HERE);
     float* total = shared.take<float>(HERE);
     float* rescale = shared.take<float>(HERE);
+    const Visible visible(length, causal, n, M);
+    const int end = visible.by(first + HERE - 1);
 
     load_tokens(q, q_rows, HERE, D, first, n, a, L, A, D);
     for (int i = threadIdx.x; i < HERE * D; i += PASS_THREADS) sums[i] = 0;
@@ -159,14 +168,14 @@ extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Re
         largest[threadIdx.x] = -infinity();
         total[threadIdx.x] = 0;
     }
-    for (int m = 0; m < M; m += PASSING) {
+    for (int m = 0; m < end; m += PASSING) {
         __syncthreads();  // the tile before has been used
         load_tokens(k, k_rows, PASSING, D + 1, m, n, a, M, A, D);
         load_tokens(v, v_rows, PASSING, D, m, n, a, M, A, D);
         __syncthreads();
         // a warp does a row at a time, a lane one key of it
         for (int i = warp; i < HERE; i += PASS_THREADS / WARP) {
-            const bool exists = m + lane < M;
+            const bool exists = visible(first + i, m + lane);  // the first key is, by all
             const float s = exists ? dot(q_rows + i * D, k_rows + lane * (D + 1), D) * scale : -infinity();
             const float before = largest[i], now = fmaxf(before, warp_max(s));
             const float e = exists ? expf(s - now) : 0.0f;
@@ -201,7 +210,8 @@ extern "C" __global__ void attention_forward_v2_one_pass(const Real* q, const Re
 // writes: dq (N, L, A, D), all of it. reproducible: yes, keys in their order.
 extern "C" __global__ void attention_query_gradient_v2_one_pass(const Real* dy, const Real* q, const Real* k,
                                                                 const Real* v, const float* lse, const float* row_dot,
-                                                                Real* dq, int L, int M, int A, int D, float scale) {
+                                                                Real* dq, int L, int M, int A, int D, float scale,
+                                                                const int64* length, int causal) {
     const Block block(ceil_div(L, HERE), A);
     const int first = block.t * HERE, a = block.a, n = block.n;
     Shared shared;
@@ -212,11 +222,13 @@ extern "C" __global__ void attention_query_gradient_v2_one_pass(const Real* dy, 
     float* v_rows = shared.take<float>(PASSING * (D + 1));
     float* ds = shared.take<float>(HERE * (PASSING + 1));
     const int64 of_head = (int64(n) * A + a) * L;
+    const Visible visible(length, causal, n, M);
+    const int end = visible.by(first + HERE - 1);
 
     load_tokens(q, q_rows, HERE, D, first, n, a, L, A, D);
     load_tokens(dy, dy_rows, HERE, D, first, n, a, L, A, D);
     for (int i = threadIdx.x; i < HERE * D; i += PASS_THREADS) sums[i] = 0;
-    for (int m = 0; m < M; m += PASSING) {
+    for (int m = 0; m < end; m += PASSING) {
         __syncthreads();
         load_tokens(k, k_rows, PASSING, D + 1, m, n, a, M, A, D);
         load_tokens(v, v_rows, PASSING, D + 1, m, n, a, M, A, D);
@@ -225,7 +237,7 @@ extern "C" __global__ void attention_query_gradient_v2_one_pass(const Real* dy, 
             const int i = at / PASSING, j = at % PASSING;
             ds[i * (PASSING + 1) + j] =
                 softmax_again(q_rows + i * D, k_rows + j * (D + 1), dy_rows + i * D, v_rows + j * (D + 1),
-                              lse + of_head, row_dot + of_head, first + i, m + j, L, M, D, scale)
+                              lse + of_head, row_dot + of_head, first + i, m + j, L, visible, D, scale)
                     .ds;
         }
         __syncthreads();
@@ -248,7 +260,7 @@ extern "C" __global__ void attention_query_gradient_v2_one_pass(const Real* dy, 
 extern "C" __global__ void attention_key_gradient_v2_one_pass(const Real* dy, const Real* q, const Real* k,
                                                               const Real* v, const float* lse, const float* row_dot,
                                                               Real* dk, Real* dv, int L, int M, int A, int D,
-                                                              float scale) {
+                                                              float scale, const int64* length, int causal) {
     const Block block(ceil_div(M, HERE), A);
     const int first = block.t * HERE, a = block.a, n = block.n;
     Shared shared;
@@ -261,6 +273,7 @@ extern "C" __global__ void attention_key_gradient_v2_one_pass(const Real* dy, co
     float* p = shared.take<float>(HERE * (PASSING + 1));
     float* ds = shared.take<float>(HERE * (PASSING + 1));
     const int64 of_head = (int64(n) * A + a) * L;
+    const Visible visible(length, causal, n, M);
 
     load_tokens(k, k_rows, HERE, D, first, n, a, M, A, D);
     load_tokens(v, v_rows, HERE, D, first, n, a, M, A, D);
@@ -274,7 +287,7 @@ extern "C" __global__ void attention_key_gradient_v2_one_pass(const Real* dy, co
             const int i = at / PASSING, j = at % PASSING, to = i * (PASSING + 1) + j;
             const Softmaxed both =
                 softmax_again(q_rows + j * (D + 1), k_rows + i * D, dy_rows + j * (D + 1), v_rows + i * D,
-                              lse + of_head, row_dot + of_head, l + j, first + i, L, M, D, scale);
+                              lse + of_head, row_dot + of_head, l + j, first + i, L, visible, D, scale);
             p[to] = both.p;
             ds[to] = both.ds;
         }
@@ -302,7 +315,7 @@ extern "C" __global__ void attention_key_gradient_v2_one_pass(const Real* dy, co
 // Block (64 queries, a, n), a warp 16 of them; keys and values pass.
 template <int D_MAX>
 __device__ inline void attend(const Real* q, const Real* k, const Real* v, Real* y, float* lse, int L, int M, int A,
-                              int D, float scale) {
+                              int D, float scale, const int64* length, int causal) {
     const Block block(ceil_div(L, ROWS_HERE), A);
     const int first = block.t * ROWS_HERE, a = block.a, n = block.n;
     const Tokens of_q{q, n, a, L, A, D}, of_k{k, n, a, M, A, D}, of_v{v, n, a, M, A, D};
@@ -311,10 +324,12 @@ __device__ inline void attend(const Real* q, const Real* k, const Real* v, Real*
     Real* k_tile = shared.take<Real>(COLUMNS * D_MAX);
     Real* v_tile = shared.take<Real>(COLUMNS * D_MAX);
     const Rows16 rows;
+    const Visible visible(length, causal, n, M);
+    const int end = visible.by(first + ROWS_HERE - 1);
     float sums[D_MAX / 8][4] = {}, largest[2] = {-infinity(), -infinity()}, total[2] = {};
 
     bring_tokens<D_MAX>(of_q, first, q_tile);
-    for (int m = 0; m < M; m += COLUMNS) {
+    for (int m = 0; m < end; m += COLUMNS) {
         bring_tokens<D_MAX>(of_k, m, k_tile);
         bring_tokens<D_MAX>(of_v, m, v_tile);
         tiles_are_here();
@@ -322,7 +337,7 @@ __device__ inline void attend(const Real* q, const Real* k, const Real* v, Real*
         add_scores<D_MAX>(q_tile, rows.first, k_tile, s);
         float now[2] = {largest[0], largest[1]};
         rows.each(s, [&](float& score, int row, int column) {
-            score = m + column < M ? score * scale : -infinity();
+            score = visible(first + rows.first + rows.of(row), m + column) ? score * scale : -infinity();
             now[row] = fmaxf(now[row], score);
         });
         float rescale[2], added[2] = {};
@@ -353,7 +368,8 @@ __device__ inline void attend(const Real* q, const Real* k, const Real* v, Real*
 // Block (64 queries, a, n); keys and values pass.
 template <int D_MAX>
 __device__ inline void query_gradient(const Real* dy, const Real* q, const Real* k, const Real* v, const float* lse,
-                                      const float* row_dot, Real* dq, int L, int M, int A, int D, float scale) {
+                                      const float* row_dot, Real* dq, int L, int M, int A, int D, float scale,
+                                      const int64* length, int causal) {
     const Block block(ceil_div(L, ROWS_HERE), A);
     const int first = block.t * ROWS_HERE, a = block.a, n = block.n;
     const Tokens of_q{q, n, a, L, A, D}, of_dy{dy, n, a, L, A, D}, of_k{k, n, a, M, A, D}, of_v{v, n, a, M, A, D};
@@ -363,6 +379,8 @@ __device__ inline void query_gradient(const Real* dy, const Real* q, const Real*
     Real* k_tile = shared.take<Real>(COLUMNS * D_MAX);
     Real* v_tile = shared.take<Real>(COLUMNS * D_MAX);
     const Rows16 rows;
+    const Visible visible(length, causal, n, M);
+    const int end = visible.by(first + ROWS_HERE - 1);
     float sums[D_MAX / 8][4] = {}, of_row[2] = {}, dot_of_row[2] = {};
     for (int row = 0; row < 2; ++row) {
         const int l = first + rows.first + rows.of(row);
@@ -372,7 +390,7 @@ __device__ inline void query_gradient(const Real* dy, const Real* q, const Real*
 
     bring_tokens<D_MAX>(of_q, first, q_tile);
     bring_tokens<D_MAX>(of_dy, first, dy_tile);
-    for (int m = 0; m < M; m += COLUMNS) {
+    for (int m = 0; m < end; m += COLUMNS) {
         bring_tokens<D_MAX>(of_k, m, k_tile);
         bring_tokens<D_MAX>(of_v, m, v_tile);
         tiles_are_here();
@@ -380,7 +398,8 @@ __device__ inline void query_gradient(const Real* dy, const Real* q, const Real*
         add_scores<D_MAX>(q_tile, rows.first, k_tile, s);
         add_scores<D_MAX>(dy_tile, rows.first, v_tile, dp);
         rows.each(s, dp, [&](float& score, float& d, int row, int column) {
-            const bool exists = m + column < M && first + rows.first + rows.of(row) < L;
+            const int l = first + rows.first + rows.of(row);
+            const bool exists = l < L && visible(l, m + column);
             const float p = exists ? expf(score * scale - of_row[row]) : 0.0f;
             d = p * (d - dot_of_row[row]);  // ds
         });
@@ -393,7 +412,8 @@ __device__ inline void query_gradient(const Real* dy, const Real* q, const Real*
 // Block (64 keys, a, n); queries and the gradients of their outputs pass. The matrices are transposed: a row is a key.
 template <int D_MAX>
 __device__ inline void key_gradient(const Real* dy, const Real* q, const Real* k, const Real* v, const float* lse,
-                                    const float* row_dot, Real* dk, Real* dv, int L, int M, int A, int D, float scale) {
+                                    const float* row_dot, Real* dk, Real* dv, int L, int M, int A, int D, float scale,
+                                    const int64* length, int causal) {
     const Block block(ceil_div(M, ROWS_HERE), A);
     const int first = block.t * ROWS_HERE, a = block.a, n = block.n;
     const Tokens of_q{q, n, a, L, A, D}, of_dy{dy, n, a, L, A, D}, of_k{k, n, a, M, A, D}, of_v{v, n, a, M, A, D};
@@ -403,6 +423,7 @@ __device__ inline void key_gradient(const Real* dy, const Real* q, const Real* k
     Real* q_tile = shared.take<Real>(COLUMNS * D_MAX);
     Real* dy_tile = shared.take<Real>(COLUMNS * D_MAX);
     const Rows16 rows;
+    const Visible visible(length, causal, n, M);
     const int64 of_head = (int64(n) * A + a) * L;
     float dk_sums[D_MAX / 8][4] = {}, dv_sums[D_MAX / 8][4] = {};
 
@@ -416,7 +437,7 @@ __device__ inline void key_gradient(const Real* dy, const Real* q, const Real* k
         add_scores<D_MAX>(k_tile, rows.first, q_tile, s);
         add_scores<D_MAX>(v_tile, rows.first, dy_tile, dp);
         rows.each(s, dp, [&](float& score, float& d, int row, int column) {
-            const bool exists = l + column < L && first + rows.first + rows.of(row) < M;
+            const bool exists = l + column < L && visible(l + column, first + rows.first + rows.of(row));
             score = exists ? expf(score * scale - lse[of_head + l + column]) : 0.0f;  // p
             d = exists ? score * (d - row_dot[of_head + l + column]) : 0.0f;          // ds
         });
@@ -440,8 +461,8 @@ __device__ inline void key_gradient(const Real* dy, const Real* q, const Real* k
 // writes: y (N, L, A, D) and lse (N, A, L), all of them. reproducible: yes, keys in their order.
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     attention_forward_v3_tensor_cores(const Real* q, const Real* k, const Real* v, Real* y, float* lse, int L, int M,
-                                      int A, int D, float scale) {
-    FOR_HEADS_OF(D, attend, q, k, v, y, lse, L, M, A, D, scale)
+                                      int A, int D, float scale, const int64* length, int causal) {
+    FOR_HEADS_OF(D, attend, q, k, v, y, lse, L, M, A, D, scale, length, causal)
 }
 
 // Block (64 queries, a, n); keys and values pass.
@@ -450,8 +471,8 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     attention_query_gradient_v3_tensor_cores(const Real* dy, const Real* q, const Real* k, const Real* v,
                                              const float* lse, const float* row_dot, Real* dq, int L, int M, int A,
-                                             int D, float scale) {
-    FOR_HEADS_OF(D, query_gradient, dy, q, k, v, lse, row_dot, dq, L, M, A, D, scale)
+                                             int D, float scale, const int64* length, int causal) {
+    FOR_HEADS_OF(D, query_gradient, dy, q, k, v, lse, row_dot, dq, L, M, A, D, scale, length, causal)
 }
 
 // Block (64 keys, a, n); queries and the gradients of their outputs pass.
@@ -460,7 +481,7 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     attention_key_gradient_v3_tensor_cores(const Real* dy, const Real* q, const Real* k, const Real* v,
                                            const float* lse, const float* row_dot, Real* dk, Real* dv, int L, int M,
-                                           int A, int D, float scale) {
-    FOR_HEADS_OF(D, key_gradient, dy, q, k, v, lse, row_dot, dk, dv, L, M, A, D, scale)
+                                           int A, int D, float scale, const int64* length, int causal) {
+    FOR_HEADS_OF(D, key_gradient, dy, q, k, v, lse, row_dot, dk, dv, L, M, A, D, scale, length, causal)
 }
 #endif

@@ -12,6 +12,18 @@ struct Block {
     __device__ Block(int count, int A) : t(blockIdx.x % count), a(blockIdx.x / count % A), n(blockIdx.x / count / A) {}
 };
 
+// Which keys a query looks at: the first length[n] of the M, all where length is null; where it is causal
+// none after its own place.
+struct Visible {
+    int end;
+    bool causal;
+    __device__ Visible(const int64* length, int is_causal, int n, int M)
+        : end(length ? int(length[n]) : M), causal(is_causal != 0) {}
+    __device__ bool operator()(int l, int m) const { return m < end && (!causal || m <= l); }
+    // how many keys a query may look at, and so those before it
+    __device__ int by(int l) const { return causal ? min(end, l + 1) : end; }
+};
+
 // Of two rows in memory, or in shared memory.
 template <class T>
 __device__ inline float dot(const T* u, const T* v, int D) {
@@ -60,15 +72,16 @@ __device__ inline void load_tokens(const Real* x, float* rows, int count, int pi
     }
 }
 
-// p and ds of query l and key m, from their rows in shared memory; both 0 where either does not exist.
+// p and ds of query l and key m, from their rows in shared memory; both 0 where either does not exist or is not looked
+// at.
 struct Softmaxed {
     float p, ds;
 };
 
 __device__ inline Softmaxed softmax_again(const float* q_row, const float* k_row, const float* dy_row,
                                           const float* v_row, const float* lse, const float* row_dot, int l, int m,
-                                          int L, int M, int D, float scale) {
-    if (l >= L || m >= M) return {0, 0};
+                                          int L, const Visible& visible, int D, float scale) {
+    if (l >= L || !visible(l, m)) return {0, 0};
     const float p = expf(dot(q_row, k_row, D) * scale - lse[l]);
     return {p, p * (dot(dy_row, v_row, D) - row_dot[l])};
 }

@@ -172,25 +172,26 @@ def dropout(rng, N, shape, rate, has_slot=False):
     return [floats(rng, N, *shape), rng.integers(0, 2**32, 1), slot], options
 
 
-def attention(rng, N, L, M, A, D, scale=1):
+def attention(rng, N, L, M, A, D, scale=1, padded=False, causal=False):
+    M = L if causal else M
     q, k, v = floats(rng, N, L, A, D), floats(rng, N, M, A, D), floats(rng, N, M, A, D)
     q *= scale
-    return [q, k, v], {}
+    return [q, k, v, rng.integers(1, M + 1, N) if padded else None], {"causal": causal}
 
 
 def attention_entering(truth, inputs, dy, cache):
     """dq and dk cancel where a row of the softmax is 1 at one key and 0 elsewhere, as it is with one key."""
-    q, k, v = (np.abs(x) for x in inputs)
+    q, k, v = (np.abs(x) for x in inputs[:3])
     ds = np.einsum("nlad,nmad->nalm", np.abs(dy), v).max() / np.sqrt(q.shape[-1])
-    return [0, ds * k.max(), ds * q.max(), 0]
+    return [0, ds * k.max(), ds * q.max(), 0, 0]
 
 
 def attention_chance(inputs, options, dy, dtypes):
     """Of the last sums: y over keys of p v, dq over keys of ds k, dk over queries of ds q, dv over queries of p dy; in
     bfloat16 p and ds are rounded, and so is y = p v before ds = p (dp - dy y) takes it."""
-    q, k, v = inputs
+    q, k, v, length = inputs
     scale = q.shape[-1] ** -0.5
-    s = np.einsum("nlad,nmad->nalm", q, k) * scale
+    s = ops.attention.scores(q, k, length, options["causal"])
     p = np.exp(s - s.max(axis=-1, keepdims=True))
     p /= p.sum(axis=-1, keepdims=True)
     dp = np.einsum("nlad,nmad->nalm", dy, v)
@@ -207,7 +208,7 @@ def attention_chance(inputs, options, dy, dtypes):
     for (terms, letters, weights, values), of_y, dtype in zip(sums, (0, of_dq, of_dk, 0), dtypes):
         squares = np.einsum(letters, weights**2, values**2)
         chances.append(rounded_once(squares + of_y) if str(dtype) == "bfloat16" else one_by_one(terms, squares))
-    return chances
+    return [*chances, 0.0]
 
 
 def upsample2x(rng, N, H, W, C):
@@ -404,7 +405,16 @@ ROWS = {
     ),
     "attention": Row(
         attention,
-        sizes(N=size(2), L=size(18), M=size(18), A=size(3), D=width, scale=st.sampled_from([1, 1, 10])),
+        sizes(
+            N=size(2),
+            L=size(18),
+            M=size(18),
+            A=size(3),
+            D=width,
+            scale=st.sampled_from([1, 1, 10]),
+            padded=st.booleans(),
+            causal=st.booleans(),
+        ),
         [
             dict(N=1, L=1, M=1, A=1, D=1),
             dict(N=2, L=1, M=1, A=2, D=5),
@@ -415,6 +425,10 @@ ROWS = {
             dict(N=1, L=2, M=4100, A=1, D=3),  # rows of which 4096 values wait in shared memory
             dict(N=1, L=4100, M=2, A=1, D=2),
             dict(N=1, L=3, M=4, A=2, D=600),  # heads of which 512 values are summed at once
+            dict(N=3, L=5, M=77, A=2, D=40, padded=True),
+            dict(N=2, L=77, M=77, A=2, D=64, causal=True),
+            dict(N=3, L=130, M=130, A=1, D=24, padded=True, causal=True),
+            dict(N=2, L=2, M=4200, A=1, D=3, padded=True),
         ],
         times=6,  # as linear
         times_bf16=3,  # of its own, the probabilities and their gradients are rounded too

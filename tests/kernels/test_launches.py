@@ -45,7 +45,7 @@ AT = {
     "geglu": lambda N, C: ([(N, 2 * C)], {}),
     "silu": lambda N: ([(N,)], {}),
     "dropout": lambda N, M: ([(N, M), (1,), (N,)], dict(rate=0.1, layer=0, seed=0)),
-    "attention": lambda N, L, M, A, D: ([(N, L, A, D), (N, M, A, D), (N, M, A, D)], {}),
+    "attention": lambda N, L, M, A, D: ([(N, L, A, D), (N, M, A, D), (N, M, A, D), (N,)], {}),
     "upsample2x": lambda N, H, W, C: ([(N, H, W, C)], {}),
     "concat": lambda N, H, W, C, B: ([(N, H, W, C), (N, H, W, B)], {}),
     "class_embedding": lambda N, K, E: ([(K, E), (N,)], {}),
@@ -56,7 +56,7 @@ AT = {
     "gaussian_kl": lambda N, H, Z: ([(N, H, 2 * Z)], {}),
     "global_norm": lambda N: ([(N,)], {}),
 }
-INTEGERS = ("labels", "number", "slot")
+INTEGERS = ("labels", "number", "slot", "length")
 LETTERS = {op: at.__code__.co_varnames[: at.__code__.co_argcount] for op, at in AT.items()}
 
 

@@ -6,7 +6,20 @@ from hypothesis import strategies as st
 from tests.checks import same_bits
 
 STEPS = ("silu", "conv2d", "strided", "norm", "film", "add", "subtract", "scale", "divide", "clip", "halves", "middle")
-STEPS += ("concat", "upsample2x", "linear", "attention", "layer_norm", "gelu", "geglu", "dropout", "copy", "views", "guide", "loss")
+STEPS += (
+    "concat",
+    "upsample2x",
+    "linear",
+    "attention",
+    "layer_norm",
+    "gelu",
+    "geglu",
+    "dropout",
+    "copy",
+    "views",
+    "guide",
+    "loss",
+)
 
 
 @st.composite
@@ -100,7 +113,9 @@ def of_sequence(backend, seed, shape, steps):
                 y = forward(backend.linear, x, weight(place, C, 6), vector(place, 6))
             elif step == "attention":
                 tokens = x.reshape(len(x), -1, 2, C // 2)
-                y = forward(backend.attention, tokens, tokens, other.reshape(tokens.shape)).reshape(x.shape)
+                length = indices(place, len(x)) % tokens.shape[1] + 1 if which % 3 == 0 else None
+                values = other.reshape(tokens.shape)
+                y = forward(backend.attention, tokens, tokens, values, length, causal=which % 2 == 0).reshape(x.shape)
             elif step == "layer_norm":
                 y = forward(backend.layer_norm, x, vector(place, C), vector(place + 0.5, C))
             elif step == "gelu":

@@ -147,6 +147,28 @@ def test_attention(L, M, A, D):
     check("attention", lambda N: {"q": normal(1, N, L, A, D), "k": normal(2, N, M, A, D), "v": normal(3, N, M, A, D)})
 
 
+@pytest.mark.parametrize("padded, causal", [(True, False), (False, True), (True, True)])
+def test_attention_that_does_not_look_at_all_keys(padded, causal):
+    def make(N):
+        length = {"length": np.arange(N) % 5 + 1} if padded else {}
+        return {name: normal(i, N, 5, 2, 3) for i, name in enumerate("qkv")} | length
+
+    check("attention", make, {"causal": causal})
+
+
+def test_layer_norm():
+    check("layer_norm", lambda N: {"x": normal(1, N, 3, 6), "gamma": normal(2, 6), "beta": normal(3, 6)}, {"eps": 1e-3})
+
+
+@pytest.mark.parametrize("form", ops.gelu.FORMS)
+def test_gelu(form):
+    check("gelu", lambda N: {"x": 3 * normal(1, N, 4, 3)}, {"form": form})
+
+
+def test_geglu():
+    check("geglu", lambda N: {"x": 2 * normal(1, N, 3, 8)})
+
+
 def test_upsample2x():
     check("upsample2x", lambda N: {"x": normal(1, N, 3, 4, 2)})
 

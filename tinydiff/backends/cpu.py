@@ -203,9 +203,11 @@ class dropout(Op):
 class attention(Op):
     Cache = ops.attention.Cache
 
-    def forward(self, q, k, v):
-        y, lse = self.kernels.attention_forward(q, k, v)
-        return y, self.Cache(q, k, v, y, lse)
+    def forward(self, q, k, v, length=None, *, causal=False):
+        ops.attention.check(q, k, v, length, causal)
+        ops.attention.check_values(k, length)
+        y, lse = self.kernels.attention_forward(q, k, v, length, causal)
+        return y, self.Cache(q, k, v, y, lse, length, causal)
 
     def backward(self, dy, cache):
         return self.kernels.attention_backward(dy, *cache)

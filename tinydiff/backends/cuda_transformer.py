@@ -43,31 +43,37 @@ class layer_norm(Op):
 class attention(Op):
     Cache = ops.attention.Cache  # with lse (N, A, L)
 
-    def forward(self, q, k, v):
-        ops.attention.check(q, k, v)
+    def forward(self, q, k, v, length=None, *, causal=False):
+        ops.attention.check(q, k, v, length, causal)
+        if self.launcher.values_at_hand:
+            ops.attention.check_values(k, length)
         self.dense(q=q, k=k, v=v)
         N, L, A, D = q.shape
         M = k.shape[1]
         self.countable(N=N, L=L, M=M, A=A, D=D)
+        length = None if length is None else self.integers(length)
         y, lse = self.activation(q.shape), self.empty((N, A, L))
-        self.launch("forward", dict(N=N, A=A, L=L, M=M, D=D), q, k, v, y, lse, *self._sizes(q, k))
-        return y, self.Cache(q, k, v, y, lse)
+        cache = self.Cache(q, k, v, y, lse, length, causal)
+        self.launch("forward", dict(N=N, A=A, L=L, M=M, D=D), q, k, v, y, lse, *self._others(cache))
+        return y, cache
 
     def backward(self, dy, cache):
-        q, k, v, y, lse = cache
+        q, k, v, y, lse, *_ = cache
         self.upstream(dy, q.shape)
         N, L, A, D = q.shape
         launch = dict(N=N, A=A, L=L, M=k.shape[1], D=D)
         row_dot = self.empty((N, A, L))
         dq, dk, dv = self.activation(q.shape), self.activation(k.shape), self.activation(v.shape)
         self.launch("row_dot", dict(count=N * A * L), dy, y, row_dot, i32(N), i32(L), i32(A), i32(D))
-        self.launch("query_gradient", launch, dy, q, k, v, lse, row_dot, dq, *self._sizes(q, k))
-        self.launch("key_gradient", launch, dy, q, k, v, lse, row_dot, dk, dv, *self._sizes(q, k))
-        return dq, dk, dv
+        self.launch("query_gradient", launch, dy, q, k, v, lse, row_dot, dq, *self._others(cache))
+        self.launch("key_gradient", launch, dy, q, k, v, lse, row_dot, dk, dv, *self._others(cache))
+        return dq, dk, dv, None
 
-    def _sizes(self, q, k):
-        _, L, A, D = q.shape
-        return i32(L), i32(k.shape[1]), i32(A), i32(D), f32(D**-0.5)
+    def _others(self, cache):
+        """The sizes as kernels take them, and which keys are looked at."""
+        _, L, A, D = cache.q.shape
+        sizes = i32(L), i32(cache.k.shape[1]), i32(A), i32(D), f32(D**-0.5)
+        return *sizes, cache.length, i32(cache.causal)
 
 
 class gelu(Op):

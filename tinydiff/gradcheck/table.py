@@ -67,6 +67,11 @@ def _group_norm(film, silu):
     return Case(inputs, {"groups": 2, "silu": silu})
 
 
+def _attention(L, M, length=None, causal=False):
+    inputs = {"q": normal(0, 2, L, 2, 4), "k": normal(1, 2, M, 2, 4), "v": normal(2, 2, M, 2, 4), "length": length}
+    return Case(inputs, {"causal": causal})
+
+
 DROPPED = Dropped(seed=5, number=np.array([3]), slot=None)
 DROPPING = {"rate": 0.3, "layer": 2, "seed": 5}
 
@@ -108,7 +113,9 @@ OP_ROWS = (
     ),
     _op(
         "attention",
-        Case({"q": normal(0, 2, 3, 2, 4), "k": normal(1, 2, 5, 2, 4), "v": normal(2, 2, 5, 2, 4)}),
+        _attention(3, 5),
+        _attention(3, 5, np.array([2, 5])),  # one sample's keys are padded
+        _attention(4, 4, causal=True),
         terms=("dv", "dp", "row_dot", "ds", "dq", "dk"),
     ),
     _op("upsample2x", Case({"x": normal(0, 2, 2, 3, 2)}), terms=("top", "bottom")),

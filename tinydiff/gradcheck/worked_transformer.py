@@ -47,7 +47,7 @@ def layer_norm(x, gamma, beta, dy, *, eps):
     return forward, backward, {"y": y[None], "dx": dx[None], "dgamma": dgamma, "dbeta": dbeta}
 
 
-def attention(q, k, v, dy):
+def attention(q, k, v, length, dy):
     q, k, v, dy = (each.ravel() for each in (q, k, v, dy))
     s = np.outer(q, k)
     p = np.exp(s) / np.exp(s).sum(axis=1, keepdims=True)
@@ -128,6 +128,7 @@ EXAMPLES = {
             "q": array(1, -1, shape=(1, 2, 1, 1)),
             "k": array(1, 2, shape=(1, 2, 1, 1)),
             "v": array(3, -1, shape=(1, 2, 1, 1)),
+            "length": None,
         },
         array(1, 2, shape=(1, 2, 1, 1)),
         attention,

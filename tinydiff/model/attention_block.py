@@ -52,7 +52,7 @@ class AttentionBlock:
         N, H, W, C = dy.shape
         tokens = (N, H * W, C)
         dmixed = self.to_out.backward(dy.reshape(tokens), cache.to_out)
-        dq, dk, dv = self.backend.attention.backward(dmixed.reshape(N, H * W, self.A, self.D), cache.attention)
+        dq, dk, dv, _ = self.backend.attention.backward(dmixed.reshape(N, H * W, self.A, self.D), cache.attention)
         through_v = self.to_v.backward(dv.reshape(tokens), cache.to_v)
         through_k = self.to_k.backward(dk.reshape(tokens), cache.to_k)
         through_q = self.to_q.backward(dq.reshape(tokens), cache.to_q)

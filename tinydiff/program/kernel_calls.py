@@ -191,7 +191,10 @@ def _dropout(r, w, o):
 def _attention(verb):
     def lowered(r, w, o):
         N, L, A, D = r["q"].shape
-        return KernelCall(f"attention_{verb}", (*r.values(), *w.values(), N, L, r["k"].shape[1], A, D))
+        M, length = r["k"].shape[1], r["length"]
+        ranges = () if length is None else (Range("attention: length", length, 1, M + 1),)
+        arguments = *r.values(), *w.values(), N, L, M, A, D, int(o["causal"])
+        return KernelCall(f"attention_{verb}", arguments, ranges)
 
     return lowered
 

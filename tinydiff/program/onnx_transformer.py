@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tinydiff.ops import gelu
 from tinydiff.program.onnx_graph import BATCH, Value
 
@@ -46,14 +48,23 @@ def _turned(g, x):
     return g("Transpose", x, perm=(0, 1, 3, 2))
 
 
-def _scores(g, q, k):
-    """s (N, A, L, M) = q k^T / sqrt(D), of values (N, L, A, D) and (N, M, A, D)."""
+def _scores(g, r, o):
+    """s (N, A, L, M) = q k^T / sqrt(D), of values (N, L, A, D) and (N, M, A, D), -inf where a query does not look at a
+    key."""
+    q, k = r["q"], r["k"]
     scaled = g("Mul", _heads_outside(g, g.last(q)), float(q.shape[-1] ** -0.5))
-    return g("MatMul", scaled, g("Transpose", g.last(k), perm=(0, 2, 3, 1)))
+    s = g("MatMul", scaled, g("Transpose", g.last(k), perm=(0, 2, 3, 1)))
+    key = np.arange(k.shape[1])
+    if r["length"]:
+        is_there = g("Less", key, g.reshape(r["length"].name, (BATCH, 1, 1, 1)))
+        s = g("Where", is_there, s, -math.inf)
+    if o["causal"]:
+        s = g("Add", s, np.where(key <= key[:, None], 0, -np.inf).astype(np.float32))
+    return s
 
 
 def _attention_forward(g, r, w, o):
-    s = _scores(g, r["q"], r["k"])
+    s = _scores(g, r, o)
     y = g("MatMul", g("Softmax", s, axis=-1), _heads_outside(g, g.last(r["v"])))
     lse = g("ReduceLogSumExp", s, [-1], keepdims=1)  # which nobody reads: a backward finds the softmax as it is
     return {"y": Value(_heads_outside(g, y), w["y"]), "lse": Value(lse, w["lse"])}
@@ -61,7 +72,7 @@ def _attention_forward(g, r, w, o):
 
 def _attention_backward(g, r, w, o):
     q, k, v, dy = (_heads_outside(g, g.last(r[name])) for name in ("q", "k", "v", "dy"))
-    p = g("Softmax", _scores(g, r["q"], r["k"]), axis=-1)
+    p = g("Softmax", _scores(g, r, o), axis=-1)
 
     # y = p v, reversed
     dv = g("MatMul", _turned(g, p), dy)

@@ -237,19 +237,23 @@ class dropout(RecordingOp):
 class attention(RecordingOp):
     Cache = ops.attention.Cache
 
-    def forward(self, q, k, v):
-        self.check(q, k, v)
+    def forward(self, q, k, v, length=None, *, causal=False):
+        self.check(q, k, v, length, causal)
         N, L, A, _ = q.shape
         y, lse = self.activation(q.shape), self.new((N, A, L, 1))
-        self.call("forward", dict(q=q, k=k, v=v), dict(y=y, lse=lse))
-        return y, self.Cache(q, k, v, y, lse)
+        self.call("forward", dict(q=q, k=k, v=v, **self._of(length)), dict(y=y, lse=lse), causal=causal)
+        return y, self.Cache(q, k, v, y, lse, length, causal)
 
     def backward(self, dy, cache):
-        q, k, v, y, lse = cache
+        q, k, v, y, lse, length, causal = cache
         self.upstream(dy, q.shape)
         dq, dk, dv = self.activation(q.shape), self.activation(k.shape), self.activation(v.shape)
-        self.call("backward", dict(dy=dy, q=q, k=k, v=v, y=y, lse=lse), dict(dq=dq, dk=dk, dv=dv))
-        return dq, dk, dv
+        reads = dict(dy=dy, q=q, k=k, v=v, y=y, lse=lse, **self._of(length))
+        self.call("backward", reads, dict(dq=dq, dk=dk, dv=dv), causal=causal)
+        return dq, dk, dv, None
+
+    def _of(self, length):
+        return {"length": None} if length is None else self.integers(length=length)
 
 
 class upsample2x(RecordingOp):
