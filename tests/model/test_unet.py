@@ -3,12 +3,13 @@ import weakref
 import numpy as np
 import pytest
 
-from tests.checks import normal
+from tests.checks import assert_close, normal
 from tests.model.checks import OnlyX, assert_caught, check, randomise
 from tinydiff import backends
 from tinydiff.gradcheck.subjects import Dropping
 from tinydiff.model.layers import Dropped
 from tinydiff.model.res_block import ResBlock
+from tinydiff.model.transformer_block import Context
 from tinydiff.model.unet import UNet, UNetConfig, position_waves
 
 
@@ -203,3 +204,35 @@ def test_bad_input():
         model.forward(np.ones((1, 7, 8, 1)), step, labels)
     with pytest.raises(ValueError, match="labels must be given exactly when the model has classes"):
         model.forward(np.ones((1, 8, 8, 1)), step)
+
+
+def test_a_text_is_looked_at():
+    """At every place with attention, the middle among them, and as far as it goes."""
+    model = build(classes=0, context_width=3, attention_levels=(0,))
+    places = {each.name.partition(".attn2.")[0] for each in model.parameters if ".attn2." in each.name}
+    assert len(places) == 4  # one on the way down, two on the way up
+    x, step = normal(0, 2, *model.config.shape), np.array([3.0, 50.0])
+    tokens, length = normal(1, 2, 5, 3), np.array([5, 2])
+    y, _ = model.forward(x, step, context=Context(tokens, length))
+    assert np.array_equal(model.predict(x, step, context=Context(tokens, length)), y)
+    tokens[1, 2:] = 9  # padding
+    assert_close(model.predict(x, step, context=Context(tokens, length)), y)
+    tokens[1, 1] += 1
+    after = model.predict(x, step, context=Context(tokens, length))
+    assert np.array_equal(after[0], y[0]) and np.abs(after[1] - y[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "width, tokens, message",
+    [
+        (3, None, "unet: context must be of width 3, got None"),
+        (0, (2, 5, 3), "unet: context must be None, got one"),
+        (3, (2, 5, 4), r"unet: context must have tokens \(2, M, 3\), got \(2, 5, 4\)"),
+        (3, (1, 5, 3), r"unet: context must have tokens \(2, M, 3\), got \(1, 5, 3\)"),
+    ],
+)
+def test_a_context_that_does_not_fit(width, tokens, message):
+    model = build(np.float32, classes=0, context_width=width)
+    context = None if tokens is None else Context(np.zeros(tokens, np.float32))
+    with pytest.raises(ValueError, match=message):
+        model.forward(np.zeros((2, *model.config.shape), np.float32), np.zeros(2, np.float32), context=context)

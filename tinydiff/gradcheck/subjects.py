@@ -103,26 +103,33 @@ def with_parameters(build):
     return built
 
 
-def at_step(build, step, labels=None):
-    """Another ``Case.build``, of a thing that is told step and labels, as one that is told neither any more."""
+def at_step(build, step, labels=None, context=None):
+    """Another ``Case.build``, of a thing that is told step and labels, and maybe a context, as one that is told none of
+    them any more."""
 
     def built(home, backend, dtype):
         thing, parameters = build(home, backend, dtype)
         there = backend.asarray(np.asarray(step), dtype)
-        return AtStep(thing, there, None if labels is None else backend.asarray(np.asarray(labels))), parameters
+        others = {}
+        if context is not None:
+            length = None if context.length is None else backend.asarray(context.length)
+            others["context"] = context._replace(tokens=backend.asarray(context.tokens, dtype), length=length)
+        labels_N = None if labels is None else backend.asarray(np.asarray(labels))
+        return AtStep(thing, there, labels_N, **others), parameters
 
     return built
 
 
 class AtStep:
-    """A thing as a function of its other inputs alone, at a fixed step (N,) and label (N,) of each sample."""
+    """A thing as a function of its other inputs alone, at a fixed step (N,) and label (N,) of each sample, and what
+    ``others`` there are."""
 
-    def __init__(self, thing, step, labels=None):
-        self.thing, self.step, self.labels = thing, step, labels
+    def __init__(self, thing, step, labels=None, **others):
+        self.thing, self.step, self.labels, self.others = thing, step, labels, others
 
     def forward(self, *inputs):
         """The other inputs -> y, cache."""
-        return self.thing.forward(*inputs, self.step, self.labels)
+        return self.thing.forward(*inputs, self.step, self.labels, **self.others)
 
     def backward(self, dy, cache):
         """dy -> the gradients of the other inputs: one, or a tuple."""
@@ -148,9 +155,9 @@ class Dropping:
     def __init__(self, thing, dropped):
         self.thing, self.dropped = thing, dropped
 
-    def forward(self, *inputs):
+    def forward(self, *inputs, **others):
         """The other inputs -> y, cache."""
-        return self.thing.forward(*inputs, self.dropped)
+        return self.thing.forward(*inputs, self.dropped, **others)
 
     def backward(self, dy, cache):
         """dy -> the gradients of the other inputs: one, or a tuple."""

@@ -13,10 +13,11 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.gradcheck.subjects import Case, at_step, dropping, with_parameters
-from tinydiff.model import attention_block, autoencoder, chain, embedding, layers, mlp, res_block, unet
+from tinydiff.model import attention_block, autoencoder, chain, embedding, layers, mlp, res_block, transformer_block, unet
 from tinydiff.model.autoencoder import AutoencoderConfig
 from tinydiff.model.layers import Dropped
 from tinydiff.model.mlp import MLPConfig
+from tinydiff.model.transformer_block import Context
 from tinydiff.model.unet import UNetConfig
 
 KINDS = ("op", "layer", "block", "model")
@@ -180,6 +181,7 @@ def _dropout():
 
 LAYER_ROWS = (
     _layer("Linear", {"x": normal(0, 2, 4, 3)}, (3, 2)),
+    _layer("LayerNorm", {"x": normal(0, 2, 3, 5)}, (5,)),
     _layer("Conv2d", {"x": normal(0, 2, 4, 4, 2), "add": normal(1, 2, 1, 1, 3)}, (2, 3, 3), stride=2, padding=1),
     _layer(
         "GroupNorm",
@@ -214,6 +216,14 @@ def _attention_block():
     return Case({"x": normal(0, 2, 2, 3, 4)}, build=with_parameters(build))
 
 
+def _transformer(name, length=None, **options):
+    """Of ``Attention``, ``TransformerBlock`` and ``Transformer`` by name, with a context of another width."""
+    x = normal(0, 2, 2, 3, 4) if name == "Transformer" else normal(0, 2, 6, 4)
+    build = lambda home, parameters: getattr(home, name)(parameters, "block", 4, 3, head_width=2, **options)
+    inputs = {"x": x, "context": normal(1, 2, 5, 3), "length": length}
+    return Case(inputs, build=with_parameters(build))
+
+
 def _chain():
     def build(home, parameters):
         conv = layers.Conv2d(parameters, "conv", 2, 4, 3, stride=2, padding=(0, 1))
@@ -241,6 +251,27 @@ BLOCK_ROWS = (
         _attention_block(),
         terms=("through_q", "through_k", "through_v", "through_residual"),
     ),
+    _block(
+        "Attention",
+        transformer_block,
+        _transformer("Attention"),
+        _transformer("Attention", np.array([2, 5])),
+        terms=("through_v", "through_k"),
+    ),
+    _block(
+        "TransformerBlock",
+        transformer_block,
+        _transformer("TransformerBlock"),
+        _transformer("TransformerBlock", np.array([2, 5])),
+        terms=("past_feed_forward", "past_cross_attention", "past_self_attention", "through_context"),
+    ),
+    _block(
+        "Transformer",
+        transformer_block,
+        _transformer("Transformer", depth=1, groups=2),
+        _transformer("Transformer", np.array([2, 5]), depth=2, groups=2),
+        terms=("through_block", "through_residual"),
+    ),
     _block("Chain", chain, _chain(), terms=("dh",)),
 )
 
@@ -262,7 +293,8 @@ def _unet(**changes):
 
     inputs = {"x": normal(0, 2, 8, 8, config.image_channels)}
     labels = [0, config.classes] if config.classes else None
-    build = at_step(dropping(build, DROPPED), [7.0, 90.0], labels)
+    context = Context(normal(1, 2, 5, config.context_width), np.array([5, 2])) if config.context_width else None
+    build = at_step(dropping(build, DROPPED), [7.0, 90.0], labels, context)
     return Case(inputs, build=build, directions=UNET_DIRECTIONS)
 
 
@@ -291,6 +323,7 @@ MODEL_ROWS = (
         _unet(),
         _unet(film=True, classes=0, channels=(4,), positions=1),
         _unet(dropout=0.3),
+        _unet(classes=0, context_width=3),
         terms=("dskip", "dtime_block", "dtime", "dembedding"),
     ),
     _model("Encoder", autoencoder, _autoencoder("Encoder", quant_conv=True), terms=("dh",)),

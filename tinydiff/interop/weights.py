@@ -3,6 +3,7 @@
     ours                                  theirs
     convolution (R, S, C, O)              (O, C, R, S)
     linear (C, O)                         (O, C)
+    proj_in, proj_out of a transformer    (O, C), or (O, C, 1, 1) where they are convolutions
     class_embedding (K, E)                (K, E)
     time_embedding.linear_1.weight        its inputs are [sin, cos] here; [cos, sin] there with flip_sin_to_cos
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 FROM_WAVES = "time_embedding.linear_1.weight"
+PROJECTIONS = (".proj_in.weight", ".proj_out.weight")
 OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
@@ -28,6 +30,8 @@ def from_torch(named, *, flip_sin_to_cos):
     for name, array in named.items():
         for old, new in OLD_ATTENTION.items():
             name = name.replace(old, new) if ".attentions." in name else name
+        if f".{name}".endswith(PROJECTIONS) and array.shape[2:] == (1, 1):
+            array = array[:, :, 0, 0]
         turned[name] = _contiguous(_turn(name, array, (2, 3, 1, 0), flip_sin_to_cos, 1))
     return turned
 

@@ -14,21 +14,23 @@ def as_activation(x, backend):
 
 
 class Linear:
-    """y = x weight + bias; weight (C, O). ``zero`` starts both at 0, so the layer begins as silence."""
+    """y = x weight + bias; weight (C, O). ``zero`` starts both at 0, so the layer begins as silence; without ``bias`` there
+    is none."""
 
-    def __init__(self, parameters, name, C, O, *, zero=False):
+    def __init__(self, parameters, name, C, O, *, zero=False, bias=True):
         self.backend = parameters.backend
         start = Constant(0.0) if zero else Uniform(C**-0.5)
         self.weight = parameters.add(f"{name}.weight", (C, O), start, decay=True)
-        self.bias = parameters.add(f"{name}.bias", (O,), start)
+        self.bias = parameters.add(f"{name}.bias", (O,), start) if bias else None
 
     def forward(self, x):
         """x (..., C) -> y (..., O), cache."""
-        return self.backend.linear.forward(x, self.weight.operand, self.bias.value)
+        return self.backend.linear.forward(x, self.weight.operand, self.bias.value if self.bias else None)
 
     def backward(self, dy, cache):
         """dy (..., O) -> dx (..., C)."""
-        return self.backend.linear.backward(dy, cache, into=(self.weight.grad, self.bias.grad))[0]
+        into = self.weight.grad, self.bias.grad if self.bias else None
+        return self.backend.linear.backward(dy, cache, into=into)[0]
 
 
 class Conv2d:
@@ -76,6 +78,23 @@ class GroupNorm:
         into = self.weight.grad, self.bias.grad
         dx, _, _, dscale, dshift = self.backend.group_norm.backward(dy, cache, add, into=into)
         return dx, dscale, dshift
+
+
+class LayerNorm:
+    """Layer normalisation with learned scale (``weight``) and shift (``bias``)."""
+
+    def __init__(self, parameters, name, C, eps=1e-5):
+        self.backend, self.eps = parameters.backend, eps
+        self.weight = parameters.add(f"{name}.weight", (C,), Constant(1.0))
+        self.bias = parameters.add(f"{name}.bias", (C,), Constant(0.0))
+
+    def forward(self, x):
+        """x (..., C) -> y (..., C), cache."""
+        return self.backend.layer_norm.forward(x, self.weight.value, self.bias.value, eps=self.eps)
+
+    def backward(self, dy, cache, add=None):
+        """dy (..., C) -> dx (..., C), plus ``add`` where given."""
+        return self.backend.layer_norm.backward(dy, cache, add, into=(self.weight.grad, self.bias.grad))[0]
 
 
 class Upsample2x:

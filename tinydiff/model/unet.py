@@ -21,6 +21,7 @@ from tinydiff.model.fields import expect_levels, expect_types
 from tinydiff.model.layers import Conv2d, GroupNorm, as_activation
 from tinydiff.model.parameters import Parameters
 from tinydiff.model.res_block import ResBlock
+from tinydiff.model.transformer_block import Transformer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,8 @@ class UNetConfig:
     downsample_padding: int = 1  # 1: symmetric; 0: one row and column after, none before
     positions: int = 0  # frequencies, along each axis, of the waves beside the image that tell conv_in where it is
     dropout: float = 0.0  # how often a value is dropped before the last convolution of a residual block, in training
+    context_width: int = 0  # of the tokens of a text that all attention looks at too; 0: there is no text
+    transformer_depth: int = 1  # transformer blocks, one after another, wherever there is attention to a text
 
     def __post_init__(self):
         expect_types(self)
@@ -51,7 +54,9 @@ class UNetConfig:
         levels = len(self.channels)
         if self.channels[0] % 2:
             raise ValueError(f"channels must begin with an even width, got {self.channels[0]}")
-        for name in ("classes", "positions"):
+        if self.transformer_depth < 1:
+            raise ValueError(f"transformer_depth must be at least 1, got {self.transformer_depth}")
+        for name in ("classes", "positions", "context_width"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
@@ -134,7 +139,11 @@ class UNet:
             return ResBlock(parameters, name, C, O, E, film=config.film, **dropping, **norm)
 
         def attention(name, C):
-            return AttentionBlock(parameters, name, C, head_width=min(config.head_width, C), **norm)
+            head_width = min(config.head_width, C)
+            if not config.context_width:
+                return AttentionBlock(parameters, name, C, head_width=head_width, **norm)
+            width, depth = config.context_width, config.transformer_depth
+            return Transformer(parameters, name, C, width, head_width=head_width, depth=depth, groups=config.groups)
 
         def level(name, index, widths, O):
             return [
@@ -185,22 +194,24 @@ class UNet:
         self.conv_out = Conv2d(parameters, "conv_out", first, config.image_channels, 3, padding=1, zero=True)
         parameters.allocate()
 
-    def forward(self, x, step, labels=None, dropped=None):
+    def forward(self, x, step, labels=None, dropped=None, context=None):
         """x (N,H,W,image_channels), step (N,) floats, labels (N,) integers -> prediction as x, cache.
 
         Labels lie in [0, classes]; ``classes`` itself is the null label. They are None for a model without
         classes. ``dropped``, a ``layers.Dropped``, says what a training step drops; without it nothing is.
-        Raises ``ValueError`` for an image of another size or number of channels.
+        ``context``, a ``transformer_block.Context``, is what a model with a ``context_width`` looks at, None for others.
+        Raises ``ValueError`` for an image of another size or number of channels, and for a context that does not fit.
         """
-        return self._forward(x, step, labels, dropped, keep=True)
+        return self._forward(x, step, labels, dropped, context, keep=True)
 
-    def predict(self, x, step, labels=None):
+    def predict(self, x, step, labels=None, context=None):
         """The prediction alone. What only a backward would need is let go as soon as a block is done with it, so
         that drawing samples takes a fraction of the memory of training."""
-        return self._forward(x, step, labels, None, keep=False)[0]
+        return self._forward(x, step, labels, None, context, keep=False)[0]
 
-    def _forward(self, x, step, labels, dropped, keep):
-        self._check(x)
+    def _forward(self, x, step, labels, dropped, context, keep):
+        self._check(x, context)
+        looked_at = () if context is None else (as_activation(context.tokens, self.backend), context.length)
         embedding, embedding_cache = self.embedding.forward(step, labels)
         time, time_silu = self.backend.silu.forward(embedding)
 
@@ -217,7 +228,7 @@ class UNet:
                 h, cache = res_block.forward(h, time, dropped)
                 down.append(cache)
                 if attention:
-                    h, cache = attention.forward(h)
+                    h, cache = attention.forward(h, *looked_at)
                     down.append(cache)
                 skips.append(h)
             if downsample:
@@ -226,7 +237,7 @@ class UNet:
                 skips.append(h)
 
         h, mid_res_1 = self.mid_res_1.forward(h, time, dropped)
-        h, mid_attention = self.mid_attention.forward(h)
+        h, mid_attention = self.mid_attention.forward(h, *looked_at)
         h, mid_res_2 = self.mid_res_2.forward(h, time, dropped)
 
         up = [] if keep else _Nothing()
@@ -237,7 +248,7 @@ class UNet:
                 h, cache = res_block.forward(h, time, dropped)
                 up.append(cache)
                 if attention:
-                    h, cache = attention.forward(h)
+                    h, cache = attention.forward(h, *looked_at)
                     up.append(cache)
             if upsample:
                 h, cache = self.backend.upsample2x.forward(h)
@@ -252,7 +263,8 @@ class UNet:
         return y.astype(x.dtype, copy=False), cache
 
     def backward(self, dy, cache):
-        """dy as the prediction -> dx as x, None, None (step and labels have no gradient).
+        """dy as the prediction -> dx as x, None, None (step and labels have no gradient, nor is a context given one: it
+        comes from an encoder that is frozen).
 
         The forward from its last line to its first. Where the forward read a value twice (h goes on and
         is kept as a skip; time enters every block), the backward adds the gradients of both uses.
@@ -270,7 +282,7 @@ class UNet:
                 dh = self.backend.upsample2x.backward(dh, cache.up.pop())
             for res_block, attention in reversed(blocks):
                 if attention:
-                    dh = attention.backward(dh, cache.up.pop())
+                    dh = _back_through(attention, dh, cache.up.pop())
                 dh, dtime_block = res_block.backward(dh, cache.up.pop())
                 dtimes.append(dtime_block)
                 dh, dskip = self.backend.concat.backward(dh, cache.up.pop())
@@ -279,7 +291,7 @@ class UNet:
         mid_res_1, mid_attention, mid_res_2 = cache.mid
         dh, dtime_block = self.mid_res_2.backward(dh, mid_res_2)
         dtimes.append(dtime_block)
-        dh = self.mid_attention.backward(dh, mid_attention)
+        dh = _back_through(self.mid_attention, dh, mid_attention)
         dh, dtime_block = self.mid_res_1.backward(dh, mid_res_1)
         dtimes.append(dtime_block)
 
@@ -290,7 +302,7 @@ class UNet:
             for res_block, attention in reversed(blocks):
                 dh = dh + dskips.pop()
                 if attention:
-                    dh = attention.backward(dh, cache.down.pop())
+                    dh = _back_through(attention, dh, cache.down.pop())
                 dh, dtime_block = res_block.backward(dh, cache.down.pop())
                 dtimes.append(dtime_block)
 
@@ -304,7 +316,7 @@ class UNet:
         dstep, dlabels = self.embedding.backward(dembedding, cache.embedding)
         return dx.astype(dy.dtype, copy=False), dstep, dlabels
 
-    def _check(self, x):
+    def _check(self, x, context):
         factor, channels = self.config.factor, self.config.image_channels
         if x.ndim != 4 or x.shape[1] % factor or x.shape[2] % factor or x.shape[3] != channels:
             raise ValueError(
@@ -312,3 +324,16 @@ class UNet:
             )
         if self.positions is not None and x.shape[1:3] != self.positions.shape[1:3]:
             raise ValueError(f"unet: x must be of {self.config.size}x{self.config.size} pixels, got {tuple(x.shape)}")
+        if (context is None) != (self.config.context_width == 0):
+            wanted = f"of width {self.config.context_width}" if self.config.context_width else "None"
+            raise ValueError(f"unet: context must be {wanted}, got {'None' if context is None else 'one'}")
+        if context is not None:
+            N, width, shape = len(x), self.config.context_width, tuple(context.tokens.shape)
+            if len(shape) != 3 or (shape[0], shape[2]) != (N, width):
+                raise ValueError(f"unet: context must have tokens ({N}, M, {width}), got {shape}")
+
+
+def _back_through(attention, dh, cache):
+    """dh before attention, of either kind."""
+    dx = attention.backward(dh, cache)
+    return dx[0] if isinstance(attention, Transformer) else dx
