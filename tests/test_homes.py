@@ -73,6 +73,8 @@ MAY_IMPORT = {
     "samplers": {"samplers", "noise"},
     "data": {"data", "ops", "files", "progress"},
     "gradcheck": {"gradcheck", "ops", "model", "backends", "precision"},
+    "text": {"text", "model", "backends", "tensors", "given"},
+    "given": {"tensors"},
     "files": set(),
     "progress": set(),
     "tensors": set(),
@@ -87,7 +89,9 @@ MAY_IMPORT = {
     },  # fmt: skip
     "metrics": {"metrics", "train", "model", "backends", "data", "files", "progress", "ranks"},
     "evaluate": {"metrics", "data", "ranks"},
-    "interop": {"interop", "program", "train", "model", "noise", "data", "backends", "files", "tensors", "terminal"},
+    "interop": {
+        "interop", "program", "train", "model", "noise", "data", "backends", "files", "tensors", "terminal", "given",
+    },  # fmt: skip
     "interop/web.py": {"interop", "program", "model", "noise", "backends", "generate", "metrics", "tensors"},
     "interop/command.py": {"interop", "samplers", "data", "train", "terminal"},
     "pages": None,

@@ -26,8 +26,8 @@ class Tensors(NamedTuple):
     kinds: set[str]  # the types in the file
 
 
-def read(path):
-    """Read a file -> ``Tensors``; every tensor becomes float32.
+def read(path, passed_over=lambda name: False):
+    """Read a file -> ``Tensors``; every tensor becomes float32, but for those ``passed_over``, which are left out.
 
     Raises ``Damaged`` naming the file if it is truncated, not of this format, or holds a value that is not finite,
     ``ValueError`` naming it and a tensor of a type other than ``KINDS``, ``OSError`` if it cannot be read.
@@ -40,6 +40,8 @@ def read(path):
     named = {}
     for name, entry in entries:
         kind = entry["dtype"]
+        if passed_over(name):
+            continue
         if kind not in KINDS:
             raise ValueError(f"{path}: tensor {name} is {kind}; F64, F32, F16 and BF16 are read")
         numbers = np.frombuffer(entry["data"], KINDS[kind]).reshape(entry["shape"])

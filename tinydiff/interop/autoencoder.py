@@ -29,7 +29,7 @@ import safetensors.numpy
 from tinydiff import backends
 from tinydiff.files import write_folder_atomically
 from tinydiff.interop import weights
-from tinydiff.interop.given import (
+from tinydiff.given import (
     MANY,
     WEIGHTS,
     naming,

@@ -25,7 +25,7 @@ import safetensors.numpy
 from tinydiff import backends
 from tinydiff.files import write_folder_atomically
 from tinydiff.interop import autoencoder, settings, weights
-from tinydiff.interop.given import WEIGHTS, naming, read_json, read_weights, shown, to_json
+from tinydiff.given import WEIGHTS, naming, read_json, read_weights, shown, to_json
 from tinydiff.model.unet import UNet, position_waves
 from tinydiff.train.checkpoint import METADATA, PARTS, Checkpoint, digest
 from tinydiff.train.config import UNKNOWN, TrainConfig

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinydiff.interop.given import (
+from tinydiff.given import (
     MANY,
     one_size,
     public,

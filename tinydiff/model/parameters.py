@@ -79,12 +79,13 @@ class Parameters:
         self._declared[name] = Parameter(self, name, shape, init, decay)
         return self._declared[name]
 
-    def allocate(self):
-        """Make the flat buffers, decayed parameters first, and bind every view. Values start at zero."""
+    def allocate(self, *, frozen=False):
+        """Make the flat buffers, decayed parameters first, and bind every view. Values start at zero. Of a model that is
+        ``frozen`` there are no gradients."""
         self.count = sum(math.prod(parameter.shape) for parameter in self)
         self.decayed = sum(math.prod(parameter.shape) for parameter in self if parameter.decay)
         self.values = self.backend.zeros(self.count, self.dtype)
-        self.grads = self.backend.zeros(self.count, self.dtype)
+        self.grads = None if frozen else self.backend.zeros(self.count, self.dtype)
         if self.backend.activations is not None:
             self.rounded = self.backend.zeros(self.decayed, self.backend.activations)
         self._bind()
@@ -95,7 +96,7 @@ class Parameters:
         for parameter in sorted(self, key=lambda parameter: not parameter.decay):  # stable: else in order declared
             parameter.span = slice(start, start + math.prod(parameter.shape))
             parameter.value = self.values[parameter.span].reshape(parameter.shape)
-            parameter.grad = self.grads[parameter.span].reshape(parameter.shape)
+            parameter.grad = None if self.grads is None else self.grads[parameter.span].reshape(parameter.shape)
             parameter.operand = parameter.value
             if parameter.decay and self.rounded is not None:
                 parameter.operand = self.rounded[parameter.span].reshape(parameter.shape)

@@ -22,12 +22,13 @@ def naming(path):
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_json(path):
-    """The settings of a JSON file, {name: value}. Raises ``ValueError`` naming a file that is none."""
+def read_json(path, what="a folder of diffusers'"):
+    """The settings of a JSON file, {name: value}. Raises ``ValueError`` naming a file that is none; one that is missing is
+    why its folder is not ``what`` it should be."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist: not a folder of diffusers'") from None
+        raise ValueError(f"{path} does not exist: not {what}") from None
     except (RecursionError, ValueError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):

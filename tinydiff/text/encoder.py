@@ -1,0 +1,121 @@
+"""A folder with a text encoder, as transformers save it: from texts to tokens that a U-Net looks at.
+
+config.json          which model, and its sizes
+model.safetensors    its weights, in any precision
+tokenizer.json, ...  see ``tokenizer``; in Stable Diffusion's folders in one of their own
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from tinydiff import tensors
+from tinydiff.given import MANY, naming, read_json, require_integer, require_number, shown
+from tinydiff.model.transformer_block import Context
+from tinydiff.text import tokenizer
+from tinydiff.text.bert import Bert, BertConfig
+from tinydiff.text.clip import Clip, ClipConfig
+from tinydiff.text.layers import ACTIVATIONS
+
+WHAT = "a folder with a text encoder"
+WEIGHTS = "model.safetensors"
+MODELS = {"clip_text_model": (Clip, ClipConfig), "bert": (Bert, BertConfig)}
+EMBEDDINGS = ("embedding.weight", "embeddings.weight")  # how names of tables end, which are as ours
+TEXTS_AT_ONCE = 32
+
+
+class Encoder:
+    """Texts -> the tokens that a model looks at. ``fingerprint`` tells encoders and tokenizers of other weights apart."""
+
+    def __init__(self, model, words, fingerprint):
+        self.model, self.words, self.fingerprint = model, words, fingerprint
+        self.width, self.most = model.config.hidden_size, model.config.max_position_embeddings
+
+    def encode(self, texts, say=print):
+        """texts, N of them -> a ``Context``: tokens (N, M, width) float32 and length (N) integers, NumPy's.
+
+        M is the most that one of them has. Of CLIP, which was trained so, all have as many as it has places, padding
+        among them, and length is None. A text of more tokens than places is cut, which is said.
+        """
+        ids, cut = self.words.ids(list(texts), self.most)
+        if cut:
+            say(f"{cut} of {len(ids)} texts are longer than {self.most} tokens and were cut")
+        length = np.array([len(each) for each in ids])
+        M = self.most if self.model.pads_to_the_end else length.max()
+        padded = np.full((len(ids), M), self.words.padding, np.int64)
+        for row, each in zip(padded, ids):
+            row[: len(each)] = each
+        backend, tokens = self.model.backend, np.empty((*padded.shape, self.width), np.float32)
+        for first in range(0, len(ids), TEXTS_AT_ONCE):
+            some = slice(first, first + TEXTS_AT_ONCE)
+            found = self.model.forward(backend.asarray(padded[some]), backend.asarray(length[some]))
+            tokens[some] = backend.to_numpy(found)
+        return Context(tokens, None if self.model.pads_to_the_end else length)
+
+
+def load(folder, backend, *, tokenizer_folder=None):
+    """The ``Encoder`` of a folder, on a backend of precision "fp32".
+
+    tokenizer_folder  where the tokenizer's files are, by default the same
+
+    Raises ``ValueError`` naming the file, and the setting or tensor, where one is missing, damaged or of a model that
+    there is none of here.
+    """
+    folder = Path(folder)
+    words = Path(tokenizer_folder or folder)
+    given = read_json(folder / "config.json", WHAT)
+    with naming(folder / "config.json"):
+        kind, config = _config(given)
+    library = tokenizer.load(words)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no {WEIGHTS}; weights in other files, as pytorch_model.bin, are not read")
+    model, named = kind(config, backend), _weights(path, kind)
+    with naming(path):
+        model.parameters.load(model.parameters.values, named)
+    digest = hashlib.sha256(path.read_bytes())
+    digest.update(library.library.to_str().encode())
+    return Encoder(model, library, digest.hexdigest()[:16])
+
+
+def _config(given):
+    """The class and the sizes of the model that a config.json is of."""
+    if given.get("model_type") == "clip" and isinstance(given.get("text_config"), dict):  # of texts and images
+        given = {**given["text_config"], "model_type": "clip_text_model"}
+    if given.get("model_type") not in MODELS:
+        raise ValueError(f"model_type must be {' or '.join(MODELS)}, got {shown(given.get('model_type'))}")
+    kind, fields = MODELS[given["model_type"]]
+    settings = {**fields._field_defaults, **{name: value for name, value in given.items() if name in fields._fields}}
+    for name in fields._fields:
+        if name not in settings:
+            raise ValueError(f"{name} is missing")
+        if name == "hidden_act":
+            if settings[name] not in ACTIVATIONS:
+                raise ValueError(f"{name} must be one of {', '.join(ACTIVATIONS)}, got {shown(settings[name])}")
+        elif name == "layer_norm_eps":
+            require_number(name, settings[name], 1)
+        else:
+            require_integer(name, settings[name], 1, MANY if name != "vocab_size" else 2**24)
+    config = fields(**settings)
+    if config.hidden_size % config.num_attention_heads:
+        heads = config.num_attention_heads
+        raise ValueError(f"num_attention_heads must divide hidden_size {config.hidden_size}, got {heads}")
+    if given.get("position_embedding_type", "absolute") != "absolute":
+        raise ValueError(f"position_embedding_type must be absolute, got {shown(given['position_embedding_type'])}")
+    return kind, config
+
+
+def _weights(path, kind):
+    """{name: array} of a file, as ours: without what only other uses of the model need."""
+
+    def ours(name):
+        for prefix in kind.prefixes:
+            name = name.removeprefix(prefix)
+        return name
+
+    named = tensors.read(path, lambda name: ours(name).startswith(kind.passed_over)).named
+    turned = lambda name, array: array.T if array.ndim == 2 and not name.endswith(EMBEDDINGS) else array
+    return {ours(name): turned(name, array) for name, array in named.items()}
