@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tinydiff.text.layers import ClassEmbedding, FeedForward, LayerNorm, Parameters, SelfAttention, embedded, positions
+from tinydiff.model.layers import ClassEmbedding, LayerNorm
+from tinydiff.model.parameters import Parameters
+from tinydiff.text.layers import FeedForward, SelfAttention, embedded, positions
 
 
 class BertConfig(NamedTuple):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinydiff.model.layers import ClassEmbedding, LayerNorm, Linear
-from tinydiff.model.parameters import Parameters
+from tinydiff.model.layers import Linear
 
 ACTIVATIONS = {  # transformers' names of the forms of gelu
     "gelu": "exact",
@@ -51,15 +50,3 @@ def positions(table, ids):
     """A ``ClassEmbedding`` of the places of ids (N, M) -> (N, M, C)."""
     N, M = ids.shape
     return embedded(table, table.backend.asarray(np.tile(np.arange(M), (N, 1))))
-
-
-__all__ = [
-    "ACTIVATIONS",
-    "ClassEmbedding",
-    "FeedForward",
-    "LayerNorm",
-    "Parameters",
-    "SelfAttention",
-    "embedded",
-    "positions",
-]
