@@ -85,7 +85,7 @@ MAY_IMPORT = {
     "ranks": {"ranks", "backends", "terminal"},
     "train": {
         "train", "model", "noise", "samplers", "data", "generate", "pictures", "files", "progress", "tensors", "ranks",
-        "ops", "__version__",
+        "ops", "text", "__version__",
     },  # fmt: skip
     "metrics": {"metrics", "train", "model", "backends", "data", "files", "progress", "ranks"},
     "evaluate": {"metrics", "data", "ranks"},

@@ -128,7 +128,7 @@ class Trajectory:
 
     def _take(self, labels, seed, first):
         """Put what differs from one time to the next where ``_states`` reads it."""
-        backend, classes, labels = self.model.backend, self.model.config.classes, np.asarray(labels)
+        backend, classes, labels = self.model.backend, self.model.classes, np.asarray(labels)
         if labels.ndim != 1 or len(labels) == 0 or labels.min() < 0 or labels.max() > classes:
             raise ValueError(
                 f"labels must be a list of classes in [0, {classes}] ({classes} for any), got {labels.tolist()}"
@@ -150,9 +150,9 @@ class Trajectory:
 
         def predict(x, step, labels):
             steps_N = backend.zeros((x.shape[0],)) + np.float32(step)
-            return model.predict(x, steps_N, labels if config.classes else None)
+            return model.predict(x, steps_N, labels if model.classes else None)
 
-        predict_guided = guided(predict, self._labels, config.classes, self.guidance, backend)
+        predict_guided = guided(predict, self._labels, model.classes, self.guidance, backend)
         denoise = denoiser(predict_guided, self.schedule, self.prediction, clip=self.clip)
         start, noise = normal("start", 0), lambda i: normal("sampler", i)
         return self._sampler(denoise, start, self.schedule, self._grid, noise=noise, **self.options)

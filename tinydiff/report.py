@@ -27,7 +27,7 @@ def write(trainer, folder, sampling):
     loss.png       the loss of every step, and its running median; not written where no step is known
     """
     folder = Path(folder)
-    labels, columns = shown(trainer.config.model, COLUMNS, trainer.image_shape)
+    labels, columns = shown(trainer.model.classes, COLUMNS, trainer.image_shape)
     images, frames = _draw(trainer, labels, columns, sampling)
     pictures.save(pictures.grid(images, columns), folder / "samples.png")
     columns = -(-len(frames[0][0]) // 2)

@@ -27,7 +27,7 @@ def test_scenes_are_the_same_however_many_are_drawn_at_once(monkeypatch):
 
 def test_either_size_shows_the_same_scene():
     small = scenes.truth(300, size=32)
-    for field in ("count", "digit", "colour", "large", "ground"):
+    for field in ("count", "kind", "colour", "large", "ground"):
         assert np.array_equal(small[field], TRUTH[field])
     assert np.allclose(2 * small["box"], TRUTH["box"], atol=1e-4)
     halved = SOME.images[:50].astype(float).reshape(50, 32, 2, 32, 2, 3).mean(axis=(2, 4))
@@ -50,7 +50,7 @@ def test_the_truth_is_what_is_drawn():
         steps = np.abs(np.diff(image, axis=0)).max(axis=2)
         assert steps[outside[1:] & outside[:-1]].max(initial=0) < 12  # the ground varies gently
     absent = np.arange(3) >= TRUTH["count"][:, None]
-    assert (TRUTH["digit"][absent] == -1).all() and (TRUTH["digit"][~absent] >= 0).all()
+    assert (TRUTH["kind"][absent] == -1).all() and (TRUTH["kind"][~absent] >= 0).all()
 
 
 def test_digits_are_legible():
@@ -77,9 +77,9 @@ def test_digits_are_legible():
 
 def test_everything_occurs_about_as_often_as_it_should():
     many = scenes.truth(3000)
-    used = many["digit"] >= 0
+    used = many["kind"] >= 0
     assert np.bincount(many["count"]).tolist() == [0, 1000, 1000, 1000]
-    assert (np.abs(np.bincount(many["digit"][used]) / used.sum() - 0.1) < 0.02).all()
+    assert (np.abs(np.bincount(many["kind"][used]) / used.sum() - 0.1) < 0.02).all()
     assert (np.abs(np.bincount(many["colour"][used]) / used.sum() - 1 / 8) < 0.04).all()
     assert abs(many["large"][used].mean() - 0.5) < 0.03 and abs((many["ground"] == 0).mean() - 0.4) < 0.03
     assert set(many["ground"]) == set(range(len(scenes.GROUNDS)))
@@ -87,9 +87,9 @@ def test_everything_occurs_about_as_often_as_it_should():
 
 def test_the_same_hand_as_strokes():
     """A digit's lines come from where those of strokes do, with its own numbers."""
-    plan = scenes._plan(np.arange(3), 64, 0)
+    plan = scenes._plan(np.arange(3), 64, 0, False)
     assert [len(lines) for lines in plan.lines] == [1, 2, 3]
-    variants = {len(variant) for variant in strokes.DIGITS[int(plan.truth["digit"][0, 0])]}
+    variants = {len(variant) for variant in strokes.DIGITS[int(plan.truth["kind"][0, 0])]}
     assert len(plan.lines[0][0]) in variants
 
 

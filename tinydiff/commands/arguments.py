@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from tinydiff import backends, data
+from tinydiff import backends, data, text
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.config import UNKNOWN, TrainConfig
+from tinydiff.train.folder import TEXT
 
 
 def at_least(low):
@@ -47,9 +48,22 @@ def load_checkpoint(path, ranks, kind=TrainConfig):
     return ranks.broadcast(checkpoints.load(path, kind) if ranks.speaks else None)
 
 
-def add_data_arguments(parser, text):
+def load_encoder(path, checkpoint, backend):
+    """The text encoder of a run whose ``checkpoint`` at ``path`` looks at texts, which lies in its folder; in float32 on
+    the kind of backend that is given.
+
+    Raises ``ValueError`` where it is missing, damaged or another.
+    """
+    folder = checkpoints.run_folder(path) / TEXT
+    encoder = text.load(folder, backends.get(backend.name))
+    if encoder.fingerprint != checkpoint.config.text:
+        raise ValueError(f"{folder} is not the encoder of the texts that {path} looks at")
+    return encoder
+
+
+def add_data_arguments(parser, help_text):
     """Which images, where they are and how they are read."""
-    parser.add_argument("--data", choices=data.NAMES, help=text)
+    parser.add_argument("--data", choices=data.NAMES, help=help_text)
     parser.add_argument("--data-dir", metavar="DIR", help="where its files are; with --data folder the images")
     parser.add_argument(
         "--skip-unreadable", action="store_true", help="with --data folder: go on without files that cannot be read"
@@ -68,14 +82,16 @@ def add_data_changed_argument(parser):
     )
 
 
-def load_data(args, ranks, name, image_size=None):
+def load_data(args, ranks, name, image_size=None, captioned=False):
     """The data set of that name, as the arguments say, on each of the ranks; what it needs one of a machine fetches.
 
     Raises ``ValueError`` for the name of a data set that is not known.
     """
     if name == UNKNOWN:
         raise ValueError("the checkpoint does not say what data it was trained on; --data names them")
-    options = dict(data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable)
+    options = dict(
+        data_dir=args.data_dir, image_size=image_size, skip_unreadable=args.skip_unreadable, captioned=captioned
+    )
     return ranks.one_first(lambda: data.load(name, cache=not args.no_cache, **options))
 
 
@@ -91,7 +107,7 @@ def load_data_of(args, ranks, checkpoint, image_size=None):
         raise ValueError(f"the model was trained on {config.data}, not on {name}")
     if name in data.OF_MANY_SIZES and image_size is None:
         image_size = checkpoint.image_shape[0]
-    dataset = load_data(args, ranks, name, image_size)
+    dataset = load_data(args, ranks, name, image_size, captioned=bool(config.text))
     config.expect_fits(dataset, checkpoint.image_shape)
     changed = checkpoint.data_set.difference(dataset.identity) if checkpoint.data_set else ""
     if changed and not args.data_changed:

@@ -8,7 +8,7 @@ import inspect
 import numpy as np
 
 from tinydiff import generate, pictures
-from tinydiff.commands.arguments import add_backend_arguments, at_least, backend_of, load_checkpoint
+from tinydiff.commands.arguments import add_backend_arguments, at_least, backend_of, load_checkpoint, load_encoder
 from tinydiff.generate import Trajectory
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
@@ -16,6 +16,7 @@ from tinydiff.progress import progress_bar
 from tinydiff.samplers import SAMPLERS
 from tinydiff.samplers.ddpm import VARIANCES
 from tinydiff.terminal import one_line
+from tinydiff.train import texts
 from tinydiff.train.latents import decoder_of
 from tinydiff.train.run import MOST_ROWS
 
@@ -30,8 +31,10 @@ def add_arguments(parser):
         action="append",
         help=f"class to draw, its name or number; may be repeated (default: all, of many the first {MOST_ROWS})",
     )
-    parser.add_argument("--count", type=at_least(1), default=8, help="images a label (default %(default)s)")
-    parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row a label (default %(default)s)")
+    parser.add_argument("--prompt", action="append", help="text to draw, of a model of texts; may be repeated")
+    parser.add_argument("--negative", metavar="TEXT", help="what to draw away from, instead of from no text")
+    parser.add_argument("--count", type=at_least(1), default=8, help="images a label or prompt (default %(default)s)")
+    parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row each (default %(default)s)")
 
 
 def add_drawing_arguments(parser):
@@ -56,8 +59,14 @@ def add_drawing_arguments(parser):
 def sample(args, ranks):
     """Draw images and write them as one picture; several ranks share the drawing."""
     checkpoint = load_checkpoint(args.checkpoint, ranks)
-    config = checkpoint.config.model
-    if args.label:
+    config, looked_at = checkpoint.config.model, None
+    backend = backend_of(args, ranks)
+    _expect_what_it_knows(args, checkpoint)
+    if checkpoint.config.text:
+        rows = range(len(args.prompt or [texts.NULL]))
+        encoder = load_encoder(args.checkpoint, checkpoint, backend)
+        looked_at = encoder.encode([*(args.prompt or [texts.NULL]), args.negative or texts.NULL])
+    elif args.label:
         rows = [_label(text, checkpoint) for text in args.label]
     else:
         rows = range(min(max(config.classes, 1), MOST_ROWS))
@@ -67,10 +76,19 @@ def sample(args, ranks):
     if ranks.speaks:
         pictures.expect_can_be_saved("out", args.out, size)
     args.guidance = guidance_of(args, checkpoint)
-    images = draw(args, backend_of(args, ranks), checkpoint, np.repeat(np.array(rows), args.count), ranks)
+    images = draw(args, backend, checkpoint, np.repeat(np.array(rows), args.count), ranks, looked_at)
     if ranks.speaks:
         pictures.save(pictures.grid(images, args.count), args.out)
         print(f"wrote {one_line(args.out)}")
+
+
+def _expect_what_it_knows(args, checkpoint):
+    """Raise ``ValueError`` for a prompt to a model of labels, and a label to one of texts."""
+    wrong = ("label",) if checkpoint.config.text else ("prompt", "negative")
+    for name in wrong:
+        if getattr(args, name):
+            other = "it looks at texts: --prompt" if checkpoint.config.text else "it was trained without texts"
+            raise ValueError(f"{name} does not go with this model, {other}")
 
 
 def _label(text, checkpoint):
@@ -89,15 +107,16 @@ def _label(text, checkpoint):
 
 def guidance_of(args, checkpoint):
     """The guidance to draw with. Raises ``ValueError`` if one is given that a model without classes cannot obey."""
-    if checkpoint.config.model.classes:
+    if checkpoint.config.model.classes or checkpoint.config.text:
         return 2.0 if args.guidance is None else args.guidance
     if args.guidance not in (None, 1):
         raise ValueError(f"guidance must be 1 for a model without classes, got {args.guidance:g}")
     return 1.0
 
 
-def draw(args, backend, checkpoint, labels, ranks):
-    """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say, on all ranks."""
+def draw(args, backend, checkpoint, labels, ranks, looked_at=None):
+    """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say, on all ranks. Of a model of
+    texts labels say which of a ``Context``, ``looked_at``, whose last text is what guidance leads away from."""
     ranks.expect_same(backend.identity | {name: getattr(args, name) for name in DRAWING})
     config = checkpoint.config
     model = UNet(config.model, backend)
@@ -105,6 +124,8 @@ def draw(args, backend, checkpoint, labels, ranks):
         model.parameters.load(model.parameters.values, checkpoint.parts[args.weights])
     except ValueError as error:
         raise ValueError(f"{args.checkpoint}: {error}") from None
+    if looked_at:
+        model.texts = texts.on_backend(looked_at, backend)
     options = {name: value for name in ("eta", "variance") if (value := getattr(args, name)) is not None}
     allowed = inspect.signature(SAMPLERS[args.sampler].run).parameters
     for name in options:

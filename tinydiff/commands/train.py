@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinydiff import backends, data, report
+from tinydiff import backends, data, report, text
 from tinydiff.commands.arguments import (
     add_backend_arguments,
     add_data_arguments,
@@ -20,11 +20,12 @@ from tinydiff.commands.arguments import (
     load_checkpoint,
     load_data,
     load_data_of,
+    load_encoder,
 )
 from tinydiff.program import memory
 from tinydiff.program.text import amount
 from tinydiff.terminal import one_line, shell_words
-from tinydiff.train import TrainConfig, Trainer, latents, run
+from tinydiff.train import TrainConfig, Trainer, latents, run, texts
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import Elsewhere, RunFolder
 from tinydiff.train.presets import PRESETS
@@ -72,6 +73,7 @@ MODEL_OVERRIDES = {
     "head-width": (int, "of attention"),
     "film": (switch, "on: the step scales and shifts instead of shifting alone"),
     "groups": (int, "groups of the group norms"),
+    "transformer-depth": (int, "with --text: transformer blocks wherever there is attention"),
     "positions": (int, "waves along each axis that tell the network where it is"),
     "dropout": (float, "how often to drop a value in each residual block; nothing is dropped when drawing"),
 }
@@ -110,6 +112,12 @@ def add_arguments(parser):
         "--latent",
         metavar="VAE_RUN",
         help="train in the latents of a trained autoencoder (tinydiff train-vae): its run, or a checkpoint",
+    )
+    parser.add_argument(
+        "--text",
+        metavar="ENCODER_DIR",
+        help="let the model look at the images' captions, as an encoder in this folder understands them: CLIP's text model "
+        "or BERT, as transformers save them; with --data scenes, or folder with metadata.jsonl or metadata.csv in it",
     )
 
 
@@ -152,8 +160,8 @@ def add_training_arguments(kind, parser, resumed_preset):
     )
     parser.add_argument("--no-pictures", action="store_true", help="none on the way, none at the end")
     parser.add_argument("--keep", type=at_least(1), default=3, metavar="K", help="how many checkpoints to keep")
-    for flag, (of, text) in {**kind.run_overrides, **kind.model_overrides}.items():
-        parser.add_argument(f"--{flag}", type=of, help=text, metavar=of.__name__.upper())
+    for flag, (of, said) in {**kind.run_overrides, **kind.model_overrides}.items():
+        parser.add_argument(f"--{flag}", type=of, help=said, metavar=of.__name__.upper())
 
 
 def begin_or_go_on(kind, args, ranks):
@@ -302,9 +310,10 @@ def _new_diffusion(args, ranks, backend, preset):
         name = args.data or autoencoder.config.data
         if name in data.OF_MANY_SIZES and size is None:
             size = autoencoder.config.model.size
-    dataset = load_data(args, ranks, name, size)
-    classes = dataset.classes if dataset.classes > 1 else 0
-    if not classes:
+    encoder = text.load(args.text, backends.get(backend.name)) if args.text else None  # in float32
+    dataset = load_data(args, ranks, name, size, captioned=bool(encoder))
+    classes = dataset.classes if dataset.classes > 1 and not encoder else 0
+    if not classes and not encoder:
         print(f"{dataset.name} is of one class: training without labels")
     fields = {"data": dataset.name, **given(args, RUN_OVERRIDES)}
     if autoencoder:
@@ -313,18 +322,27 @@ def _new_diffusion(args, ranks, backend, preset):
         dataset = _encoded(args, ranks, backend, dataset, autoencoder, fields.get("flip", preset.flip))
     _, size, image_channels = dataset.shape
     images = {"size": size, "image_channels": image_channels, "classes": classes}
+    if encoder:
+        if fields.get("flip", preset.flip):
+            raise ValueError(
+                "flip does not go with text: a caption that says left would be wrong of the mirrored image"
+            )
+        fields["text"], images["context_width"] = encoder.fingerprint, encoder.width
+        dataset = _texted(args, ranks, dataset, encoder)
     model = dataclasses.replace(preset.model, **images, **given(args, MODEL_OVERRIDES))
     return dataclasses.replace(preset, model=model, **fields), dataset
 
 
 def _diffusion_data_of(args, ranks, backend, checkpoint):
     """The data set with which a run of ``train`` goes on."""
-    if args.latent:
-        raise ValueError("latent goes with a new run: one that goes on has its autoencoder, if any, in its folder")
+    for name, what in (("latent", "autoencoder"), ("text", "encoder")):
+        if getattr(args, name):
+            raise ValueError(f"{name} goes with a new run: one that goes on has its {what}, if any, in its folder")
+    encoder = load_encoder(args.resume, checkpoint, backend) if checkpoint.config.text else None
     dataset = load_data_of(args, ranks, checkpoint, args.image_size)
-    if checkpoint.autoencoder is None:
-        return dataset
-    return _encoded(args, ranks, backend, dataset, checkpoint.autoencoder, checkpoint.config.flip)
+    if checkpoint.autoencoder:
+        dataset = _encoded(args, ranks, backend, dataset, checkpoint.autoencoder, checkpoint.config.flip)
+    return _texted(args, ranks, dataset, encoder) if encoder else dataset
 
 
 def _encoded(args, ranks, backend, dataset, autoencoder, flip):
@@ -333,18 +351,24 @@ def _encoded(args, ranks, backend, dataset, autoencoder, flip):
     return ranks.one_first(lambda: latents.encode(dataset, autoencoder, exact, flip=flip, cache=not args.no_cache))
 
 
+def _texted(args, ranks, dataset, encoder):
+    """A data set with what an encoder makes of its captions, on each of the ranks; one of a machine encodes them."""
+    return ranks.one_first(lambda: texts.encode(dataset, encoder, cache=not args.no_cache))
+
+
 def _finish_diffusion(args, folder, trainer):
     """Draw the pictures and say how more are drawn."""
     config, dataset = trainer.config, trainer.dataset
     sampling = PRESETS[args.preset].sampling
     sampling = {**sampling, "steps": min(sampling["steps"], config.noise_steps)}
-    if not config.model.classes:
+    if not trainer.model.classes:
         sampling["guidance"] = 1.0
     if not args.no_pictures and trainer.ranks.speaks:
         for path in report.write(trainer, folder.path, sampling):
             print(f"wrote {one_line(path)}")
-    label = dataset.class_names[min(7, max(1, config.model.classes) - 1)]
-    command = ["tinydiff", "sample", str(folder), "--label", label, "--guidance", f"{sampling['guidance']:g}"]
+    label = dataset.class_names[min(7, max(1, trainer.model.classes) - 1)]
+    asked = ["--prompt" if config.text else "--label", label, "--guidance", f"{sampling['guidance']:g}"]
+    command = ["tinydiff", "sample", str(folder), *asked]
     command += ["--steps", str(sampling["steps"]), "--sampler", sampling["sampler"], "--seed", "3", "--out", "more.png"]
     print("to draw more:")
     print(f"  {shell_words(command)}")

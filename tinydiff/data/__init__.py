@@ -5,21 +5,23 @@ from __future__ import annotations
 
 import os
 
-from tinydiff.data import cifar10, folder, mnist, scenes, strokes
-from tinydiff.data.dataset import Dataset, Identity, bytes_to_signed, signed_to_bytes
+from tinydiff.data import captioned_folder, captions, cifar10, folder, mnist, scenes, strokes
+from tinydiff.data.dataset import Captioned, Dataset, Identity, bytes_to_signed, signed_to_bytes
 from tinydiff.data.download import NotFound
 
 NAMES = ("auto", "mnist", "strokes", "cifar10", "scenes", "folder")
 OF_MANY_SIZES = ("scenes", "folder")  # those whose images come in the size that is asked for
+CAPTIONED = ("scenes", "folder")  # those that have texts
 
 
-def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, cache=True, say=print):
+def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, captioned=False, cache=True, say=print):
     """The training set of that name; ``"auto"`` is MNIST where it can be had, else ``strokes``, and says so.
 
     data_dir         where the files are; of "folder" the folder of images itself
     image_size       height and width that images of "folder" are brought to, and those of "scenes" drawn in, 32 (the
                      default) or 64; the others come in one size
     skip_unreadable  go on without images of "folder" that cannot be read, naming them
+    captioned        with a text for each image, as a ``Captioned``: of "folder", and of "scenes", which then have shapes too
     cache            keep what is decoded of "folder", or drawn of "scenes", in a file; False: do it again every time
 
     Raises ``ValueError`` for an unknown name, a set that cannot be had when it was asked for by name or by
@@ -27,16 +29,21 @@ def load(name="auto", *, data_dir=None, image_size=None, skip_unreadable=False, 
     """
     if name not in NAMES:
         raise ValueError(f"data must be one of {', '.join(NAMES)}, got {name!r}")
+    if captioned and name not in CAPTIONED:
+        raise ValueError(f"text goes with data {' or '.join(map(repr, CAPTIONED))}, which have captions, not {name!r}")
     if name == "folder":
         if not data_dir:
             raise ValueError("data 'folder' needs data_dir, the folder of images")
-        return folder.load(data_dir, size=image_size, skip_unreadable=skip_unreadable, cache=cache, say=say)
+        of = captioned_folder if captioned else folder
+        return of.load(data_dir, size=image_size, skip_unreadable=skip_unreadable, cache=cache, say=say)
     if skip_unreadable:
         raise ValueError(f"skip_unreadable goes with data 'folder', not {name!r}")
     if not cache and name != "scenes":
         raise ValueError(f"no_cache goes with data 'folder' or 'scenes', not {name!r}")
     if name in ("strokes", "scenes") and data_dir:
         raise ValueError(f"data_dir: {name!r} are drawn, not read, got {data_dir}")
+    if name == "scenes" and captioned:
+        return captions.load(size=image_size, cache=cache, say=say)[0]
     if name == "scenes":
         return scenes.load(size=image_size, cache=cache, say=say)
     dataset = _load(name, data_dir, say)
@@ -87,12 +94,15 @@ def load_test(name, *, data_dir=None, count=10_000, image_size=None, test_dir=No
 
 
 __all__ = [
+    "CAPTIONED",
     "NAMES",
     "OF_MANY_SIZES",
+    "Captioned",
     "Dataset",
     "Identity",
     "NotFound",
     "bytes_to_signed",
+    "captions",
     "cifar10",
     "folder",
     "load",

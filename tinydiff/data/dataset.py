@@ -11,7 +11,7 @@ import numpy as np
 
 from tinydiff.ops.corrupt import bytes_to_signed
 
-__all__ = ["Dataset", "Identity", "bytes_to_signed", "signed_to_bytes"]
+__all__ = ["Captioned", "Dataset", "Identity", "bytes_to_signed", "signed_to_bytes"]
 
 
 class Identity(NamedTuple):
@@ -115,6 +115,26 @@ class Dataset:
         """Its ``Identity``."""
         counts = tuple(np.bincount(self.labels, minlength=self.classes).tolist())
         return Identity(self.name, self.class_names, counts, self.images.shape[1:], self.files_digest, self.digits)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Captioned(Dataset):
+    """Images with a text each. Labels are places in ``class_names``, the texts that there are; a run knows them again by a
+    digest alone, and not one by one."""
+
+    @classmethod
+    def of(cls, name, images, texts, files_digest=""):
+        """Images (n, H, W, C) and n texts, of which some may be the same."""
+        different = list(dict.fromkeys(texts))
+        place = {text: i for i, text in enumerate(different)}
+        labels = np.array([place[text] for text in texts], np.int32)
+        digest = hashlib.sha256(json.dumps([files_digest, texts]).encode()).hexdigest()[:16]
+        return cls(name, images, labels, len(different), tuple(different), digest)
+
+    @property
+    def identity(self):
+        """Its ``Identity``, in which all captions are one class."""
+        return Identity(self.name, ("captions",), (len(self),), self.images.shape[1:], self.files_digest, self.digits)
 
 
 def signed_to_bytes(images):

@@ -67,9 +67,9 @@ def load(path, *, size=None, skip_unreadable=False, cache=True, say=print):
     if size is not None and size < 1:
         raise ValueError(f"image_size must be at least 1, got {size}")
     path = Path(path)
-    left_out = _LeftOut(path, skip_unreadable, say)
+    left_out = LeftOut(path, skip_unreadable, say)
     classes = _classes(path, left_out)
-    images, unreadable = _decoded(classes, size, left_out, cache)
+    images, unreadable = images_in(classes, size, left_out, cache)
     unreadable, labels, digest = set(unreadable), [], hashlib.sha256()
     for label, files in enumerate(classes.values()):
         for file in files:
@@ -84,7 +84,7 @@ def load(path, *, size=None, skip_unreadable=False, cache=True, say=print):
     return Dataset("folder", images, np.array(labels, np.int32), len(classes), tuple(classes), files_digest)
 
 
-class _LeftOut:
+class LeftOut:
     """All that a folder holds beside pictures that can be read: passed over, or unreadable."""
 
     def __init__(self, path, skip_unreadable, say):
@@ -190,7 +190,7 @@ def _visible(path, folder, left_out):
     return visible
 
 
-def _decoded(classes, size, left_out, cache):
+def images_in(classes, size, left_out, cache):
     """The images of all classes, ``Decoded``: kept ones where there are any, and kept if they can be."""
     decode = functools.partial(_decode, [file for files in classes.values() for file in files], size, left_out)
     place = decoded.name_of([os.path.realpath(left_out.path), size])

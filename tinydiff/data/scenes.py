@@ -3,9 +3,10 @@ of 32x32 or 64x64 need no files and no network.
 
 A scene is a function of (seed, index), so the set is deterministic and has no end; at either size it is the same scene.
 Its label is the number of its digits. What else there is to know of it, which digits, their colours, sizes and boxes,
-``truth`` says, without drawing it.
+``truth`` says, without drawing it; ``captions`` puts it into words.
 
 digits   written as those of ``strokes``, each 0 .. 9 as likely, of two sizes, in colours that differ from one another
+shapes   where they are asked for: circles, squares and triangles, filled, each as likely as a digit
 places   anywhere within the image: of some the first where a digit's box meets no other, else where it does the least
 ground   "dark", or of a colour that no digit of the scene has; it varies gently
 """
@@ -44,6 +45,8 @@ COLOURS = {
 GROUNDS = {"dark": None, "red": 0.0, "yellow": 1 / 6, "green": 2 / 6, "cyan": 3 / 6, "blue": 4 / 6, "pink": 5 / 6}
 COUNTS = ("one", "two", "three")  # names of the classes
 MOST = len(COUNTS)  # digits of a scene
+SHAPES = ("circle", "square", "triangle")
+KINDS = (*map(str, range(10)), *SHAPES)
 SMALL, LARGE = 0.0155, 0.0215  # a pixel of MNIST in parts of the image's side
 BRIGHTEST = 130  # of a ground's channels, that every digit's colour stands out
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
@@ -53,7 +56,7 @@ MARGIN = 1 / 64  # of the image's side, between a digit and the edge
 TRUTH = np.dtype(
     [
         ("count", np.uint8),  # 1 .. 3; of what follows as many are used, the rest is -1, False or 0
-        ("digit", np.int8, MOST),
+        ("kind", np.int8, MOST),  # its place in ``KINDS``
         ("colour", np.int8, MOST),  # its place in ``COLOURS``
         ("large", np.bool_, MOST),
         ("box", np.float32, (MOST, 4)),  # left, top, right, bottom of the ink, in pixels
@@ -62,29 +65,44 @@ TRUTH = np.dtype(
 )
 
 
-def load(count=COUNT, *, size=None, seed=0, first=0, cache=True, say=print):
+def load(count=COUNT, *, size=None, seed=0, first=0, shapes=False, cache=True, say=print):
     """Scenes ``first`` .. ``first + count - 1`` of the endless sequence, as a ``Dataset`` (count, size, size, 3).
 
     Labels run 0, 1, 2, 0, ...: one digit, two, three. Some 500 scenes a second are drawn; many are kept in a file.
 
-    size   height and width, 32 (also where it is None) or 64
-    cache  False: draw them into memory every time, as is done, and said, where that file cannot be written
+    size    height and width, 32 (also where it is None) or 64
+    shapes  whether there are ``SHAPES`` among the digits
+    cache   False: draw them into memory every time, as is done, and said, where that file cannot be written
 
     Raises ``ValueError`` for another size than 32 or 64, and for indices outside [0, 2^32) or none.
     """
     size = SIZES[0] if size is None else size
     index = _checked(count, size, first)
-    draw = functools.partial(_draw_all, index, size, seed)
-    key = decoded.name_of([PIL.__version__, np.__version__, RULES, count, size, seed, first])
-    cache, without = cache and count >= WORTH_KEEPING, "scenes are drawn into memory, as what is drawn cannot be kept"
-    images = decoded.images_of(draw, f"scenes-{size}", key, cache=cache, without=without, say=say).images
+    images = images_at(index, size, seed, shapes, [count, first], cache=cache, say=say)
     return Dataset("scenes", images, (index % MOST).astype(np.int32), MOST, COUNTS)
 
 
-def truth(count=COUNT, *, size=SIZES[0], seed=0, first=0):
+def images_at(index, size, seed, shapes, which, *, cache=True, say=print):
+    """The images (n, size, size, 3) of scenes at indices (n,), which ``which``, values that JSON can hold, tells from
+    others; many are kept in a file."""
+    draw = functools.partial(_draw_all, index, size, seed, shapes)
+    rules = [RULES, size, seed, *which] + (["shapes"] if shapes else [])
+    key = decoded.name_of([PIL.__version__, np.__version__, *rules])
+    cache, without = (
+        cache and len(index) >= WORTH_KEEPING,
+        "scenes are drawn into memory, as what is drawn cannot be kept",
+    )
+    return decoded.images_of(draw, f"scenes-{size}", key, cache=cache, without=without, say=say).images
+
+
+def truth(count=COUNT, *, size=SIZES[0], seed=0, first=0, shapes=False):
     """What the same scenes show, as an array (count,) of ``TRUTH``. Raises ``ValueError`` as ``load`` does."""
-    index = _checked(count, size, first)
-    return np.concatenate([_plan(each, size, seed).truth for each in _stretches(index)])
+    return truth_at(_checked(count, size, first), size, seed, shapes)
+
+
+def truth_at(index, size, seed, shapes):
+    """What scenes at indices (n,) show, (n,) of ``TRUTH``."""
+    return np.concatenate([_plan(each, size, seed, shapes).truth for each in _stretches(index)])
 
 
 def _checked(count, size, first):
@@ -102,11 +120,11 @@ def _stretches(index):
     return np.split(index, range(AT_ONCE, len(index), AT_ONCE))
 
 
-def _draw_all(index, size, seed, out):
+def _draw_all(index, size, seed, shapes, out):
     """Write the pixels of scenes to a binary file, as ``tinydiff.data.decoded`` asks for."""
     with progress_bar(total=len(index), unit="scene", desc="scenes: ", leave=False) as bar:
         for stretch in _stretches(index):
-            out.write(_images(_plan(stretch, size, seed), size).tobytes())
+            out.write(_images(_plan(stretch, size, seed, shapes), size).tobytes())
             bar.update(len(stretch))
     return (len(index), size, size, 3), []
 
@@ -120,7 +138,7 @@ class Plan(NamedTuple):
     ground: np.ndarray  # (n, 10) numbers in (0, 1) that it is made of
 
 
-def _plan(index, size, seed):
+def _plan(index, size, seed, shapes):
     """All that is to be known of scenes at indices (n,), before they are drawn."""
     uniform = functools.partial(philox.forward, seed, "data", index, kind="uniform", dtype=np.float64)
     written = uniform(draw=0, shape=(MOST, 6))  # four of ``strokes.written``, digit, size
@@ -132,7 +150,7 @@ def _plan(index, size, seed):
     found = np.zeros(len(index), TRUTH)
     found["count"] = index % MOST + 1
     used = np.arange(MOST) < found["count"][:, None]
-    found["digit"] = np.where(used, (10 * written[..., 4]).astype(int), -1)
+    found["kind"] = np.where(used, ((len(KINDS) if shapes else 10) * written[..., 4]).astype(int), -1)
     found["large"] = used & (written[..., 5] < 0.5)
     found["ground"] = np.where(ground[:, 0] < 0.4, 0, 1 + (ground[:, 1] * (len(GROUNDS) - 1)).astype(int))
     names = list(COLOURS)
@@ -144,7 +162,9 @@ def _plan(index, size, seed):
     lines, pens = [[] for _ in index], np.zeros(used.shape)
     low, high = np.zeros((2, *used.shape, 2))  # corners of the ink from the digit's centre
     for n, i in np.argwhere(used):
-        strokes_of_it, pen = strokes.written(int(found["digit"][n, i]), written[n, i], moved[n, i])
+        kind = int(found["kind"][n, i])
+        drawn = strokes.written if kind < 10 else _filled
+        strokes_of_it, pen = drawn(kind, written[n, i], moved[n, i])
         lines[n].append([unit[n, i] * line for line in strokes_of_it])
         pens[n, i] = max(pen * unit[n, i], THINNEST * size)
         points = np.concatenate(lines[n][-1])
@@ -154,6 +174,16 @@ def _plan(index, size, seed):
     for n, i in np.argwhere(used):
         lines[n][i] = [line + (corners - low)[n, i] for line in lines[n][i]]
     return Plan(found, lines, pens, ground)
+
+
+def _filled(kind, uniform, normal):
+    """One of ``SHAPES`` as ``strokes.written`` has digits: outlines within one another, nearer than the pen is wide."""
+    corners = {"circle": 48, "square": 4, "triangle": 3}[KINDS[kind]]
+    turn = np.radians(6) * normal[60].clip(-2, 2) + (np.pi / 4 if corners == 4 else -np.pi / 2)
+    angle = turn + 2 * np.pi * np.arange(corners + 1) / corners
+    radius = (8 if corners > 4 else 9.5) + 2 * uniform[1]
+    outline = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return [share * outline for share in np.arange(7) / 6], 2.4
 
 
 def _placed(extent, places, used, size):

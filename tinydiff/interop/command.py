@@ -12,6 +12,7 @@ from tinydiff.interop.autoencoder import checkpoint_of, export_autoencoder, impo
 from tinydiff.interop.folder import NULL_LABELS, POSITIONS, VAE, export_folder, import_folder
 from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
+from tinydiff.train.config import TrainConfig
 from tinydiff.train.run_config import RunConfig
 from tinydiff.train.vae_config import VAETrainConfig
 
@@ -49,8 +50,16 @@ def run_export(args):
     FORMATS[args.format](args)
 
 
+def _load(path, kind=RunConfig):
+    """A checkpoint that can be written in other formats. Raises ``ValueError`` for one that looks at texts."""
+    checkpoint = checkpoints.load(path, kind)
+    if checkpoint.config.text:
+        raise ValueError(f"{path} looks at texts: of such models there is no other format yet")
+    return checkpoint
+
+
 def _export_diffusers(args):
-    checkpoint = checkpoints.load(args.checkpoint, RunConfig)
+    checkpoint = _load(args.checkpoint)
     config, part = checkpoint.config, args.weights or "average"
     written, without = terminal.one_line(args.output), "without the optimizer's state"
     if isinstance(config, VAETrainConfig):
@@ -70,7 +79,7 @@ def _export_onnx(args):
     if what == "train" and args.weights:
         raise ValueError("weights goes with --what predict: a training step is given all of a checkpoint's")
     onnx.expect_writable(args.output)
-    checkpoint = checkpoints.load(args.checkpoint)
+    checkpoint = _load(args.checkpoint, TrainConfig)
     try:
         onnx.export_file(checkpoint, args.output, what=what, part=args.weights or "average")
     except ValueError as error:
@@ -89,7 +98,7 @@ def _export_web(args):
     for name in ("count", "train"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(args, name)}")
-    checkpoint = checkpoints.load(args.checkpoint)
+    checkpoint = _load(args.checkpoint, TrainConfig)
     said = web.export_folder(
         checkpoint,
         args.output,

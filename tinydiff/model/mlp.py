@@ -81,6 +81,11 @@ class MLP:
         self.output = Linear(parameters, "output", width, config.dimensions, zero=True)
         parameters.allocate()
 
+    @property
+    def classes(self):
+        """K: labels lie in [0, K], where K itself is the null label; 0 for a model without."""
+        return self.config.classes
+
     def forward(self, x, step, labels=None):
         """x (N, dimensions), step (N,) floats, labels (N,) integers or None -> prediction as x, cache."""
         silu = self.backend.silu

@@ -21,6 +21,18 @@ class Context(NamedTuple):
     length: Any = None  # (N,) integers, how many of a sample's tokens are there, the rest is padding; None: all of them
 
 
+class Texts(NamedTuple):
+    """Contexts to be chosen by a label, arrays of a backend; the last, of the label "no text", is that of an empty one."""
+
+    tokens: Any  # (K + 1, M, width)
+    length: Any = None  # (K + 1,) int64, or None
+
+    def chosen(self, labels, backend):
+        """The ``Context`` of labels (N,) in [0, K]."""
+        length = None if self.length is None else backend.take(self.length, labels)
+        return Context(backend.take(self.tokens, labels), length)
+
+
 class AttentionCache(NamedTuple):
     to_q: Any
     to_k: Any

@@ -124,7 +124,13 @@ class _Nothing(list):
 
 
 class UNet:
-    """x, step, labels -> a prediction of the shape of x."""
+    """x, step, labels -> a prediction of the shape of x.
+
+    Labels are those of ``config.classes``; of a model with a ``context_width`` that was given ``texts``, a
+    ``transformer_block.Texts``, they say which of these each image is of.
+    """
+
+    texts = None
 
     def __init__(self, config, backend, dtype=np.float32):
         self.config, self.backend = config, backend
@@ -194,12 +200,18 @@ class UNet:
         self.conv_out = Conv2d(parameters, "conv_out", first, config.image_channels, 3, padding=1, zero=True)
         parameters.allocate()
 
+    @property
+    def classes(self):
+        """K: labels lie in [0, K], where K itself is the null label; 0 for a model without."""
+        return len(self.texts.tokens) - 1 if self.texts else self.config.classes
+
     def forward(self, x, step, labels=None, dropped=None, context=None):
         """x (N,H,W,image_channels), step (N,) floats, labels (N,) integers -> prediction as x, cache.
 
         Labels lie in [0, classes]; ``classes`` itself is the null label. They are None for a model without
         classes. ``dropped``, a ``layers.Dropped``, says what a training step drops; without it nothing is.
-        ``context``, a ``transformer_block.Context``, is what a model with a ``context_width`` looks at, None for others.
+        ``context``, a ``transformer_block.Context``, is what a model with a ``context_width`` looks at, where labels do not
+        choose one of its ``texts``.
         Raises ``ValueError`` for an image of another size or number of channels, and for a context that does not fit.
         """
         return self._forward(x, step, labels, dropped, context, keep=True)
@@ -210,6 +222,8 @@ class UNet:
         return self._forward(x, step, labels, None, context, keep=False)[0]
 
     def _forward(self, x, step, labels, dropped, context, keep):
+        if self.texts and context is None:
+            context, labels = self.texts.chosen(labels, self.backend), None
         self._check(x, context)
         looked_at = () if context is None else (as_activation(context.tokens, self.backend), context.length)
         embedding, embedding_cache = self.embedding.forward(step, labels)

@@ -39,7 +39,7 @@ class Need(NamedTuple):
     state     parameters, gradients, average, two moments, and what is rounded or waits of them
     step      the most that a step takes beside them
     pictures  what drawing samples on the way takes beside both
-    images    the data set, with its labels, in the host's memory
+    images    the data set, with its labels and what is made of its texts, in the host's memory
     copied    what of it is needed once more, on a GPU
     """
 
@@ -103,7 +103,8 @@ def of_training(config, backend, dataset, *, pictures=True, free=None):
     """What it needs, as ``Need``. Where the state alone is more than is free, step and pictures are left out as 0."""
     launcher = WeightlessLauncher(backend.has_room_for)
     trainer = runs.training_of(config)(config, dataset, CudaBackend("cuda", backend.precision, launcher))
-    images = trainer.images.nbytes + trainer.labels.nbytes
+    texts = sum(each.nbytes for each in getattr(trainer.model, "texts", None) or () if each is not None)
+    images = trainer.images.nbytes + trainer.labels.nbytes + texts
     waiting = (config.parts - 1).bit_length() * trainer.parameters.grads.nbytes  # sums of parts, for others
     state, averaged = launcher.live - images + waiting, trainer.averaged_model.parameters
     rounded = 0 if averaged.rounded is None else averaged.rounded.nbytes
@@ -114,7 +115,7 @@ def of_training(config, backend, dataset, *, pictures=True, free=None):
         state,
         step=0,
         pictures=0,
-        images=dataset.images.nbytes + trainer.labels.nbytes,
+        images=dataset.images.nbytes + trainer.labels.nbytes + texts,
         copied=images if backend.name == "cuda" else 0,
     )
     if free is not None and need.total > free:
@@ -132,7 +133,7 @@ def _drawn_at_once(trainer):
     reconstructs takes less than a step."""
     if not isinstance(trainer, Trainer):
         return []
-    labels, _ = shown(trainer.config.model, SAMPLES_PER_CLASS, trainer.image_shape)
+    labels, _ = shown(trainer.model.classes, SAMPLES_PER_CLASS, trainer.image_shape)
     return sorted({each.stop - each.start for each in batches(len(labels), trainer.image_shape, trainer.config.part)})
 
 

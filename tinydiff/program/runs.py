@@ -6,15 +6,19 @@ import numpy as np
 
 from tinydiff.data.dataset import Dataset
 from tinydiff.generate import Trajectory
+from tinydiff.model.transformer_block import Context
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.program.record import record
 from tinydiff.program.text import ROUNDED
+from tinydiff.train import texts
 from tinydiff.train.config import TrainConfig
 from tinydiff.train.latents import Encoded
 from tinydiff.train.trainer import Trainer
 from tinydiff.train.vae_config import VAETrainConfig
 from tinydiff.train.vae_trainer import VAETrainer
+
+PLACES = 16  # tokens of a text, where it is not known which
 
 
 def predict(model, count):
@@ -24,7 +28,7 @@ def predict(model, count):
     """
     backend = model.backend
     inputs = {"x": backend.zeros((count, *model.config.shape)), "step": backend.zeros(count)}
-    if model.config.classes:
+    if model.classes:
         inputs["labels"] = backend.zeros(count, np.int64)
     evaluate = lambda: {"prediction": model.predict(*inputs.values())}
     return record(evaluate, backend, inputs=inputs, state=parameters_of(model.parameters))
@@ -87,6 +91,8 @@ def of_config(config, backend, what, *, count=None, **sampling):
     if not isinstance(config, TrainConfig):
         raise ValueError(f"what must be train for {config.CALLED}, got {what!r}")
     model = UNet(config.model, backend)
+    if config.text:
+        model.texts = texts.on_backend(_no_texts(config), backend)
     if what == "predict":
         return predict(model, count)
     schedule = schedules.get(config.schedule, config.noise_steps)
@@ -100,7 +106,14 @@ def without_data(config, backend, count=1):
     if config.autoencoder:
         *hw, Z = config.model.shape
         dataset = Encoded(dataset, np.zeros(((1 + config.flip) * count, *hw, 2 * Z), np.float32), None, config.flip)
+    if config.text:
+        dataset = texts.Texted(dataset, _no_texts(config))
     return training_of(config)(config, dataset, backend)
+
+
+def _no_texts(config):
+    """The ``Context`` of two texts of ``PLACES`` tokens that say nothing."""
+    return Context(np.zeros((2, PLACES, config.model.context_width), np.float32), np.full(2, PLACES))
 
 
 def training_of(config):

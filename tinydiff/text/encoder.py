@@ -22,16 +22,18 @@ from tinydiff.text.layers import ACTIVATIONS
 
 WHAT = "a folder with a text encoder"
 WEIGHTS = "model.safetensors"
+FILES = ("config.json", WEIGHTS, *tokenizer.FILES)  # all that an encoder is read from, where they are there
 MODELS = {"clip_text_model": (Clip, ClipConfig), "bert": (Bert, BertConfig)}
 EMBEDDINGS = ("embedding.weight", "embeddings.weight")  # how names of tables end, which are as ours
 TEXTS_AT_ONCE = 32
 
 
 class Encoder:
-    """Texts -> the tokens that a model looks at. ``fingerprint`` tells encoders and tokenizers of other weights apart."""
+    """Texts -> the tokens that a model looks at. ``fingerprint`` tells encoders and tokenizers of other weights apart;
+    ``files`` are the paths of those that it was read from."""
 
-    def __init__(self, model, words, fingerprint):
-        self.model, self.words, self.fingerprint = model, words, fingerprint
+    def __init__(self, model, words, fingerprint, files=()):
+        self.model, self.words, self.fingerprint, self.files = model, words, fingerprint, files
         self.width, self.most = model.config.hidden_size, model.config.max_position_embeddings
 
     def encode(self, texts, say=print):
@@ -40,20 +42,29 @@ class Encoder:
         M is the most that one of them has. Of CLIP, which was trained so, all have as many as it has places, padding
         among them, and length is None. A text of more tokens than places is cut, which is said.
         """
+        ids, length = self.numbers(texts, say)
+        return Context(self.tokens(ids, length), None if self.model.pads_to_the_end else length)
+
+    def numbers(self, texts, say=print):
+        """texts, N of them -> the numbers of their tokens (N, M), padded, and length (N), how many there are of each."""
         ids, cut = self.words.ids(list(texts), self.most)
         if cut:
             say(f"{cut} of {len(ids)} texts are longer than {self.most} tokens and were cut")
         length = np.array([len(each) for each in ids])
-        M = self.most if self.model.pads_to_the_end else length.max()
-        padded = np.full((len(ids), M), self.words.padding, np.int64)
+        padded = np.full((len(ids), self.most if self.model.pads_to_the_end else length.max()), self.words.padding)
         for row, each in zip(padded, ids):
             row[: len(each)] = each
-        backend, tokens = self.model.backend, np.empty((*padded.shape, self.width), np.float32)
+        return padded, length
+
+    def tokens(self, ids, length):
+        """What ``numbers`` gives -> tokens (N, M, width) float32."""
+        backend, tokens = self.model.backend, np.empty((*ids.shape, self.width), np.float32)
         for first in range(0, len(ids), TEXTS_AT_ONCE):
             some = slice(first, first + TEXTS_AT_ONCE)
-            found = self.model.forward(backend.asarray(padded[some]), backend.asarray(length[some]))
-            tokens[some] = backend.to_numpy(found)
-        return Context(tokens, None if self.model.pads_to_the_end else length)
+            tokens[some] = backend.to_numpy(
+                self.model.forward(backend.asarray(ids[some]), backend.asarray(length[some]))
+            )
+        return tokens
 
 
 def load(folder, backend, *, tokenizer_folder=None):
@@ -78,7 +89,8 @@ def load(folder, backend, *, tokenizer_folder=None):
         model.parameters.load(model.parameters.values, named)
     digest = hashlib.sha256(path.read_bytes())
     digest.update(library.library.to_str().encode())
-    return Encoder(model, library, digest.hexdigest()[:16])
+    places = [(words if name in tokenizer.FILES else folder) / name for name in FILES]
+    return Encoder(model, library, digest.hexdigest()[:16], [each for each in places if each.is_file()])
 
 
 def _config(given):

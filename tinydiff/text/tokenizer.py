@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tinydiff.given import naming, read_json
 
+FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 START, END = "<|startoftext|>", "<|endoftext|>"  # of CLIP
 # of CLIP: its special tokens, English endings, words, single digits, all else
 PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

@@ -22,6 +22,7 @@ class TrainConfig(RunConfig):
     loss_weight: str = "simple"
     step_power: float = 1.0  # how often each noise step is met: 1 equally, more favours high noise (``noise.density``)
     label_dropout: float = 0.1  # probability of training without the label, for guidance
+    text: str = ""  # the fingerprint of the encoder of the texts that the model looks at (``texts``); "": at none
     autoencoder: str = ""  # the digest of that in whose latents the model works (``latents``); "": on images themselves
 
     KIND, COMMAND = "diffusion", "train"

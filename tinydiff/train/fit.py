@@ -36,7 +36,7 @@ def fit(
     label_dropout  how often a sample is trained without its label
     only_step      None: every noise step, uniformly. A number: that step alone
     """
-    backend, classes = model.backend, model.config.classes
+    backend, classes = model.backend, model.classes
     rng = np.random.default_rng(seed)
     corrupt = Corruptor(schedule, prediction, "simple", backend)
     model.parameters.initialise(seed)

@@ -5,6 +5,7 @@ metrics.jsonl       one line a step: step, loss, grad_norm, learning_rate; of an
 checkpoints/step-NNNNNNN.safetensors
 samples/step-NNNNNNN.png      the same noise drawn at that step, one row a class; of an autoencoder the same reconstructions
 autoencoder.safetensors       of a model of latents: what decodes them
+text/               of a model that looks at texts: the files of what encodes them
 samples.png, denoising.gif, reconstructions.png, loss.png
 lock                while a process trains, and held by it: the lock of one that died is free again
 """
@@ -17,10 +18,12 @@ import os
 from pathlib import Path
 
 from tinydiff.files import Held, NoLocks, lock, unlock, write_atomically
+from tinydiff.text.encoder import FILES as ENCODER_FILES
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.config import TrainConfig
 
 MARK = {"tinydiff": "run"}  # in config.json
+TEXT = "text"  # the folder of the encoder of a run with texts
 PICTURES = ("samples.png", "denoising.gif", "reconstructions.png", "loss.png")
 
 
@@ -31,7 +34,7 @@ class RunFolder:
         self.path = Path(path)
         self.config, self.metrics = self.path / "config.json", self.path / "metrics.jsonl"
         self.checkpoints, self.samples = self.path / "checkpoints", self.path / "samples"
-        self.autoencoder = self.path / checkpoints.AUTOENCODER
+        self.autoencoder, self.text = self.path / checkpoints.AUTOENCODER, self.path / TEXT
         self._say, self._depth = say, 0
 
     def __str__(self):
@@ -45,7 +48,7 @@ class RunFolder:
         """
         path = Path(path)
         folder = cls(checkpoints.run_folder(path), say=say)
-        if others := folder._others(besides=[path, folder.autoencoder, *checkpoints.saved(folder.path)]):
+        if others := folder._others(besides=[path, folder.autoencoder, folder.text, *checkpoints.saved(folder.path)]):
             raise ValueError(
                 f"{folder} is not the folder of a run, as it holds {others[0]}; --out names a new one to go on in"
             )
@@ -92,13 +95,22 @@ class RunFolder:
         write_atomically(self.config, json.dumps(description, indent=2).encode())
         if autoencoder:
             checkpoints.save(self.autoencoder, autoencoder)
+        self._keep_encoder(getattr(dataset, "encoder_files", ()))
         if self.metrics.exists():
             kept = [entry for entry in read_metrics(self.metrics) if entry["step"] <= step]
             write_atomically(self.metrics, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
+    def _keep_encoder(self, files):
+        """Copy the files of a text encoder, unless they are those that are here."""
+        for path in files:
+            if path.parent.resolve() != self.text.resolve():
+                self.text.mkdir(exist_ok=True)
+                write_atomically(self.text / path.name, path.read_bytes())
+
     def clear(self):
         """Remove the run, and nothing else."""
         ours = [self.metrics, self.autoencoder, *checkpoints.saved(self.checkpoints), *self.samples.glob("step-*.png")]
+        ours += [self.text / name for name in ENCODER_FILES]
         for path in (*ours, *(self.path / name for name in PICTURES)):
             path.unlink(missing_ok=True)
 

@@ -102,17 +102,15 @@ def _save(trainer, folder, metrics_file, keep):
     return trainer.step
 
 
-def shown(model, columns, shape=None):
-    """The labels of a picture of samples, row by row, and how many are in a row.
+def shown(classes, columns, shape):
+    """The labels of a picture of samples (H, W, C), row by row, and how many are in a row.
 
-    shape  (H, W, C) of an image, if that is not what the model draws
-
-    A row is of a class: of the first ``MOST_ROWS`` of many. It has ``columns`` samples, or, of large images, as many as
+    A row is of a class, or a text: of the first ``MOST_ROWS`` of many. It has ``columns`` samples, or, of large images, as many as
     make no more than ``MOST_PIXELS`` in all; where one in every row are too many, rows are fewer.
     """
-    H, W, _ = shape or model.shape
+    H, W, _ = shape
     images = max(1, MOST_PIXELS // (H * W))
-    rows = min(max(model.classes, 1), MOST_ROWS, images)
+    rows = min(max(classes, 1), MOST_ROWS, images)
     columns = min(columns, images // rows)
     return np.repeat(np.arange(rows), columns), columns
 
@@ -120,7 +118,7 @@ def shown(model, columns, shape=None):
 def _picture_of(trainer):
     """A function that draws the same noise every time and saves the picture."""
     config = trainer.config
-    labels, columns = shown(config.model, SAMPLES_PER_CLASS, trainer.image_shape)
+    labels, columns = shown(trainer.model.classes, SAMPLES_PER_CLASS, trainer.image_shape)
     steps = min(SAMPLE_OPTIONS["steps"], trainer.schedule.T)
     trajectory_of = functools.cache(lambda count: trainer.trajectory(count, **{**SAMPLE_OPTIONS, "steps": steps}))
 

@@ -19,6 +19,7 @@ class RunConfig:
     CALLED   what messages call its model
 
     autoencoder  the digest of that in whose latents the model works (``latents``); "": on images themselves
+    text         the fingerprint of the encoder of the texts that it looks at (``texts``); "": it looks at none
 
     Raises ``ValueError`` naming the field that is not as CHOICES, RANGES and POSITIVE, which a subclass adds to, have it.
     """
@@ -39,7 +40,7 @@ class RunConfig:
 
     KIND = COMMAND = None
     CALLED = "the model"
-    autoencoder = ""
+    autoencoder = text = ""
     CHOICES = (("decay", DECAYS),)
     RANGES = (
         ("batch", 1, math.inf),

@@ -54,7 +54,7 @@ def gradients(
         number,
         batch=batch,
         noise_steps=len(step_quantiles),  # as many parts of their probability, drawn evenly
-        classes=model.config.classes,
+        classes=model.classes,
         dropout=label_dropout,
         seed=seed,
     )

@@ -41,13 +41,18 @@ class Trainer(Training):
                 raise ValueError(f"flip of the run is {config.flip}, of the latents that it is trained on {dataset.flip}")
             self.autoencoder = dataset.autoencoder
             corruptor = functools.partial(LatentCorruptor, count=config.part)
+        if config.text:
+            self.model.texts = self.averaged_model.texts = dataset.texts_on(backend)
         self.corrupt = corruptor(self.schedule, config.prediction, config.loss_weight, backend)
         self.step_quantiles = backend.asarray(step_quantiles(config.noise_steps, config.step_power))
 
     @property
     def tables(self):
         """{name: array} of what a step reads beside the data."""
-        return {"step_quantiles": self.step_quantiles, "noise": self.corrupt.table}
+        texts = {} if not self.model.texts else {f"texts.{name}": x for name, x in self.model.texts._asdict().items()}
+        return {"step_quantiles": self.step_quantiles, "noise": self.corrupt.table} | {
+            name: array for name, array in texts.items() if array is not None
+        }
 
     def one_part(self):
         """The gradients of a part, or of an undivided batch. Returns its loss, the noisy input and the prediction."""
