@@ -418,6 +418,8 @@ def test_every_knob_of_a_run_is_a_flag(tmp_path, data_dir):
     assert fields - settable == {"model", "data", "size", "image_channels", "classes", "eps", "downsample_padding"} | {
         "restarts",
         "autoencoder",
+        "text",  # of the encoder that is given, as is the next
+        "context_width",
     }
 
 

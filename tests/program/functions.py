@@ -54,6 +54,12 @@ def of_sequence(backend, seed, shape, steps):
             arrays[place, N] = rng.integers(0, 2**32, N)
         return arrays[place, N]
 
+    def lengths(place, N, M):
+        """How many of M tokens each of N samples has."""
+        if ("length", place, N, M) not in arrays:
+            arrays["length", place, N, M] = rng.integers(1, M + 1, N)
+        return arrays["length", place, N, M]
+
     def vector(place, C):
         """Parameters that are float32 in both precisions."""
         return weight(place, C, dtype=np.float32)
@@ -113,7 +119,7 @@ def of_sequence(backend, seed, shape, steps):
                 y = forward(backend.linear, x, weight(place, C, 6), vector(place, 6))
             elif step == "attention":
                 tokens = x.reshape(len(x), -1, 2, C // 2)
-                length = indices(place, len(x)) % tokens.shape[1] + 1 if which % 3 == 0 else None
+                length = lengths(place, len(x), tokens.shape[1]) if which % 3 == 0 else None
                 values = other.reshape(tokens.shape)
                 y = forward(backend.attention, tokens, tokens, values, length, causal=which % 2 == 0).reshape(x.shape)
             elif step == "layer_norm":

@@ -59,10 +59,12 @@ def _write(folder, name, kind, config, seed):
     rng = np.random.default_rng(seed)
     named = {}
     for each in model.parameters:
-        values = rng.standard_normal(each.shape).astype(np.float32) / np.sqrt(each.shape[0])
-        named[each.name] = np.ascontiguousarray(
-            values.T if ".weight" in each.name and "embedding" not in each.name else values
-        )
+        values = rng.standard_normal(each.shape).astype(np.float32)
+        if len(each.shape) == 1:
+            values = 0.1 * values + ("norm" in each.name.lower() and each.name.endswith("weight"))
+        elif "embedding" not in each.name:
+            values = (values / np.sqrt(each.shape[0])).T
+        named[each.name] = np.ascontiguousarray(values, np.float32)
     safetensors.numpy.save_file(named, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"model_type": name, **config._asdict()}))
     return folder

@@ -8,7 +8,6 @@ from PIL import Image
 
 from tests.train import tiny
 from tinydiff.data import Identity
-from tinydiff.model.unet import UNetConfig
 from tinydiff.train import TrainConfig, run
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import read_metrics
@@ -140,5 +139,5 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path):
     ],
 )
 def test_a_picture_is_bounded_whatever_the_classes_and_the_size(size, classes, columns, rows, in_a_row):
-    labels, found = shown(UNetConfig(size=size, classes=classes), columns)
+    labels, found = shown(classes, columns, (size, size, 1))
     assert found == in_a_row and labels.tolist() == [row for row in range(rows) for _ in range(in_a_row)]
