@@ -10,6 +10,7 @@ from PIL import Image
 from tests.test_cli import failure, newest
 from tests.text.folders import write_bert
 from tinydiff import cli, report
+from tinydiff.data import captions
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import read_metrics
 
@@ -117,6 +118,34 @@ def test_begun_anew_nothing_is_left_of_the_encoder(pictures, encoder, tmp_path):
     arguments = [*SMALL, "--data", "folder", "--data-dir", str(plain), "--steps", "1", "--no-pictures"]
     assert cli.main(["train", *arguments, "--out", str(out), "--overwrite"]) == 0
     assert not list((out / "text").iterdir())
+
+
+def test_evaluating(pictures, run, tmp_path, capsys):
+    arguments = [
+        "--data-dir",
+        str(pictures),
+        "--samples",
+        "8",
+        "--steps",
+        "2",
+        "--json",
+        str(tmp_path / "results.json"),
+    ]
+    assert cli.main(["evaluate", str(run), *arguments]) == 0
+    assert "MMD^2" in capsys.readouterr().out
+    assert json.loads((tmp_path / "results.json").read_text())["drawn"]["guidance"] == 2.0
+
+
+def test_evaluating_scenes(encoder, tmp_path, capsys, monkeypatch):
+    """Half of the captions that are not trained on have a thing in a colour never seen on it."""
+    monkeypatch.setattr(captions.load, "__defaults__", (60,))
+    arguments = [*SMALL, "--data", "scenes", "--text", str(encoder), "--steps", "1", "--no-pictures"]
+    assert cli.main(["train", *arguments, "--out", str(tmp_path / "run")]) == 0
+    written = tmp_path / "results.json"
+    assert cli.main(["evaluate", str(tmp_path / "run"), "--samples", "9", "--steps", "2", "--json", str(written)]) == 0
+    found = json.loads(written.read_text())["captions"]
+    assert found["n"] == 5 and found["new_n"] == 4 and found["test"]["kinds"] > 0.8
+    assert "captions fulfilled" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["export", "program"])

@@ -12,8 +12,8 @@ from tests.metrics.test_classifier import save as save_images
 from tests.train import tiny
 from tinydiff import cli
 from tinydiff.commands import evaluate as command
-from tinydiff.data import Dataset, bytes_to_signed, scenes, strokes
-from tinydiff.evaluate import NO_CLASSES, NO_FEATURES, NO_LABELS, measure, proportional_labels
+from tinydiff.data import Dataset, bytes_to_signed, captions, scenes, strokes
+from tinydiff.evaluate import NO_CLASSES, NO_FEATURES, NO_LABELS, Said, measure, proportional_labels
 from tinydiff.metrics import classifier, inception
 from tinydiff.metrics.classifier import CIFAR10
 from tinydiff.metrics.fid import FeatureNet
@@ -278,3 +278,23 @@ def test_scenes_are_read(monkeypatch):
     blurred = measure(np.zeros_like(real), test.labels, train, test)
     assert blurred["accuracy"].value == blurred["digits"].value == 0
     assert measure(real, None, train, test)["digits"] == NO_LABELS
+
+
+def test_scenes_are_compared_with_their_captions():
+    def made(count, unseen):
+        data, _, said = captions.load(count, first=scenes.HELD_OUT, unseen=unseen, cache=False)
+        return data, said
+
+    (known, known_said), (new, new_said) = made(70, False), made(30, True)
+    images = np.concatenate([known.images, new.images])
+    test = Dataset("scenes", images, np.zeros(100, int), 1)
+    said = Said(np.concatenate([known_said, new_said]), np.arange(100) >= 70)
+    results = measure(bytes_to_signed(images), None, known, test, said=said)
+    found = results["captions"]
+    assert (found.n, found.new_n) == (70, 30) and found.known.all > 0.9 and found.new.all > 0.9
+    assert "accuracy" not in results and "digits" not in results
+    assert "of 30 with a thing in a colour never seen on it" in str(found) and "of test images " in str(found)
+    told = command._by_name(found)
+    assert told["n"] == 70 and told["known"]["colours"] == found.known.colours and told["test"]["all"] > 0.9
+    others = measure(bytes_to_signed(images[::-1].copy()), None, known, None, said=said)["captions"]
+    assert others.known.all < 0.2 and others.test is None  # of other captions

@@ -33,11 +33,13 @@ from tinydiff.metrics import SaysNothing, classifier, reader
 from tinydiff.metrics.fid import fid
 from tinydiff.metrics.memorisation import memorisation
 from tinydiff.metrics.mmd import mmd
+from tinydiff.metrics.reader import Fulfilment
 from tinydiff.ranks import alone
 
 TITLES = {
     "accuracy": "conditional accuracy",
     "digits": "digits recognised",
+    "captions": "captions fulfilled",
     "fid": "FID",
     "mmd": "MMD^2 of pixels",
     "memorisation": "memorisation",
@@ -80,13 +82,45 @@ class Digits(NamedTuple):
         return f"{self.value:.1%} of {self.n:,} digits that were asked for are there and clear; {test}"
 
 
-def measure(samples, labels, train, test=None, *, net=None, backend="auto", seed=0, ranks=alone()):
+class Captions(NamedTuple):
+    """How many images are as their captions say, of captions that were not trained on."""
+
+    known: Fulfilment  # of those whose things were all seen in their colours
+    n: int
+    new: Fulfilment | None  # of those with a thing in a colour in which it was never seen; None where there are none
+    new_n: int
+    test: Fulfilment | None  # of real images of both kinds; None without such
+
+    def __str__(self):
+        told = [f"{_told(self.known)} of {self.n:,} samples"]
+        if self.new is not None:
+            told.append(f"of {self.new_n:,} with a thing in a colour never seen on it {_told(self.new)}")
+        test = "no images were held out" if self.test is None else f"of test images {_told(self.test)}"
+        return "; ".join([*told, test])
+
+
+def _told(fulfilment):
+    return (
+        f"{fulfilment.all:.1%} (things {fulfilment.kinds:.1%}, with colours {fulfilment.colours:.1%}, places "
+        f"{fulfilment.places:.1%})"
+    )
+
+
+class Said(NamedTuple):
+    """What samples were asked to show: of scenes, by their captions."""
+
+    said: np.ndarray  # (N,) of ``captions.SAID``
+    is_new: np.ndarray  # (N,) whether a thing is in a colour in which it was never seen
+
+
+def measure(samples, labels, train, test=None, *, net=None, said=None, backend="auto", seed=0, ranks=alone()):
     """Samples (N, H, W, C) float32 in [-1, 1], drawn for labels (N,) -> {name: result}.
 
     labels  or None where no class was asked for
     train   the ``Dataset`` the model was trained on
     test    images of the same kind that were held out, or None where there are none
     net     the ``FeatureNet`` of FID; by default the classifier that suits the images
+    said    of scenes drawn for captions, and of the ``test`` images likewise, what those say, as ``Said``; labels are None
 
     Each result is a NamedTuple that says itself in words; a string stands where one could not be measured, and says
     why. Conditional accuracy needs a network that knows the classes, FID one that makes features of such images. Of
@@ -96,7 +130,8 @@ def measure(samples, labels, train, test=None, *, net=None, backend="auto", seed
     # shuffled, as measures take the first of them, and in MNIST's test set those are of other writers than the last
     held_out = None if test is None else test.images[rng.permutation(len(test))]
     has_digits = reader.suits(train) and (test is None or reader.suits(test))
-    results = {name: None for name in TITLES if name != "digits" or has_digits}  # in this order
+    without = {"digits": not has_digits, "captions": said is None, "accuracy": said is not None}
+    results = {name: None for name in TITLES if not without.get(name)}  # in this order
     if net is None and (kind := _kind(classifier.of_images, train, test)):
         net = classifier.feature_net(backend, kind, train.images.shape[1])
     results["fid"] = NO_FEATURES
@@ -104,7 +139,10 @@ def measure(samples, labels, train, test=None, *, net=None, backend="auto", seed
         results["fid"] = _or_why_not(fid, samples, train.images, held_out, net, ranks=ranks)
     if not ranks.speaks:
         return results
-    results["accuracy"] = _accuracy(samples, labels, train, test, backend)
+    if said is not None:
+        results["captions"] = _captions(samples, said, test, backend)
+    else:
+        results["accuracy"] = _accuracy(samples, labels, train, test, backend)
     if has_digits:
         results["digits"] = _digits(samples, labels, test, backend)
     real = train.images[rng.permutation(len(train))[: 2 * len(samples)]]
@@ -132,6 +170,14 @@ def _accuracy(samples, labels, train, test, backend):
     share = lambda images, labels: float((classify(images, backend) == labels).mean())
     test_share, test_n = (None, 0) if test is None else (share(test.images, test.labels), len(test))
     return Accuracy(share(samples, labels), len(labels), test_share, test_n)
+
+
+def _captions(samples, said, test, backend):
+    """``Captions``: half of them of either kind, or all of the first."""
+    found, new = reader.read(samples, backend), said.is_new
+    of = lambda some: Fulfilment.of(found[some], said.said[some]) if some.any() else None
+    real = None if test is None else Fulfilment.of(reader.read(test.images, backend), said.said)
+    return Captions(of(~new), int((~new).sum()), of(new), int(new.sum()), real)
 
 
 def _digits(samples, labels, test, backend):

@@ -14,12 +14,16 @@ from tinydiff.commands.arguments import (
     backend_of,
     load_checkpoint,
     load_data_of,
+    load_encoder,
 )
 from tinydiff.commands.sample import add_drawing_arguments, draw, guidance_of
-from tinydiff.evaluate import TITLES, measure, proportional_labels
+from tinydiff.data import captions, scenes
+from tinydiff.data.dataset import Captioned, evenly
+from tinydiff.evaluate import TITLES, Said, measure, proportional_labels
 from tinydiff.files import expect_writable, write_atomically
 from tinydiff.metrics import inception
 from tinydiff.terminal import one_line
+from tinydiff.train import texts
 
 DRAWN = ("samples", "guidance", "steps", "sampler", "seed", "weights", "precision")  # what results depend on
 
@@ -55,14 +59,20 @@ def evaluate(args, ranks):
     if args.inception:
         net = inception.feature_net(args.inception, args.backend)
     train = load_data_of(args, ranks, checkpoint)
-    test = _held_out(args, ranks, train)
+    classes, looked_at, said = checkpoint.config.model.classes, None, None
+    if checkpoint.config.text:
+        test, texts_of, said = ranks.one_first(lambda: _held_out_texts(args, train))
+        encoder = load_encoder(args.checkpoint, checkpoint, backend)
+        looked_at, labels = encoder.encode([*texts_of, texts.NULL]), np.arange(args.samples)
+    else:
+        test = _held_out(args, ranks, train)
+        labels = proportional_labels(train, args.samples) if classes else np.zeros(args.samples, np.int64)
     if args.inception:
         _expect_enough(args.samples, train, test)
-    classes = checkpoint.config.model.classes
-    labels = proportional_labels(train, args.samples) if classes else np.zeros(args.samples, np.int64)
-    images = draw(args, backend, checkpoint, labels, ranks)
+    images = draw(args, backend, checkpoint, labels, ranks, looked_at)
     asked = labels if classes else None
-    results = measure(images, asked, train, test, net=net, backend=args.backend, seed=args.seed, ranks=ranks)
+    options = dict(net=net, said=said, backend=args.backend, seed=args.seed, ranks=ranks)
+    results = measure(images, asked, train, test, **options)
     if not ranks.speaks:
         return
 
@@ -73,10 +83,35 @@ def evaluate(args, ranks):
     for name, result in results.items():
         print(f"{TITLES[name]:20}  {result}")
     if args.json:
-        written = {name: result if isinstance(result, str) else result._asdict() for name, result in results.items()}
+        written = {name: _by_name(result) for name, result in results.items()}
         drawn |= {"checkpoint": str(args.checkpoint), "training_step": checkpoint.step, "data": train.name}
         write_atomically(args.json, json.dumps({"drawn": drawn, **written}, indent=2).encode())
         print(f"wrote {one_line(args.json)}")
+
+
+def _by_name(result):
+    """A result as JSON has it: what has names as {name: value}."""
+    return {name: _by_name(each) for name, each in result._asdict().items()} if hasattr(result, "_asdict") else result
+
+
+def _held_out_texts(args, train):
+    """As many captions as samples that were not trained on, images that go with them or None, and what they say.
+
+    Scenes have as many as are asked for, of which every other has a thing in a colour in which it was never seen. Of a
+    folder the captions are those that it was trained on, some of them or all over and over.
+    """
+    if train.name != "scenes":
+        chosen = evenly(args.samples, len(train))
+        return None, [train.class_names[train.labels[i]] for i in chosen], None
+    half, size = -(-args.samples // 2), train.images.shape[1]
+    made = [captions.load(half, size=size, first=scenes.HELD_OUT, unseen=new, cache=False) for new in (False, True)]
+    in_turns = zip(*([data.class_names[label] for label in data.labels] for data, _, _ in made))
+    texts_of = [text for pair in in_turns for text in pair]
+    images = np.stack([data.images for data, _, _ in made], axis=1).reshape(-1, *made[0][0].images.shape[1:])
+    said = np.stack([said for _, _, said in made], axis=1).reshape(-1)
+    count = args.samples
+    test = Captioned.of("scenes", images[:count], texts_of[:count])
+    return test, texts_of[:count], Said(said[:count], np.arange(count) % 2 == 1)
 
 
 def _held_out(args, ranks, train):
