@@ -51,7 +51,7 @@ def test_images_lie_in_the_range_of_the_data(trained):
     [
         ([3], {}, r"labels must be a list of classes in \[0, 2\] \(2 for any\), got \[3\]"),
         ([], {}, "labels must be a list of classes"),
-        ([0], {"sampler": "euler"}, r"sampler must be one of ddpm, ddim, heun, dpm\+\+, got 'euler'"),
+        ([0], {"sampler": "rk4"}, r"sampler must be one of ddpm, ddim, heun, dpm\+\+, euler, flow-heun, got 'rk4'"),
         ([0], {"steps": 51}, r"steps must be an integer in \[1, 50\], the schedule's noise steps, got 51"),
         ([0], {"steps": 0}, r"steps must be an integer in \[1, 50\]"),
         ([0], {"guidance": -1}, "guidance must be a finite number of at least 0, got -1"),

@@ -298,7 +298,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
         (["import", "digits", "--output", "no/mine.safetensors"], "output: the folder no does not exist"),
         (["import", "nowhere"], "nowhere/config.json does not exist: not a folder of diffusers'"),
         (["import", "theirs", "--noise-steps", "10000000"], "noise_steps must lie in [1, 1000000], got 10000000"),
-        (["import", "theirs", "--prediction", "score"], "prediction must be one of eps, x0, v, got 'score'"),
+        (["import", "theirs", "--prediction", "score"], "prediction must be one of eps, x0, v, flow, got 'score'"),
         (["export", "nowhere", "out"], "checkpoint nowhere does not exist"),
     ):
         capsys.readouterr()

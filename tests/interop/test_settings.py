@@ -116,12 +116,18 @@ def test_what_our_network_does_not_have_is_refused_by_name(changes, message):
 @pytest.mark.parametrize("schedule", schedules.SCHEDULES)
 @pytest.mark.parametrize("T", [1, 7, 50, 1000])
 def test_noise_there_and_back(schedule, T):
-    for prediction in predictions.KINDS:
+    for prediction in settings.PREDICTIONS.values():
         given = json.loads(json.dumps(settings.from_noise(schedule, T, prediction)))
         name, steps, kind = settings.to_noise(given)
         assert (steps, kind) == (T, prediction)
         assert np.allclose(schedules.get(name, T).beta, schedules.get(schedule, T).beta, rtol=1e-5)
-    assert (given["trained_betas"] is not None) == (schedule == "linear" and 1 < T < 20)  # cut off at 0.999
+    # those of a short linear one are cut off at 0.999, and diffusers has none that is our flow
+    assert (given["trained_betas"] is not None) == (schedule == "linear" and 1 < T < 20 or schedule == "flow" and T > 1)
+
+
+def test_a_prediction_that_their_scheduler_does_not_know():
+    with pytest.raises(ValueError, match="diffusers' DDIM scheduler knows the predictions eps, x0, v, not flow"):
+        settings.from_noise("flow", 50, "flow")
 
 
 @pytest.mark.parametrize(
@@ -130,9 +136,9 @@ def test_noise_there_and_back(schedule, T):
         ({"beta_schedule": "scaled_linear"}, 'beta_schedule "scaled_linear" with beta_start 0.0001'),
         (
             {"beta_end": 0.03},
-            'beta_schedule "linear" with beta_start 0.0001, beta_end 0.03 and 1000 steps is none of linear, cosine',
+            'beta_schedule "linear" with beta_start 0.0001, beta_end 0.03 and 1000 steps is none of linear, cosine, flow',
         ),
-        ({"trained_betas": [0.1] * 1000}, "trained_betas are those of none of linear, cosine with 1000 steps"),
+        ({"trained_betas": [0.1] * 1000}, "trained_betas are those of none of linear, cosine, flow with 1000 steps"),
         ({"prediction_type": "flow"}, 'prediction_type must be "epsilon" or "sample" or "v_prediction", got "flow"'),
         ({"clip_sample": "no"}, 'clip_sample must be true or false, got "no"'),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr must be false, got true"),

@@ -18,7 +18,7 @@ def test_each_sample_has_its_own_step(kind):
     for i, t in enumerate(step):
         a, s = schedule.signal_rate[t], schedule.noise_rate[t]
         assert_close(x[i], a * x0[i] + s * eps[i])
-        assert_close(target[i], {"eps": eps[i], "x0": x0[i], "v": a * eps[i] - s * x0[i]}[kind])
+        assert_close(target[i], {"eps": eps[i], "x0": x0[i], "v": a * eps[i] - s * x0[i], "flow": eps[i] - x0[i]}[kind])
         assert weight[i] == weights[t]
 
 

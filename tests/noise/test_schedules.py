@@ -98,7 +98,7 @@ def test_bad_counts(count):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="schedule must be one of linear, cosine, got 'sine'"):
+    with pytest.raises(ValueError, match="schedule must be one of linear, cosine, flow, got 'sine'"):
         schedules.get("sine", 10)
     with pytest.raises(ValueError, match="T must be an integer of at least 1, got 0"):
         schedules.cosine(0)
@@ -106,3 +106,12 @@ def test_bad_arguments():
         schedules.linear(10).grid(2, "even")
     with pytest.raises(ValueError, match=r"beta must be a one-dimensional array of numbers in \(0, 1\)"):
         schedules.Schedule("mine", [0.1, 1.0])
+
+
+def test_flow_has_at_every_step_the_noise_of_flow_matching():
+    T = 200
+    schedule, t = schedules.flow(T), np.arange(1, T) / T
+    assert np.allclose(schedule.sigma[:-1], t / (1 - t), rtol=1e-9)
+    a, s = schedule.signal_rate[:-1], schedule.noise_rate[:-1]
+    assert np.allclose(s / (a + s), t, rtol=1e-9)
+    assert schedule.alpha_bar[-1] < 1e-7  # as near to t = 1 as betas below 1 come

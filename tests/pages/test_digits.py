@@ -8,8 +8,7 @@ from tests.pages.browser import LONGEST_TASK, main_thread
 from tests.pages.digits_page import COLLECT, drawn, grey, pixels, row, served, states, text, trajectory
 from tinydiff.metrics import classifier
 from tinydiff.noise import schedules
-from tinydiff.pages import shipped
-from tinydiff.samplers import SAMPLERS
+from tinydiff.pages import SAMPLERS, shipped
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,7 @@ from tests.pages.test_all_pages import loaded
 from tests.pages.test_lab_python import SCHEDULE, Lab
 from tinydiff.data import points2d
 from tinydiff.metrics import mmd
-from tinydiff.pages import lab
-from tinydiff.samplers import SAMPLERS
+from tinydiff.pages import SAMPLERS, lab
 
 pytestmark = pytest.mark.slow
 RATE = 0.003  # which the page begins with

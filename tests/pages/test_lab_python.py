@@ -15,10 +15,9 @@ from tinydiff.generate import Trajectory
 from tinydiff.metrics import mmd
 from tinydiff.noise import schedules
 from tinydiff.noise.guidance import guided
-from tinydiff.noise.predictions import KINDS, eps_of
+from tinydiff.noise.predictions import eps_of
 from tinydiff.ops import philox
-from tinydiff.pages import build, lab
-from tinydiff.samplers import SAMPLERS
+from tinydiff.pages import PREDICTIONS, SAMPLERS, build, lab
 from tinydiff.train.adamw import AdamW
 
 SCHEDULE = schedules.get("cosine", lab.NOISE_STEPS)
@@ -103,7 +102,7 @@ def test_another_seed_is_another_curve(node):
     assert not set(curves[0]) & set(curves[1])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PREDICTIONS)
 def test_samples_of_every_sampler(node, baseline, kind):
     how = dict(width=32, prediction=kind, seed=1)
     labels = (np.arange(lab.COUNT) % (lab.CLASSES + 1)).tolist()
@@ -118,7 +117,7 @@ def test_samples_of_every_sampler(node, baseline, kind):
     assert len({x.tobytes() for x in drawn}) == len(drawn)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PREDICTIONS)
 @pytest.mark.parametrize("guidance", [0, 1, 2.5])
 def test_the_field_of_the_network(node, baseline, kind, guidance):
     how, level, label = dict(width=32, prediction=kind, seed=2), 120, 3

@@ -18,7 +18,7 @@ from tinydiff.noise.corrupt import Corruptor
 from tinydiff.noise.schedules import CLEAN, Schedule
 from tinydiff.ops import mse_loss, philox
 from tinydiff.ops.corrupt import bytes_to_signed
-from tinydiff.pages import build, digits, lesson, lesson_questions, shipped
+from tinydiff.pages import PREDICTIONS, build, digits, lesson, lesson_questions, shipped
 from tinydiff.program import file
 from tinydiff.samplers.ddim import ddim
 from tinydiff.samplers.ddpm import ddpm
@@ -198,12 +198,12 @@ def test_one_step_back(do, schedule, denoise, checkpoint):
     kind = checkpoint.config.prediction
     guessed = predictions.split(kind, prediction, x, a, s)
     assert same_bits(compared["x0_guess"], guessed[0].ravel()) and same_bits(compared["eps_guess"], guessed[1].ravel())
-    for each in predictions.KINDS:
+    for each in PREDICTIONS:
         as_said = predictions.convert(kind, each, prediction, x, a, s)
         want, _ = mse_loss.forward(as_said, predictions.join(each, clean, eps, a, s))
         assert compared[f"error_{each}"].item() == pytest.approx(want, rel=1e-5), each
     snr = (a / s) ** 2
-    error = {each: compared[f"error_{each}"].item() for each in predictions.KINDS}
+    error = {each: compared[f"error_{each}"].item() for each in PREDICTIONS}
     assert error["eps"] == pytest.approx(snr * error["x0"], rel=1e-3)
     assert error["v"] == pytest.approx((snr + 1) * error["x0"], rel=1e-3)
 

@@ -56,8 +56,8 @@ def test_the_average_warms_up():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"schedule": "sine"}, "schedule must be one of linear, cosine, got 'sine'"),
-        ({"prediction": "score"}, "prediction must be one of eps, x0, v"),
+        ({"schedule": "sine"}, "schedule must be one of linear, cosine, flow, got 'sine'"),
+        ({"prediction": "score"}, "prediction must be one of eps, x0, v, flow"),
         ({"loss_weight": "p2"}, "loss_weight must be one of simple, min_snr"),
         ({"decay": "step"}, "decay must be one of cosine, constant"),
         ({"batch": 0}, r"batch must lie in \[1, inf\], got 0"),

@@ -60,9 +60,9 @@ EVERY_RUN = {
 RUN_OVERRIDES = {
     **EVERY_RUN,
     "label-dropout": (float, "how often to train without the label"),
-    "schedule": (str, "noise schedule: linear or cosine"),
+    "schedule": (str, "noise schedule: linear, cosine or flow"),
     "noise-steps": (int, "T, the number of noise steps"),
-    "prediction": (str, "what the network predicts: eps, x0 or v"),
+    "prediction": (str, "what the network predicts: eps, x0, v or flow"),
     "loss-weight": (str, "simple or min_snr"),
     "step-power": (float, "1 meets every noise step as often, more favours high noise"),
 }

@@ -235,7 +235,13 @@ def attention_widths(config):
 
 
 def from_noise(schedule, T, prediction):
-    """The ``scheduler_config.json`` of a schedule by name, as a dict: a DDIM scheduler that steps as ours does."""
+    """The ``scheduler_config.json`` of a schedule by name, as a dict: a DDIM scheduler that steps as ours does.
+
+    Raises ``ValueError`` for a prediction that it does not know.
+    """
+    ours_to_theirs = {ours: theirs for theirs, ours in PREDICTIONS.items()}
+    if prediction not in ours_to_theirs:
+        raise ValueError(f"diffusers' DDIM scheduler knows the predictions {', '.join(ours_to_theirs)}, not {prediction}")
     beta = schedules.get(schedule, T).beta
     settings = {
         "_class_name": "DDIMScheduler",
@@ -244,7 +250,7 @@ def from_noise(schedule, T, prediction):
         "beta_start": float(beta[0]),
         "beta_end": float(beta[-1]),
         "trained_betas": None,
-        "prediction_type": {ours: theirs for theirs, ours in PREDICTIONS.items()}[prediction],
+        "prediction_type": ours_to_theirs[prediction],
         "clip_sample": True,
         "clip_sample_range": 1.0,
         "set_alpha_to_one": True,

@@ -5,22 +5,25 @@ Letters: a signal rate, s noise rate, a^2 + s^2 = 1.
     eps   the noise
     x0    the clean image
     v     a eps - s x0          the velocity along the arc from x0 to eps
+    flow  eps - x0              the velocity along the straight line from x0 to eps, whose points are x / (a + s)
 
 Given x, any one of them determines the others:
 
     from eps:  x0 = (x - s eps) / a
     from x0:   eps = (x - a x0) / s
     from v:    x0 = a x - s v,   eps = s x + a v          (a rotation, so nothing is ever divided)
+    from flow: x0 = (x - s flow) / (a + s),   eps = (x + a flow) / (a + s)        (a + s is at least 1)
 
 Source: Salimans and Ho, "Progressive distillation", 2022, appendix D; min-SNR: Hang et al., "Efficient
-diffusion training via min-SNR weighting strategy", 2023, section 3.4.
+diffusion training via min-SNR weighting strategy", 2023, section 3.4; flow: Liu, Gong and Liu, "Flow straight and fast",
+2023, eq. 1.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-KINDS = ("eps", "x0", "v")
+KINDS = ("eps", "x0", "v", "flow")
 WEIGHTINGS = ("simple", "min_snr")
 
 
@@ -31,7 +34,7 @@ def join(kind, x0, eps, a, s):
         return eps
     if kind == "x0":
         return x0
-    return a * eps - s * x0
+    return eps - x0 if kind == "flow" else a * eps - s * x0
 
 
 def split(kind, prediction, x, a, s):
@@ -47,6 +50,8 @@ def x0_of(kind, prediction, x, a, s):
     _check(kind)
     if kind == "x0":
         return prediction
+    if kind == "flow":
+        return (x - s * prediction) / (a + s)
     return (x - s * prediction) / a if kind == "eps" else a * x - s * prediction
 
 
@@ -55,6 +60,8 @@ def eps_of(kind, prediction, x, a, s):
     _check(kind)
     if kind == "eps":
         return prediction
+    if kind == "flow":
+        return (x + a * prediction) / (a + s)
     return (x - a * prediction) / s if kind == "x0" else s * x + a * prediction
 
 
@@ -67,8 +74,8 @@ def loss_weights(schedule, kind, weighting="simple", gamma=5.0):
     """The weight of each noise step in the mean squared error of that prediction, (T,) float64.
 
     simple    1 everywhere
-    min_snr   the weight that amounts to min(SNR, gamma) on the error of x0: errors of eps and v are
-              errors of x0 times SNR and SNR + 1, so their weights are divided by that
+    min_snr   the weight that amounts to min(SNR, gamma) on the error of x0: squared errors of eps, v and flow are
+              those of x0 times SNR, SNR + 1 and (sqrt(SNR) + 1)^2, so their weights are divided by that
     """
     _check(kind)
     if weighting not in WEIGHTINGS:
@@ -76,7 +83,7 @@ def loss_weights(schedule, kind, weighting="simple", gamma=5.0):
     if weighting == "simple":
         return np.ones(schedule.T)
     snr = np.exp(schedule.log_snr)
-    return np.minimum(snr, gamma) / {"x0": 1.0, "eps": snr, "v": snr + 1}[kind]
+    return np.minimum(snr, gamma) / {"x0": 1.0, "eps": snr, "v": snr + 1, "flow": (np.sqrt(snr) + 1) ** 2}[kind]
 
 
 def denoiser(predict, schedule, kind, *, clip=None):

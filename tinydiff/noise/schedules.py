@@ -154,7 +154,19 @@ def cosine(T=1000, s=0.008):
     return Schedule("cosine", np.minimum(1 - f[1:] / f[:-1], LARGEST_BETA))
 
 
-SCHEDULES = {"linear": linear, "cosine": cosine}
+def flow(T=1000):
+    """sigma = t / (1 - t) with t = (step + 1) / T, where flow matching meets as much noise at time t; beta clipped at 0.999.
+
+    Its x = (1 - t) x0 + t eps is the x here, of signal_rate^2 + noise_rate^2 = 1, times sqrt((1 - t)^2 + t^2), which a
+    network that is told the step need not be told (Liu, Gong and Liu, "Flow straight and fast", 2023, eq. 1).
+    """
+    T = _count(T)
+    t = np.arange(T + 1) / T
+    alpha_bar = (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
+    return Schedule("flow", np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], LARGEST_BETA))
+
+
+SCHEDULES = {"linear": linear, "cosine": cosine, "flow": flow}
 
 
 def get(name, T):

@@ -12,3 +12,6 @@
 
 The browser's side is HTML, CSS and modules by hand, one module an idea, in ``tinydiff/site``.
 """
+
+SAMPLERS = ("ddpm", "ddim", "heun", "dpm++")  # that pages let their visitors choose from
+PREDICTIONS = ("eps", "x0", "v")  # likewise, and shows

@@ -19,11 +19,10 @@ import numpy as np
 from tinydiff import backends
 from tinydiff.metrics import classifier
 from tinydiff.noise import schedules
-from tinydiff.pages import shipped
+from tinydiff.pages import SAMPLERS, shipped
 from tinydiff.pages.page import decibels, with_formulas
 from tinydiff.program import file, web
 from tinydiff.program.record import record
-from tinydiff.samplers import SAMPLERS
 
 FOLDER, ROW = "digits", "row.json"
 MOST_STEPS = 50

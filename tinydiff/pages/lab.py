@@ -32,11 +32,11 @@ from tinydiff.model.mlp import MLP, MLPConfig
 from tinydiff.noise import schedules
 from tinydiff.noise.corrupt import Corruptor
 from tinydiff.noise.density import step_quantiles
-from tinydiff.noise.predictions import KINDS, eps_of, x0_of
+from tinydiff.noise.predictions import eps_of, x0_of
+from tinydiff.pages import PREDICTIONS, SAMPLERS
 from tinydiff.program import file, web
 from tinydiff.program.record import record
 from tinydiff.program.stages import MOST_NUMBERS, Stages
-from tinydiff.samplers import SAMPLERS
 from tinydiff.train.adamw import AdamW
 from tinydiff.train.step import training_step
 
@@ -109,7 +109,7 @@ def network(width, backend):
 
 def stored(backend):
     """The ``Stored`` of the page."""
-    data = Data.empty(backend, KINDS[0])
+    data = Data.empty(backend, PREDICTIONS[0])
     data.corrupt.table[...] = 0  # which one it shall be the page says
     schedule = schedules.get("cosine", NOISE_STEPS)
     stages = Stages(backend, schedule, "x0", (COUNT, 2), clip=None)
@@ -120,7 +120,7 @@ def stored(backend):
     for width in WIDTHS:
         recordings |= _of_width(width, data, stages, asked)
     rates = backend.zeros(2)
-    recordings |= {f"split.{kind}": _split(kind, stages, rates) for kind in KINDS}
+    recordings |= {f"split.{kind}": _split(kind, stages, rates) for kind in PREDICTIONS}
     recordings["counters"] = _counters(backend)
     steps = {*range(NOISE_STEPS), *(step for counts in ways.values() for way in counts.values() for _, step, _ in way)}
     about = {
@@ -202,5 +202,5 @@ def _counters(backend):
     sets = {}
     for name in points2d.SHAPES:
         sets[f"{name}.points"], sets[f"{name}.labels"] = points(name)
-    tables = {f"noise.{kind}": Data.empty(backend, kind).corrupt.table for kind in KINDS}
+    tables = {f"noise.{kind}": Data.empty(backend, kind).corrupt.table for kind in PREDICTIONS}
     return record(draw, backend, inputs={"index": index}, state={"counters.seed": seed, **sets, **tables})

@@ -28,7 +28,7 @@ from tinydiff.data import mnist
 from tinydiff.files import write_atomically
 from tinydiff.noise import predictions, schedules
 from tinydiff.noise.schedules import CLEAN, Schedule
-from tinydiff.pages import digits, lesson_questions, shipped
+from tinydiff.pages import PREDICTIONS, digits, lesson_questions, shipped
 from tinydiff.pages.page import decibels
 from tinydiff.program import file, web
 from tinydiff.program.record import record
@@ -72,7 +72,7 @@ def studies(backend, kind, shape):
     noise    makes ``noisy`` = signal_rate clean + noise_rate eps, with ``eps`` from noise.seed and noise.draw: once with
              the rates of a noise step it is the jump there; again and again, the chain of small steps
     compare  takes a network's ``guess`` of that kind at ``compare.noisy`` apart into ``x0_guess`` and ``eps_guess``, and
-             gives the mean squared error of the same guess said as each of ``predictions.KINDS``: ``error_eps``, ...
+             gives the mean squared error of the same guess said as each of ``PREDICTIONS``: ``error_eps``, ...
     """
     zeros = backend.zeros
     image = lambda: zeros((1, *shape))
@@ -93,7 +93,7 @@ def studies(backend, kind, shape):
         x0, noise, x, said, *rates = recorded(clean, eps, noisy, guess, a, s)
         guessed = predictions.split(kind, said, x, *rates)
         errors = {}
-        for each in predictions.KINDS:
+        for each in PREDICTIONS:
             as_said, as_is = (predictions.join(each, *parts, *rates) for parts in (guessed, (x0, noise)))
             errors[f"error_{each}"], _ = backend.mse_loss.forward(as_said, as_is)
         return {"x0_guess": guessed[0], "eps_guess": guessed[1], **errors}

@@ -11,6 +11,7 @@ from typing import Any, Callable, NamedTuple
 from tinydiff.samplers.ddim import ddim
 from tinydiff.samplers.ddpm import ddpm
 from tinydiff.samplers.dpm_solver_pp import dpm_solver_pp
+from tinydiff.samplers.flow import euler, flow_heun
 from tinydiff.samplers.heun import heun
 from tinydiff.samplers.trajectory import State, finish
 
@@ -27,6 +28,8 @@ SAMPLERS = {
     "ddim": Sampler(ddim, "trailing"),
     "heun": Sampler(heun, "karras"),
     "dpm++": Sampler(dpm_solver_pp, "trailing"),
+    "euler": Sampler(euler, "trailing"),
+    "flow-heun": Sampler(flow_heun, "trailing"),
 }
 
-__all__ = ["SAMPLERS", "Sampler", "State", "ddim", "ddpm", "dpm_solver_pp", "finish", "heun"]
+__all__ = ["SAMPLERS", "Sampler", "State", "ddim", "ddpm", "dpm_solver_pp", "euler", "finish", "flow_heun", "heun"]
