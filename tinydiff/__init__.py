@@ -11,18 +11,20 @@ A map, in an order to read it in; lower folders never import higher ones, and te
     tinydiff/backends/   the operations by name: numpy, cpu (C++), cuda (CuPy), emulator
     tinydiff/precision.py  what compiled backends store in bfloat16, where they are asked to, and what stays float32
     tinydiff/model/      flat parameters, layers, blocks, U-Net, MLP; a backward is its forward read from the last
-                         line to the first
+                         line to the first. transformer_block: how a U-Net looks at a text
+    tinydiff/text/       frozen encoders of text, CLIP's and BERT, and their tokenizers
     tinydiff/noise/      schedules: how much signal is left; predictions: what to predict; corruption, guidance
-    tinydiff/samplers/   DDPM, DDIM, Heun, DPM-Solver++ 2M: one signature; tests/samplers measures their orders on data
-                         whose exact denoiser is known
+    tinydiff/samplers/   DDPM, DDIM, Heun, DPM-Solver++ 2M, and Euler and Heun along straight paths: one signature;
+                         tests/samplers measures their orders on data whose exact denoiser is known
     tinydiff/data/       MNIST, CIFAR-10; image folders, decoded once into a file that is mapped into memory; drawn
-                         digits, which need no files; points2d, whose density, score and best denoiser are known at
+                         digits and scenes of them, which need no files, and captions of scenes; points2d, whose density, score and best denoiser are known at
                          every noise level
     tinydiff/ranks/      processes that train one run together, and the order in which they add
-    tinydiff/train/      training: a training step, start to end, in ``one_step``; trainer, vae_trainer: what it computes; latents:
-                         what an autoencoder makes of a data set; runs, checkpoints, presets
-    tinydiff/metrics/    MMD, FID, classifiers of digits and of CIFAR-10, memorisation: what quality is, and why a
-                         number needs a floor
+    tinydiff/train/      training: a training step, start to end, in ``one_step``; trainer, vae_trainer: what it computes;
+                         latents, texts: what an autoencoder, or an encoder of captions, makes of a data set; runs,
+                         checkpoints, presets
+    tinydiff/metrics/    MMD, FID, classifiers of digits and of CIFAR-10, a reader of scenes, memorisation: what quality
+                         is, and why a number needs a floor
     tinydiff/gradcheck/  every gradient against central differences; derivations worked by hand
     tinydiff/interop/    weights and settings of diffusers, both ways
     tinydiff/program/    a function of arrays written down: one program for the CPU, browsers and ONNX
