@@ -82,6 +82,7 @@ MAY_IMPORT = {
     "pictures": {"data", "files"},
     "plot": {"pictures"},
     "generate": {"noise", "samplers", "ranks"},
+    "editing": {"noise", "samplers"},
     "ranks": {"ranks", "backends", "terminal"},
     "train": {
         "train", "model", "noise", "samplers", "data", "generate", "pictures", "files", "progress", "tensors", "ranks",

@@ -24,9 +24,7 @@ def batches(count, shape, at_most=None):
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def draw(
-    trajectory_of, labels, shape, *, seed=0, each=iter, decode=lambda images: images, at_most=None, ranks=alone()
-):
+def draw(trajectory_of, labels, shape, *, seed=0, each=iter, decode=lambda images: images, at_most=None, ranks=alone()):
     """Finished images of labels (n,) -> (n, *shape) float32 of NumPy, drawn in batches that fit into memory.
 
     trajectory_of  count -> the ``Trajectory`` of so many; asked again for each batch, so it may well keep them
@@ -64,11 +62,12 @@ class Trajectory:
     steps       how many, in [1, T]; "heun" evaluates the network 2 steps - 1 times, the others steps times
     guidance    at least 0; see ``noise.guidance``
     clip        the range of the data, to which every x0_hat is clipped, or None
+    editing     an ``Editing``, of an image that drawing begins with; it is not captured
 
     What differs from one time to the next (labels, seed, and the parameters of the model) lies in arrays, so that on a
     GPU the whole way is one captured graph. That cannot be copied, and neither can this: copy the model.
 
-    Raises ``ValueError`` for an unknown sampler or a number of steps out of range.
+    Raises ``ValueError`` for an unknown sampler, a number of steps out of range, or an editing that is not valid.
     """
 
     def __init__(
@@ -82,6 +81,7 @@ class Trajectory:
         steps=50,
         guidance=1.0,
         clip=IMAGE_RANGE,
+        editing=None,
         **options,
     ):
         if sampler not in SAMPLERS:
@@ -89,12 +89,14 @@ class Trajectory:
         self.model, self.schedule, self.prediction, self.count = model, schedule, prediction, count
         self.guidance, self.clip, self.options = guidance, clip, options
         self._sampler, spacing = SAMPLERS[sampler]
-        self._grid = schedule.grid(steps, spacing)
-        backend = model.backend
+        self._grid, self._editing, backend = schedule.grid(steps, spacing), editing, model.backend
+        if editing:
+            editing.expect_valid(model.config.shape)
+            self._grid = editing.part_of(self._grid)
         self._labels = backend.zeros(count, np.int64)
         self._sample = backend.zeros(count, np.int64)
         self._seed = backend.zeros(1, np.uint64)
-        self._run = backend.capture(self.finished)
+        self._run = self.finished if editing else backend.capture(self.finished)
 
     @property
     def inputs(self):
@@ -154,6 +156,9 @@ class Trajectory:
 
         predict_guided = guided(predict, self._labels, model.classes, self.guidance, backend)
         denoise = denoiser(predict_guided, self.schedule, self.prediction, clip=self.clip)
+        if self._editing:
+            ways = self._sampler, denoise, normal, self.schedule, self._grid, backend
+            return self._editing.states(*ways, **self.options)
         start, noise = normal("start", 0), lambda i: normal("sampler", i)
         return self._sampler(denoise, start, self.schedule, self._grid, noise=noise, **self.options)
 

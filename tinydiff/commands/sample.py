@@ -9,15 +9,19 @@ import numpy as np
 
 from tinydiff import generate, pictures
 from tinydiff.commands.arguments import add_backend_arguments, at_least, backend_of, load_checkpoint, load_encoder
+from tinydiff.data import folder
+from tinydiff.data.dataset import bytes_to_signed
+from tinydiff.editing import Editing
 from tinydiff.generate import Trajectory
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
+from tinydiff.ops import gaussian_sample
 from tinydiff.progress import progress_bar
 from tinydiff.samplers import SAMPLERS
 from tinydiff.samplers.ddpm import VARIANCES
 from tinydiff.terminal import one_line
 from tinydiff.train import texts
-from tinydiff.train.latents import decoder_of
+from tinydiff.train.latents import codec_of
 from tinydiff.train.run import MOST_ROWS
 
 DRAWING = ("guidance", "steps", "sampler", "eta", "variance", "seed", "weights")  # arguments that images depend on
@@ -33,6 +37,20 @@ def add_arguments(parser):
     )
     parser.add_argument("--prompt", action="append", help="text to draw, of a model of texts; may be repeated")
     parser.add_argument("--negative", metavar="TEXT", help="what to draw away from, instead of from no text")
+    parser.add_argument(
+        "--init", metavar="IMAGE", help="begin with this image, its largest square brought to the model's size"
+    )
+    parser.add_argument(
+        "--strength", type=float, help="how much of the way is gone from --init: 0 none, 1 all (default 0.7)"
+    )
+    parser.add_argument(
+        "--mask", metavar="IMAGE", help="where it is black --init is kept, where white drawn anew (and strength is 1)"
+    )
+    parser.add_argument(
+        "--resample",
+        type=at_least(1),
+        help="with --mask: go each step so often, to fit better, at as many times the cost",
+    )
     parser.add_argument("--count", type=at_least(1), default=8, help="images a label or prompt (default %(default)s)")
     parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row each (default %(default)s)")
 
@@ -76,10 +94,46 @@ def sample(args, ranks):
     if ranks.speaks:
         pictures.expect_can_be_saved("out", args.out, size)
     args.guidance = guidance_of(args, checkpoint)
-    images = draw(args, backend, checkpoint, np.repeat(np.array(rows), args.count), ranks, looked_at)
+    given = _images_of(args, checkpoint)
+    images = draw(args, backend, checkpoint, np.repeat(np.array(rows), args.count), ranks, looked_at, *given)
     if ranks.speaks:
         pictures.save(pictures.grid(images, args.count), args.out)
         print(f"wrote {one_line(args.out)}")
+
+
+def _images_of(args, checkpoint):
+    """What --init and --mask hold: an image (H, W, C) uint8, and (H, W) whether it is kept; each None where not given.
+
+    Raises ``ValueError`` for a mask of another size than the image, and for options without what they go with.
+    """
+    for name, other in (("strength", "init"), ("mask", "init"), ("resample", "mask")):
+        if getattr(args, name) is not None and getattr(args, other) is None:
+            raise ValueError(f"{name} goes with {other}")
+    if args.strength is not None and not 0 <= args.strength <= 1:
+        raise ValueError(f"strength must lie in [0, 1], got {args.strength:g}")
+    if args.init is None:
+        return None, None
+    shape = checkpoint.image_shape
+    if args.mask is None:
+        return folder.picture(args.init, shape), None
+    sizes = [folder.size_of(path) for path in (args.init, args.mask)]
+    if sizes[0] != sizes[1]:
+        sizes = [f"{width}x{height}" for width, height in sizes]
+        raise ValueError(f"mask must have the size of init, {sizes[0]}, got {sizes[1]}")
+    return folder.picture(args.init, shape), folder.picture(args.mask, (*shape[:2], 1))[..., 0] < 128
+
+
+def _editing(args, init, keep, codec):
+    """The ``Editing`` of an image and what of it is kept, in the latents of a ``Codec`` if there is one."""
+    image, kept = bytes_to_signed(init), None if keep is None else keep[..., None].astype(np.float32)
+    if codec:
+        image, _ = gaussian_sample.halves(codec.encode(init[None])[0])
+        if keep is not None:  # a place of which every pixel is kept
+            h, w = image.shape[:2]
+            blocks = keep.reshape(h, keep.shape[0] // h, w, keep.shape[1] // w)
+            kept = blocks.all(axis=(1, 3))[..., None].astype(np.float32)
+    strength = (0.7 if keep is None else 1.0) if args.strength is None else args.strength
+    return Editing(np.ascontiguousarray(image), kept, strength, args.resample or 1)
 
 
 def _expect_what_it_knows(args, checkpoint):
@@ -114,9 +168,10 @@ def guidance_of(args, checkpoint):
     return 1.0
 
 
-def draw(args, backend, checkpoint, labels, ranks, looked_at=None):
+def draw(args, backend, checkpoint, labels, ranks, looked_at=None, init=None, keep=None):
     """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say, on all ranks. Of a model of
-    texts labels say which of a ``Context``, ``looked_at``, whose last text is what guidance leads away from."""
+    texts labels say which of a ``Context``, ``looked_at``, whose last text is what guidance leads away from. ``init`` and ``keep`` as of
+    ``_images_of``."""
     ranks.expect_same(backend.identity | {name: getattr(args, name) for name in DRAWING})
     config = checkpoint.config
     model = UNet(config.model, backend)
@@ -133,12 +188,16 @@ def draw(args, backend, checkpoint, labels, ranks, looked_at=None):
             raise ValueError(f"{name} is not an option of the sampler {args.sampler}")
     options |= {**config.drawing, "sampler": args.sampler, "steps": args.steps, "guidance": args.guidance}
     schedule = schedules.get(config.schedule, config.noise_steps)
-    return generate.draw(
+    codec = codec_of(checkpoint.autoencoder, backend) if checkpoint.autoencoder else None
+    if init is not None:
+        options["editing"] = _editing(args, init, keep, codec)
+    images = generate.draw(
         functools.cache(lambda count: Trajectory(model, schedule, config.prediction, count, **options)),
         labels,
         checkpoint.image_shape,
         seed=args.seed,
         each=lambda batches: progress_bar(batches, unit="batch", leave=False, shown=len(batches) > 1),
-        decode=decoder_of(checkpoint.autoencoder, backend),
+        decode=codec.decode if codec else lambda drawn: drawn,
         ranks=ranks,
     )
+    return images if keep is None else np.where(keep[..., None], bytes_to_signed(init), images)

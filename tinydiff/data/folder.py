@@ -84,6 +84,24 @@ def load(path, *, size=None, skip_unreadable=False, cache=True, say=print):
     return Dataset("folder", images, np.array(labels, np.int32), len(classes), tuple(classes), files_digest)
 
 
+def picture(path, shape):
+    """One image file as a model takes it, (H, W, C) uint8 of that shape: the largest square in the middle, resized. Raises
+    ``ValueError`` for a file that cannot be read."""
+    try:
+        image = _square(_read(Path(path))).resize(shape[1::-1], Image.Resampling.LANCZOS)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error})") from None
+    return np.asarray(image.convert("RGB" if shape[2] == 3 else "L")).reshape(shape)
+
+
+def size_of(path):
+    """Width and height of an image file, as it is to be looked at. Raises ``ValueError`` for one that cannot be read."""
+    try:
+        return _read(Path(path)).size
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error})") from None
+
+
 class LeftOut:
     """All that a folder holds beside pictures that can be read: passed over, or unreadable."""
 

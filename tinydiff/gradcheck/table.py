@@ -13,7 +13,17 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.gradcheck.subjects import Case, at_step, dropping, with_parameters
-from tinydiff.model import attention_block, autoencoder, chain, embedding, layers, mlp, res_block, transformer_block, unet
+from tinydiff.model import (
+    attention_block,
+    autoencoder,
+    chain,
+    embedding,
+    layers,
+    mlp,
+    res_block,
+    transformer_block,
+    unet,
+)
 from tinydiff.model.autoencoder import AutoencoderConfig
 from tinydiff.model.layers import Dropped
 from tinydiff.model.mlp import MLPConfig

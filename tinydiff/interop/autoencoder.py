@@ -28,7 +28,6 @@ import safetensors.numpy
 
 from tinydiff import backends
 from tinydiff.files import write_folder_atomically
-from tinydiff.interop import weights
 from tinydiff.given import (
     MANY,
     WEIGHTS,
@@ -44,6 +43,7 @@ from tinydiff.given import (
     shown,
     to_json,
 )
+from tinydiff.interop import weights
 from tinydiff.model.autoencoder import Autoencoder, AutoencoderConfig, LatentScale
 from tinydiff.train.checkpoint import PARTS, Checkpoint
 from tinydiff.train.config import UNKNOWN

@@ -24,8 +24,8 @@ import safetensors.numpy
 
 from tinydiff import backends
 from tinydiff.files import write_folder_atomically
-from tinydiff.interop import autoencoder, settings, weights
 from tinydiff.given import WEIGHTS, naming, read_json, read_weights, shown, to_json
+from tinydiff.interop import autoencoder, settings, weights
 from tinydiff.model.unet import UNet, position_waves
 from tinydiff.train.checkpoint import METADATA, PARTS, Checkpoint, digest
 from tinydiff.train.config import UNKNOWN, TrainConfig
