@@ -8,7 +8,6 @@ from tests.test_cli import failure
 from tests.test_evaluate import save
 from tests.train import tiny, tiny_vae
 from tinydiff import cli
-from tinydiff.data import Dataset
 from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
 

@@ -30,9 +30,7 @@ def model(backend="numpy"):
 
 
 def draw(editing, sampler="ddim", steps=6, seed=3, network=None, **options):
-    trajectory = Trajectory(
-        network or model(), SCHEDULE, "v", 3, sampler=sampler, steps=steps, editing=editing, **options
-    )
+    trajectory = Trajectory(network or model(), SCHEDULE, "v", 3, sampler=sampler, steps=steps, way=editing, **options)
     return np.array(trajectory.model.backend.to_numpy(trajectory.draw([0, 1, 2], seed=seed)))
 
 
@@ -83,7 +81,8 @@ def test_noise_that_is_added_again_leaves_the_variance_of_the_step():
     n, image = 4000, np.zeros((1, 1, 1), np.float32)
     normals = iter(np.random.default_rng(0).standard_normal((100, n, 1, 1, 1)))
     editing = Editing(image, np.zeros((1, 1, 1), np.float32), resample=3)
-    ways = SAMPLERS["ddpm"].run, lambda x, step: 0 * x + 0.5, lambda purpose, draw: next(normals), SCHEDULE
+    denoise_of = lambda labels: lambda x, step: 0 * x + 0.5
+    ways = SAMPLERS["ddpm"].run, denoise_of, 0, None, lambda purpose, draw: next(normals), SCHEDULE
     for state in editing.states(*ways, SCHEDULE.grid(5), backends.get("numpy")):
         if state.step >= 0:
             a, s = SCHEDULE.rates(state.step)

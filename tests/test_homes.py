@@ -83,6 +83,7 @@ MAY_IMPORT = {
     "plot": {"pictures"},
     "generate": {"noise", "samplers", "ranks"},
     "editing": {"noise", "samplers"},
+    "interpolation": set(),
     "ranks": {"ranks", "backends", "terminal"},
     "train": {
         "train", "model", "noise", "samplers", "data", "generate", "pictures", "files", "progress", "tensors", "ranks",

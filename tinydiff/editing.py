@@ -43,12 +43,13 @@ class Editing(NamedTuple):
         """The steps of a falling grid that are gone."""
         return grid[len(grid) - round(self.strength * len(grid)) :]
 
-    def states(self, sampler, denoise, normal, schedule, grid, backend, **options):
+    def states(self, sampler, denoise_of, first, labels, normal, schedule, grid, backend, **options):
         """Yield the sampler's states along ``grid``, ``part_of`` the whole one.
 
-        denoise  (x, step) -> x0_hat
-        normal   (purpose, draw) -> standard normals (N, H, W, C)
+        denoise_of  labels (N,) -> (x, step) -> x0_hat
+        normal      (purpose, draw) -> standard normals (N, H, W, C)
         """
+        denoise = denoise_of(labels)
         eps = normal("start", 0)
         image = backend.repeat(backend.asarray(self.image)[None], len(eps))
         keep = None if self.keep is None else backend.asarray(self.keep)[None]

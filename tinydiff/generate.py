@@ -62,12 +62,12 @@ class Trajectory:
     steps       how many, in [1, T]; "heun" evaluates the network 2 steps - 1 times, the others steps times
     guidance    at least 0; see ``noise.guidance``
     clip        the range of the data, to which every x0_hat is clipped, or None
-    editing     an ``Editing``, of an image that drawing begins with; it is not captured
+    way         an ``Editing``, of an image that drawing begins with, or an ``Interpolation``; it is not captured
 
     What differs from one time to the next (labels, seed, and the parameters of the model) lies in arrays, so that on a
     GPU the whole way is one captured graph. That cannot be copied, and neither can this: copy the model.
 
-    Raises ``ValueError`` for an unknown sampler, a number of steps out of range, or an editing that is not valid.
+    Raises ``ValueError`` for an unknown sampler, a number of steps out of range, or a way that is not valid.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Trajectory:
         steps=50,
         guidance=1.0,
         clip=IMAGE_RANGE,
-        editing=None,
+        way=None,
         **options,
     ):
         if sampler not in SAMPLERS:
@@ -89,14 +89,14 @@ class Trajectory:
         self.model, self.schedule, self.prediction, self.count = model, schedule, prediction, count
         self.guidance, self.clip, self.options = guidance, clip, options
         self._sampler, spacing = SAMPLERS[sampler]
-        self._grid, self._editing, backend = schedule.grid(steps, spacing), editing, model.backend
-        if editing:
-            editing.expect_valid(model.config.shape)
-            self._grid = editing.part_of(self._grid)
+        self._grid, self._way, backend = schedule.grid(steps, spacing), way, model.backend
+        if way:
+            way.expect_valid(model.config.shape)
+            self._grid = way.part_of(self._grid)
         self._labels = backend.zeros(count, np.int64)
         self._sample = backend.zeros(count, np.int64)
         self._seed = backend.zeros(1, np.uint64)
-        self._run = self.finished if editing else backend.capture(self.finished)
+        self._run = self.finished if way else backend.capture(self.finished)
 
     @property
     def inputs(self):
@@ -140,27 +140,32 @@ class Trajectory:
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
             raise ValueError(f"seed must be an integer in [0, 2^64), got {seed}")
         self._labels[...] = backend.asarray(labels, np.int64)
-        self._sample[...] = backend.asarray(first + np.arange(self.count), np.int64)
+        self._first = first
+        apart = first + np.arange(self.count)
+        self._sample[...] = backend.asarray(0 * apart if getattr(self._way, "same_noise", False) else apart, np.int64)
         self._seed[...] = backend.asarray(np.array([seed], np.uint64))
         self.model.parameters.refresh()  # those of an average change without it
 
     def _states(self):
         model, backend, config = self.model, self.model.backend, self.model.config
 
-        def normal(purpose, draw):
-            return backend.philox.forward(self._seed, purpose, self._sample, draw, config.shape, kind="normal")
+        def normal(purpose, draw, seed=None):
+            seed = self._seed if seed is None else seed
+            return backend.philox.forward(seed, purpose, self._sample, draw, config.shape, kind="normal")
 
         def predict(x, step, labels):
             steps_N = backend.zeros((x.shape[0],)) + np.float32(step)
             return model.predict(x, steps_N, labels if model.classes else None)
 
-        predict_guided = guided(predict, self._labels, model.classes, self.guidance, backend)
-        denoise = denoiser(predict_guided, self.schedule, self.prediction, clip=self.clip)
-        if self._editing:
-            ways = self._sampler, denoise, normal, self.schedule, self._grid, backend
-            return self._editing.states(*ways, **self.options)
+        def denoise_of(labels):
+            predict_guided = guided(predict, labels, model.classes, self.guidance, backend)
+            return denoiser(predict_guided, self.schedule, self.prediction, clip=self.clip)
+
+        if self._way:
+            where = self._first, self._labels, normal, self.schedule, self._grid, backend
+            return self._way.states(self._sampler, denoise_of, *where, **self.options)
         start, noise = normal("start", 0), lambda i: normal("sampler", i)
-        return self._sampler(denoise, start, self.schedule, self._grid, noise=noise, **self.options)
+        return self._sampler(denoise_of(self._labels), start, self.schedule, self._grid, noise=noise, **self.options)
 
     def _check(self, x):
         if not np.isfinite(self.model.backend.to_numpy(x)).all():

@@ -6,7 +6,7 @@ import pytest
 from tests.interop.folders import CONFIGS, unet_config
 from tinydiff.interop import settings
 from tinydiff.model.unet import UNetConfig
-from tinydiff.noise import predictions, schedules
+from tinydiff.noise import schedules
 
 
 def to_unet_config(given):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tinydiff.data import folder
 from tinydiff.data.dataset import bytes_to_signed
 from tinydiff.editing import Editing
 from tinydiff.generate import Trajectory
+from tinydiff.interpolation import Interpolation
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
 from tinydiff.ops import gaussian_sample
@@ -38,6 +40,10 @@ def add_arguments(parser):
     parser.add_argument("--prompt", action="append", help="text to draw, of a model of texts; may be repeated")
     parser.add_argument("--negative", metavar="TEXT", help="what to draw away from, instead of from no text")
     parser.add_argument(
+        "--between", type=at_least(2), metavar="N", help="N images from the first --label or --prompt to the second"
+    )
+    parser.add_argument("--to-seed", type=int, metavar="SEED", help="with --between: and from --seed to this one")
+    parser.add_argument(
         "--init", metavar="IMAGE", help="begin with this image, its largest square brought to the model's size"
     )
     parser.add_argument(
@@ -52,7 +58,12 @@ def add_arguments(parser):
         help="with --mask: go each step so often, to fit better, at as many times the cost",
     )
     parser.add_argument("--count", type=at_least(1), default=8, help="images a label or prompt (default %(default)s)")
-    parser.add_argument("--out", metavar="PNG", default="samples.png", help="one row each (default %(default)s)")
+    parser.add_argument(
+        "--out",
+        metavar="PNG",
+        default="samples.png",
+        help="one row each; of images between a .gif moves (default %(default)s)",
+    )
 
 
 def add_drawing_arguments(parser):
@@ -90,15 +101,35 @@ def sample(args, ranks):
         rows = range(min(max(config.classes, 1), MOST_ROWS))
         if config.classes > len(rows):
             print(f"drawing the first {len(rows)} of {config.classes:,} classes; --label names others")
-    size = pictures.grid_size(len(rows) * args.count, args.count, checkpoint.image_shape)
+    columns, last = args.count, None
+    if args.between:
+        (*rows, last), columns = _ends(args, rows), args.between
+    size = pictures.grid_size(len(rows) * columns, columns, checkpoint.image_shape)
     if ranks.speaks:
         pictures.expect_can_be_saved("out", args.out, size)
     args.guidance = guidance_of(args, checkpoint)
-    given = _images_of(args, checkpoint)
-    images = draw(args, backend, checkpoint, np.repeat(np.array(rows), args.count), ranks, looked_at, *given)
-    if ranks.speaks:
-        pictures.save(pictures.grid(images, args.count), args.out)
-        print(f"wrote {one_line(args.out)}")
+    init, keep = _images_of(args, checkpoint)
+    labels = np.repeat(np.array(rows), columns)
+    way = Interpolation(args.between, last, args.to_seed) if args.between else None
+    images = draw(args, backend, checkpoint, labels, ranks, looked_at, init, keep, way)
+    if not ranks.speaks:
+        return
+    if args.between and Path(args.out).suffix.lower() == ".gif":
+        pictures.save_animation([pictures.grid(image[None], 1) for image in images], args.out)
+    else:
+        pictures.save(pictures.grid(images, columns), args.out)
+    print(f"wrote {one_line(args.out)}")
+
+
+def _ends(args, rows):
+    """The label that images between begin with, and that they end with, None for the same. Raises ``ValueError`` where
+    nothing tells the ends apart, or more than two labels are given."""
+    given = args.label or args.prompt or []
+    if len(given) > 2 or (len(given) < 2 and args.to_seed is None):
+        raise ValueError(f"between needs two labels or prompts, or to_seed, got {len(given)}")
+    if args.init is not None:
+        raise ValueError("init does not go with between")
+    return (rows[0], rows[1] if len(given) == 2 else None)
 
 
 def _images_of(args, checkpoint):
@@ -106,7 +137,7 @@ def _images_of(args, checkpoint):
 
     Raises ``ValueError`` for a mask of another size than the image, and for options without what they go with.
     """
-    for name, other in (("strength", "init"), ("mask", "init"), ("resample", "mask")):
+    for name, other in (("strength", "init"), ("mask", "init"), ("resample", "mask"), ("to_seed", "between")):
         if getattr(args, name) is not None and getattr(args, other) is None:
             raise ValueError(f"{name} goes with {other}")
     if args.strength is not None and not 0 <= args.strength <= 1:
@@ -168,10 +199,10 @@ def guidance_of(args, checkpoint):
     return 1.0
 
 
-def draw(args, backend, checkpoint, labels, ranks, looked_at=None, init=None, keep=None):
+def draw(args, backend, checkpoint, labels, ranks, looked_at=None, init=None, keep=None, way=None):
     """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say, on all ranks. Of a model of
     texts labels say which of a ``Context``, ``looked_at``, whose last text is what guidance leads away from. ``init`` and ``keep`` as of
-    ``_images_of``."""
+    ``_images_of``; ``way``, an ``Interpolation`` of as many."""
     ranks.expect_same(backend.identity | {name: getattr(args, name) for name in DRAWING})
     config = checkpoint.config
     model = UNet(config.model, backend)
@@ -189,8 +220,7 @@ def draw(args, backend, checkpoint, labels, ranks, looked_at=None, init=None, ke
     options |= {**config.drawing, "sampler": args.sampler, "steps": args.steps, "guidance": args.guidance}
     schedule = schedules.get(config.schedule, config.noise_steps)
     codec = codec_of(checkpoint.autoencoder, backend) if checkpoint.autoencoder else None
-    if init is not None:
-        options["editing"] = _editing(args, init, keep, codec)
+    options["way"] = _editing(args, init, keep, codec) if init is not None else way
     images = generate.draw(
         functools.cache(lambda count: Trajectory(model, schedule, config.prediction, count, **options)),
         labels,
