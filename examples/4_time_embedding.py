@@ -34,7 +34,7 @@ class Untold:
 
     def __init__(self, model):
         self.model, self.config = model, model.config
-        self.backend, self.parameters = model.backend, model.parameters
+        self.backend, self.parameters, self.classes = model.backend, model.parameters, model.classes
 
     def forward(self, x, step, labels=None):
         return self.model.forward(x, 0 * step, labels)

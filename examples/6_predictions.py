@@ -24,13 +24,14 @@ from tinydiff.noise import predictions, schedules
 from tinydiff.train.fit import fit
 
 SCHEDULE = schedules.cosine(200)
+KINDS = ("eps", "x0", "v")
 LEVELS = np.array([0, 2, 5, 10, 20, 40, 60, 80, 100, 120, 140, 160, 180, 190, 195, 198])
 
 
 def main(out, quick):
     data = points2d.load("mixture", 10_000)
     errors = {"best possible": np.array([error_at(None, None, data, step) for step in LEVELS])}
-    for kind in predictions.KINDS:
+    for kind in KINDS:
         model = MLP(MLPConfig(width=128, layers=3), backends.get("auto"))
         fit(model, data, SCHEDULE, kind, steps=300 if quick else 2000)
         errors[kind] = np.array([error_at(model, kind, data, step) for step in LEVELS])  # (levels, [eps, x0])
@@ -40,7 +41,7 @@ def main(out, quick):
         for kind, error in errors.items():
             print(f"  {kind:14}", " ".join(f"{each:8.2g}" for each in error[::3, counted]))
 
-    (eps, x0, v), best = (errors[kind] for kind in predictions.KINDS), errors["best possible"]
+    (eps, x0, v), best = (errors[kind] for kind in KINDS), errors["best possible"]
     assert (eps[:, 0] > 0.9 * best[:, 0]).all(), "nothing beats the exact denoiser"
     assert eps[-1, 1] > 3 * v[-1, 1] and eps[-1, 1] > 3 * x0[-1, 1], "eps: x0 is lost at much noise"
     assert x0[0, 0] > 3 * v[0, 0] and x0[0, 0] > 3 * eps[0, 0], "x0: eps is lost at little noise"
@@ -52,7 +53,7 @@ def main(out, quick):
     axes = dict(x=(0, 200), log_y=True, x_label="noise step")
     absolute = figure.panel(0, 0, "error of x0", y=(1e-4, 1e3), y_label="mean squared error", **axes)
     relative = figure.panel(0, 1, "in units of the best possible", y=(0.8, 300), y_label="times the best", **axes)
-    for kind in predictions.KINDS:
+    for kind in KINDS:
         absolute.line(LEVELS, errors[kind][:, 1], label=f"predicts {kind}", marks=True)
         relative.line(LEVELS, errors[kind][:, 1] / best[:, 1], label=f"predicts {kind}", marks=True)
     absolute.line(LEVELS, best[:, 1], colour="#222222", label="best possible", width=1)

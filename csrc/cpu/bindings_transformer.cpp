@@ -1,6 +1,7 @@
 // The ops of a transformer's blocks.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -49,16 +50,26 @@ py::tuple layer_norm_backward(const object& dy, const object& x, const object& g
     return py::make_tuple(dx, dgamma, dbeta);
 }
 
-// attention; the values of length, and that there are as many queries as keys where it is causal, are checked by the
-// reference's own functions
+// attention
 
-// Whole numbers, or none.
+// How many keys of each sample are looked at, or null for all; checked, as is that all may be seen by someone.
 struct Lengths {
     std::vector<int64_t> values;
     const int64_t* data = nullptr;
-    Lengths(const Arguments& given, const object& length) {
+    Lengths(const Arguments& given, const object& length, const Attention& sizes) {
+        if (sizes.causal && sizes.L != sizes.M)
+            throw py::value_error("attention: causal needs as many queries as keys, got " + std::to_string(sizes.L) +
+                                  " and " + std::to_string(sizes.M));
         if (length.is_none()) return;
         values = integers(given, "length", length);
+        given.require(static_cast<int64_t>(values.size()) == sizes.N, "length", [&] {
+            return "must have shape (" + std::to_string(sizes.N) + ",), got (" + std::to_string(values.size()) + ",)";
+        });
+        const auto [low, high] = std::minmax_element(values.begin(), values.end());
+        given.require(*low >= 1 && *high <= sizes.M, "length", [&, low = *low, high = *high] {
+            return "must lie in 1 .. " + std::to_string(sizes.M) + ", got " + std::to_string(low) + " .. " +
+                   std::to_string(high);
+        });
         data = values.data();
     }
 };
@@ -69,7 +80,7 @@ py::tuple attention_forward(const object& q, const object& k, const object& v, c
     const Real *pq = given.reals<Real>("q", q, "N L A D"), *pk = given.reals<Real>("k", k, "N M A D");
     const Real* pv = given.reals<Real>("v", v, "N M A D");
     const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D'], causal};
-    const Lengths lengths(given, length);
+    const Lengths lengths(given, length, sizes);
     ArrayOf<Real> y = empty_like<Real>(q);
     Array lse = empty({sizes.N, sizes.A, sizes.L, 1});
     unlocked([&] {
@@ -87,7 +98,7 @@ py::tuple attention_backward(const object& dy, const object& q, const object& k,
     const float* plse = given.floats("lse", lse, "N A L 1");
     const Real* pdy = given.expect<Real>("dy", dy, shape_of(q));
     const Attention sizes{given['N'], given['L'], given['M'], given['A'], given['D'], causal};
-    const Lengths lengths(given, length);
+    const Lengths lengths(given, length, sizes);
     ArrayOf<Real> dq = empty_like<Real>(q), dk = empty_like<Real>(k), dv = empty_like<Real>(v);
     unlocked([&] {
         kernels_of<Real>().attention_backward(pdy, pq, pk, pv, saved_y, plse, lengths.data, dq.mutable_data(),

@@ -25,7 +25,7 @@ def test_a_kernel_has_the_bits_that_python_gives_it(seed, baseline, tmp_path):
     for name, example in EXAMPLES.items():
         number = lambda x: x if seed is None or x.dtype.kind != "f" else rng.normal(size=x.shape)
         kind = lambda x: number(x).astype(np.float32 if x.dtype.kind == "f" else np.int64)
-        inputs = {each: kind(x) for each, x in example.inputs.items()}
+        inputs = {each: kind(x) for each, x in example.inputs.items() if x is not None}
         dy = kind(example.dy) if example.dy.shape else 1.0
         op = getattr(baseline, name)
         y, cache = op.forward(*inputs.values(), **example.options)

@@ -124,8 +124,8 @@ OP_ROWS = (
     ),
     _op(
         "attention",
-        _attention(3, 5),
         _attention(3, 5, np.array([2, 5])),  # one sample's keys are padded
+        _attention(3, 5),
         _attention(4, 4, causal=True),
         terms=("dv", "dp", "row_dot", "ds", "dq", "dk"),
     ),

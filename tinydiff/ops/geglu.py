@@ -3,12 +3,16 @@
 Letters: x has 2 C channels, of which the first C are `a` and the others the gate `g`.
 
 Forward
-    y[..., c] = a[..., c] gelu(g[..., c])          gelu(g) = g Phi(g), exact
+    y[..., c] = a[..., c] gelu(g[..., c])
+
+where gelu is exact, `gelu(g) = g Phi(g)`.
 
 Backward. Each is the other's factor:
     da = dy gelu(g)
-    dg = dy a gelu'(g)                             gelu' as in gelu.py
+    dg = dy a gelu'(g)
     dx = [da, dg]
+
+The slope `gelu'` is that of gelu.py.
 
 Only `x` is kept.
 

@@ -27,7 +27,7 @@ GREEK = {
     "sigma": "σ",
     "pi": "π",
 }
-FUNCTIONS = {"mean", "var", "exp", "log", "softmax", "silu", "max", "cos", "sin", "floor", "sigmoid", "sqrt", "round"}
+FUNCTIONS = {"mean", "var", "exp", "log", "softmax", "silu", "gelu", "erf", "erfc", "max", "cos", "sin", "floor", "sigmoid", "sqrt", "round"}
 WORDS = {"for", "where", "or", "else", "if", "and"}
 OPERATORS = {"+": "+", "-": "−", "xor": "⊕", "mod": "mod", "div": "div", "@": "", "·": "·"}
 RELATIONS = {"=": "=", "->": "→", "+=": "+=", "<": "&lt;", "<=": "≤", ">=": "≥", "..": "…", ":": ":", "in": "∈"}
