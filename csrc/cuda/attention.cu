@@ -326,6 +326,7 @@ __device__ inline void attend(const Real* q, const Real* k, const Real* v, Real*
     const Rows16 rows;
     const Visible visible(length, causal, n, M);
     const int end = visible.by(first + ROWS_HERE - 1);
+    const int last[2] = {visible.by(first + rows.first + rows.of(0)), visible.by(first + rows.first + rows.of(1))};
     float sums[D_MAX / 8][4] = {}, largest[2] = {-infinity(), -infinity()}, total[2] = {};
 
     bring_tokens<D_MAX>(of_q, first, q_tile);
@@ -337,7 +338,7 @@ __device__ inline void attend(const Real* q, const Real* k, const Real* v, Real*
         add_scores<D_MAX>(q_tile, rows.first, k_tile, s);
         float now[2] = {largest[0], largest[1]};
         rows.each(s, [&](float& score, int row, int column) {
-            score = visible(first + rows.first + rows.of(row), m + column) ? score * scale : -infinity();
+            score = m + column < last[row] ? score * scale : -infinity();
             now[row] = fmaxf(now[row], score);
         });
         float rescale[2], added[2] = {};
@@ -381,10 +382,13 @@ __device__ inline void query_gradient(const Real* dy, const Real* q, const Real*
     const Rows16 rows;
     const Visible visible(length, causal, n, M);
     const int end = visible.by(first + ROWS_HERE - 1);
-    float sums[D_MAX / 8][4] = {}, of_row[2] = {}, dot_of_row[2] = {};
+    float sums[D_MAX / 8][4] = {}, of_row[2], dot_of_row[2] = {};
+    int last[2];
     for (int row = 0; row < 2; ++row) {
         const int l = first + rows.first + rows.of(row);
         const int64 at = (int64(n) * A + a) * L + l;
+        last[row] = visible.by(l);
+        of_row[row] = infinity();  // of a query that does not exist, whose p is then 0
         if (l < L) of_row[row] = lse[at], dot_of_row[row] = row_dot[at];
     }
 
@@ -398,9 +402,7 @@ __device__ inline void query_gradient(const Real* dy, const Real* q, const Real*
         add_scores<D_MAX>(q_tile, rows.first, k_tile, s);
         add_scores<D_MAX>(dy_tile, rows.first, v_tile, dp);
         rows.each(s, dp, [&](float& score, float& d, int row, int column) {
-            const int l = first + rows.first + rows.of(row);
-            const bool exists = l < L && visible(l, m + column);
-            const float p = exists ? expf(score * scale - of_row[row]) : 0.0f;
+            const float p = m + column < last[row] ? expf(score * scale - of_row[row]) : 0.0f;
             d = p * (d - dot_of_row[row]);  // ds
         });
         add_product<D_MAX>(dp, k_tile, sums);
@@ -424,6 +426,11 @@ __device__ inline void key_gradient(const Real* dy, const Real* q, const Real* k
     Real* dy_tile = shared.take<Real>(COLUMNS * D_MAX);
     const Rows16 rows;
     const Visible visible(length, causal, n, M);
+    int from[2];  // the first query that looks at the key of a row; L where none does
+    for (int row = 0; row < 2; ++row) {
+        const int m = first + rows.first + rows.of(row);
+        from[row] = m >= visible.end ? L : visible.causal ? m : 0;
+    }
     const int64 of_head = (int64(n) * A + a) * L;
     float dk_sums[D_MAX / 8][4] = {}, dv_sums[D_MAX / 8][4] = {};
 
@@ -437,7 +444,7 @@ __device__ inline void key_gradient(const Real* dy, const Real* q, const Real* k
         add_scores<D_MAX>(k_tile, rows.first, q_tile, s);
         add_scores<D_MAX>(v_tile, rows.first, dy_tile, dp);
         rows.each(s, dp, [&](float& score, float& d, int row, int column) {
-            const bool exists = l + column < L && visible(l + column, first + rows.first + rows.of(row));
+            const bool exists = l + column < L && l + column >= from[row];
             score = exists ? expf(score * scale - lse[of_head + l + column]) : 0.0f;  // p
             d = exists ? score * (d - row_dot[of_head + l + column]) : 0.0f;          // ds
         });

@@ -95,6 +95,7 @@ def test_the_barrier_of_attention(emulator, name, raises):
     what it made of it. But nothing tells the compiler to let the reading go first."""
     q, k, v = (emulator.asarray(np.ones((1, 1, 1, 1), np.float32)) for _ in range(3))
     arguments = q, k, v, emulator.empty(q.shape), emulator.empty((1, 1, 1)), *map(np.int32, (1, 1, 1, 1)), np.float32(1)
+    arguments = *arguments, None, np.int32(0)  # all keys, and not causal
     launch = f"{name}_forward_v2_one_pass", (1, 1, 1), (128, 1, 1), 49152, arguments
     if raises:
         with pytest.raises(RuntimeError, match=RACE + r"after __shfl_xor_sync\(\)"):

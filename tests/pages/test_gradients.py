@@ -55,7 +55,7 @@ def test_an_example_shows_the_gradients_of_gradcheck(pages, row):
     example = EXAMPLES[row.name]
     page = opened(pages, f"?op={row.name}")
     kernel_done(page, row.name)
-    inputs = {name: x.copy() for name, x in example.inputs.items()}
+    inputs = {name: x if x is None else x.copy() for name, x in example.inputs.items()}
     forward = lambda: row.module.forward(*inputs.values(), **example.options)
     y, cache = forward()
     for name, dx in zip(inputs, as_tuple(row.module.backward(example.dy, cache))):
@@ -75,7 +75,7 @@ def test_a_term_left_out_shows_the_gradients_that_gradcheck_finds_wrong(pages, r
     example = EXAMPLES[row.name]
     page = opened(pages, f"?op={row.name}")
     for term in row.terms:
-        op, inputs = terms.without(row, term), {name: x.copy() for name, x in example.inputs.items()}
+        op, inputs = terms.without(row, term), {name: x if x is None else x.copy() for name, x in example.inputs.items()}
         forward = lambda op=op, inputs=inputs: op.forward(*inputs.values(), **example.options)
         errors = {name: each.error for name, each in compare(forward, op.backward, inputs, dy=example.dy)}
         page.locator(f".current .terms input[value={term}]").check()
