@@ -129,7 +129,7 @@ def measure(samples, labels, train, test=None, *, net=None, said=None, backend="
     rng = np.random.default_rng(seed)
     # shuffled, as measures take the first of them, and in MNIST's test set those are of other writers than the last
     held_out = None if test is None else test.images[rng.permutation(len(test))]
-    has_digits = reader.suits(train) and (test is None or reader.suits(test))
+    has_digits = _are_scenes(train, test)
     without = {"digits": not has_digits, "captions": said is None, "accuracy": said is not None}
     results = {name: None for name in TITLES if not without.get(name)}  # in this order
     if net is None and (kind := _kind(classifier.of_images, train, test)):
@@ -157,11 +157,16 @@ def _kind(of, train, test):
     return kind if test is None or of(test) is kind else None
 
 
+def _are_scenes(train, test):
+    """Whether both sets are what the reader reads."""
+    return reader.suits(train) and (test is None or reader.suits(test))
+
+
 def _accuracy(samples, labels, train, test, backend):
     """An ``Accuracy``, or why not."""
     if labels is None:
         return NO_LABELS
-    if reader.suits(train) and (test is None or reader.suits(test)):
+    if _are_scenes(train, test):
         classify = reader.classify
     elif kind := _kind(classifier.of_classes, train, test):
         classify = functools.partial(classifier.classify, kind=kind)

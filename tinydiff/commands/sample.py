@@ -144,14 +144,14 @@ def _images_of(args, checkpoint):
         raise ValueError(f"strength must lie in [0, 1], got {args.strength:g}")
     if args.init is None:
         return None, None
-    shape = checkpoint.image_shape
+    shape, init = checkpoint.image_shape, folder.picture(args.init)
     if args.mask is None:
-        return folder.picture(args.init, shape), None
-    sizes = [folder.size_of(path) for path in (args.init, args.mask)]
-    if sizes[0] != sizes[1]:
-        sizes = [f"{width}x{height}" for width, height in sizes]
-        raise ValueError(f"mask must have the size of init, {sizes[0]}, got {sizes[1]}")
-    return folder.picture(args.init, shape), folder.picture(args.mask, (*shape[:2], 1))[..., 0] < 128
+        return folder.brought_to(init, shape), None
+    mask = folder.picture(args.mask)
+    if mask.size != init.size:
+        wanted, given = (f"{width}x{height}" for width, height in (init.size, mask.size))
+        raise ValueError(f"mask must have the size of init, {wanted}, got {given}")
+    return folder.brought_to(init, shape), folder.brought_to(mask, (*shape[:2], 1))[..., 0] < 128
 
 
 def _editing(args, init, keep, codec):

@@ -84,22 +84,18 @@ def load(path, *, size=None, skip_unreadable=False, cache=True, say=print):
     return Dataset("folder", images, np.array(labels, np.int32), len(classes), tuple(classes), files_digest)
 
 
-def picture(path, shape):
-    """One image file as a model takes it, (H, W, C) uint8 of that shape: the largest square in the middle, resized. Raises
-    ``ValueError`` for a file that cannot be read."""
+def picture(path):
+    """One image file, as Pillow has it. Raises ``ValueError`` for one that cannot be read."""
     try:
-        image = _square(_read(Path(path))).resize(shape[1::-1], Image.Resampling.LANCZOS)
+        return _read(Path(path))
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror or error})") from None
+
+
+def brought_to(image, shape):
+    """An image of Pillow's as a model takes it, (H, W, C) uint8 of that shape: the largest square in the middle, resized."""
+    image = _square(image).resize(shape[1::-1], Image.Resampling.LANCZOS)
     return np.asarray(image.convert("RGB" if shape[2] == 3 else "L")).reshape(shape)
-
-
-def size_of(path):
-    """Width and height of an image file, as it is to be looked at. Raises ``ValueError`` for one that cannot be read."""
-    try:
-        return _read(Path(path)).size
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror or error})") from None
 
 
 class LeftOut:

@@ -299,12 +299,8 @@ def train(dataset, backend, kind=MNIST, *, epochs=None, seed=0, progress=True, e
         x = bytes_to_signed(_varied(dataset.images[chosen], recipe, rng))
         return x, functools.partial(judge.surprise, labels=dataset.labels[chosen])
 
-    def after(step, average):
-        if step % steps_an_epoch == 0:
-            each_epoch(step // steps_an_epoch, average())
-
     rates = dict(learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    judge.train(model, batch, epochs * steps_an_epoch, **rates, progress=progress, after=after)
+    judge.train(model, batch, epochs, steps_an_epoch, **rates, progress=progress, each_epoch=each_epoch)
     return model
 
 

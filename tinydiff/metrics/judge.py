@@ -21,15 +21,29 @@ from tinydiff.progress import progress_bar
 from tinydiff.train.adamw import AdamW
 
 
-def train(model, batch, steps, *, learning_rate, weight_decay, progress=True, after=lambda step, average: None):
-    """Train a model for ``steps`` steps and leave it with the average of its parameters.
+def train(
+    model,
+    batch,
+    epochs,
+    steps_an_epoch,
+    *,
+    learning_rate,
+    weight_decay,
+    progress=True,
+    each_epoch=lambda epoch, average: None,
+):
+    """Train a model for so many epochs and leave it with the average of its parameters.
 
     batch          batch(step), 0 .., gives images (N, H, W, C) float32 in [-1, 1] and a function of the logits of these,
                    float32, that returns the loss and the logits' gradient
     learning_rate  of AdamW, the highest, of a cosine
-    after          called after each step, 1 .., with a function that returns the average so far, {name: array}
+    each_epoch     called after each, 1 .., with the average so far, {name: array}
     """
-    backend, optimizer = model.backend, AdamW(model.parameters, weight_decay=weight_decay)
+    backend, optimizer, steps = (
+        model.backend,
+        AdamW(model.parameters, weight_decay=weight_decay),
+        epochs * steps_an_epoch,
+    )
     for step in (bar := progress_bar(range(steps), shown=progress)):
         x, loss_of = batch(step)
         logits, cache = model.forward(backend.asarray(x))
@@ -38,7 +52,8 @@ def train(model, batch, steps, *, learning_rate, weight_decay, progress=True, af
         optimizer.prepare(step + 1, learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps)))
         optimizer.step()
         bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        after(step + 1, lambda: model.parameters.to_numpy(optimizer.average))
+        if (step + 1) % steps_an_epoch == 0:
+            each_epoch((step + 1) // steps_an_epoch, model.parameters.to_numpy(optimizer.average))
     optimizer.keep_average()
 
 

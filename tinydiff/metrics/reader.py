@@ -319,12 +319,8 @@ def train(backend, count=COUNT, *, epochs=EPOCHS, seed=0, progress=True, each_ep
         _spoil(x, kinds, rng)
         return x, functools.partial(_loss, kinds=kinds, colours=colours)
 
-    def after(step, average):
-        if step % steps_an_epoch == 0:
-            each_epoch(step // steps_an_epoch, average())
-
-    steps = epochs * steps_an_epoch
-    judge.train(model, batch, steps, learning_rate=1e-3, weight_decay=0.05, progress=progress, after=after)
+    rates = dict(learning_rate=1e-3, weight_decay=0.05)
+    judge.train(model, batch, epochs, steps_an_epoch, **rates, progress=progress, each_epoch=each_epoch)
     return model
 
 
