@@ -49,10 +49,9 @@ class Trainer(Training):
     @property
     def tables(self):
         """{name: array} of what a step reads beside the data."""
-        texts = {} if not self.model.texts else {f"texts.{name}": x for name, x in self.model.texts._asdict().items()}
-        return {"step_quantiles": self.step_quantiles, "noise": self.corrupt.table} | {
-            name: array for name, array in texts.items() if array is not None
-        }
+        texts = self.model.texts._asdict() if self.model.texts else {}
+        texts = {f"texts.{name}": array for name, array in texts.items() if array is not None}
+        return {"step_quantiles": self.step_quantiles, "noise": self.corrupt.table, **texts}
 
     def one_part(self):
         """The gradients of a part, or of an undivided batch. Returns its loss, the noisy input and the prediction."""
