@@ -99,6 +99,11 @@ def wait_for_steps(process, out, steps):
 
 def ranks_of(process):
     """{rank: process id} of what mpiexec started; a process alone is rank 0."""
+    return {rank: min(pids) for rank, pids in with_those_beside(process).items()}
+
+
+def with_those_beside(process):
+    """{rank: (its process id, that of the one beside it, ``last_words``, which came later)}."""
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -108,8 +113,8 @@ def ranks_of(process):
             continue
         environment = dict(line.partition("=")[::2] for line in lines)
         if words[1:3] == ALONE[1:] and process.mark.items() <= environment.items():
-            rank, pid = int(environment.get("PMI_RANK", 0)), int(place.name)
-            found[rank] = min(pid, found.get(rank, pid))  # not the one beside it (``last_words``), which came later
+            rank = int(environment.get("PMI_RANK", 0))
+            found[rank] = tuple(sorted((*found.get(rank, ()), int(place.name))))
     return found
 
 
@@ -179,6 +184,19 @@ def test_a_killed_rank_ends_all(train, tmp_path):
     assert status != 0 and time.monotonic() - begun < 20
     assert any(Path(f"/proc/{pid}").exists() for pid in ranks.values()) is False
     checkpoints.load(out)  # is whole
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no system that queues the deaths of processes")
+def test_the_rank_that_died_first_is_named_however_late_the_one_beside_it_wakes(train, tmp_path):
+    process = train(4, tmp_path / "run", "--steps", "100000")
+    wait_for_steps(process, tmp_path / "run", 12)
+    rank, beside = with_those_beside(process)[2]
+    os.kill(beside, signal.SIGSTOP)
+    os.kill(rank, signal.SIGKILL)
+    time.sleep(0.5)
+    os.kill(beside, signal.SIGCONT)
+    _, _, error = finish(process)
+    assert [line.partition(" is gone: ")[2] for line in said(error)] == [f"process {rank} was killed"]
 
 
 def test_an_error_on_one_rank_ends_all_and_names_it(train, tmp_path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 
-from tinydiff.ranks import last_words
+from tinydiff.ranks.last_words import LastWords
 from tinydiff.ranks.ranks import Ranks
 
 # What launchers leave in the environment of the processes that they start together: how many they are, and which it is
@@ -36,12 +36,12 @@ def of_this_process():
     size, rank = launched()
     if size == 1:
         return alone()
-    leave = last_words.if_killed(rank, size)
+    last_words = LastWords(rank, size)
     try:
         from tinydiff.ranks.mpi import MpiRanks
     except (ImportError, RuntimeError) as error:  # the latter: mpi4py is here, and no MPI
         raise ValueError(f"{size} processes need mpi4py and MPI: pip install 'tinydiff[mpi]' ({error})") from None
-    return MpiRanks.of_launcher(size, leave)
+    return MpiRanks.of_launcher(size, last_words)
 
 
 def launched():

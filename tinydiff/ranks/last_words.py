@@ -5,56 +5,72 @@ from __future__ import annotations
 import atexit
 import os
 import platform
+import select
 import signal
 import socket
 import time
 import warnings
 
 AFTER = 1.0  # seconds in which the launcher ends the others, whose deaths say nothing
+ORDER = 1.0  # seconds in which the system says which of them it was that died first
 
 MOST_FILES = 65536  # that are looked for to be closed
+LEAVE = "leave\n"
 
 
-def if_killed(rank, size):
-    """Have a process beside this one say that this rank is gone, should it be; of several that die at once one is named.
+class LastWords:
+    """A process beside this rank that says that it is gone, should it be; of several that die at once one is named: the
+    first, where Linux tells its ranks apart (``beside``)."""
 
-    Returns a function that takes leave: what ends this process after it is no surprise. Leaving Python takes leave too.
-    """
-    if not hasattr(os, "fork"):
-        return lambda: None
-    words = f"tinydiff: rank {rank} of {size}, on {platform.node()}, is gone: process {os.getpid()} was killed\n"
-    launcher = os.getppid()
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child does not need
-        child = os.fork()
-    if child == 0:
-        try:
-            _wait(reading, words, launcher)
-        finally:
-            os._exit(0)
-    os.close(reading)
+    def __init__(self, rank, size):
+        self._writing = None
+        if not hasattr(os, "fork"):
+            return
+        words = f"tinydiff: rank {rank} of {size}, on {platform.node()}, is gone: process {os.getpid()} was killed\n"
+        own, launcher = os.getpid(), os.getppid()
+        reading, self._writing = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child does not need
+            child = os.fork()
+        if child == 0:
+            try:
+                _wait(reading, words, own, launcher)
+            finally:
+                os._exit(0)
+        os.close(reading)
+        atexit.register(self.leave)
 
-    def leave():
-        nonlocal writing
-        if writing is not None:
-            os.write(writing, b"0")
-            os.close(writing)
-            writing = None
+    def beside(self, processes):
+        """Tell the numbers of the processes that are the ranks of this machine, this one among them."""
+        self._say(" ".join(map(str, processes)) + "\n")
 
-    atexit.register(leave)
-    return leave
+    def leave(self):
+        """What ends this process from here on is no surprise. Leaving Python says so too."""
+        self._say(LEAVE)
+        if self._writing is not None:
+            os.close(self._writing)
+        self._writing = None
+
+    def _say(self, line):
+        if self._writing is not None:
+            os.write(self._writing, line.encode())
 
 
-def _wait(reading, words, launcher):
-    """What the child does: read until a byte takes leave, or the other end is closed by nothing but death."""
+def _wait(reading, words, own, launcher):
+    """What the child does: read until a line takes leave, or the other end is closed by nothing but death."""
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.closerange(3, reading)
     os.closerange(reading + 1, min(os.sysconf("SC_OPEN_MAX"), MOST_FILES))
-    if os.read(reading, 1):
-        return
+    first_death = None
+    with os.fdopen(reading) as lines:
+        for line in lines:
+            if line == LEAVE:
+                return
+            first_death = _watch(map(int, line.split()))
+    if first_death and first_death() not in (own, None):
+        return  # the launcher has ended this one for the death of another, however late it is seen
     with socket.socket(socket.AF_UNIX) as first:
         try:
             first.bind(f"\0tinydiff-{launcher}")  # a name that is free again when this process ends, on Linux
@@ -64,3 +80,22 @@ def _wait(reading, words, launcher):
         os.close(1)
         os.close(2)
         time.sleep(AFTER)
+
+
+def _watch(processes):
+    """A function that returns which of some processes died first, by the order in which the system queued their deaths;
+    None where no system tells."""
+    deaths, watched = getattr(select, "epoll", lambda: None)(), {}
+    try:
+        for process in processes:
+            descriptor = os.pidfd_open(process)
+            watched[descriptor] = process
+            deaths.register(descriptor, select.EPOLLIN)
+    except (AttributeError, OSError):
+        return None
+
+    def first_death():
+        queued = deaths.poll(ORDER, 1)
+        return watched[queued[0][0]] if queued else None
+
+    return first_death

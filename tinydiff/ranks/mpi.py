@@ -22,22 +22,25 @@ READ_PATIENCE = 10.0  # seconds that what was said has to be read: once all are 
 
 
 class MpiRanks(Ranks):
-    """The ranks of an MPI communicator, by default of all that were started. ``leave`` is called before all are ended."""
+    """The ranks of an MPI communicator, by default of all that were started; ``last_words``: what speaks for this one
+    should it be killed."""
 
-    def __init__(self, world=MPI.COMM_WORLD, leave=lambda: None):
+    def __init__(self, world=MPI.COMM_WORLD, last_words=None):
         super().__init__()
-        self._world, self._leave = world, leave
+        self._world, self._last_words = world, last_words
         self.rank, self.size = world.Get_rank(), world.Get_size()
         self._local = world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = self._local.Get_rank(), self._local.Get_size()
+        if last_words:
+            last_words.beside(self._local.allgather(os.getpid()))
         self.threads = cores.fair_share(self._local.allgather(cores.allowed_cores()), self.local_rank)
         name, version = MPI.get_vendor()
         self.transport = f"MPI ({name} {'.'.join(map(str, version))})"
 
     @classmethod
-    def of_launcher(cls, size, leave):
+    def of_launcher(cls, size, last_words):
         """Those whom a launcher started, ``size`` by its own word. Raises ``ValueError`` if MPI does not see as many."""
-        ranks = cls(leave=leave)
+        ranks = cls(last_words=last_words)
         if ranks.size != size:
             raise ValueError(
                 f"the launcher started {size} processes, of which {ranks.transport} sees {ranks.size}: they need the "
@@ -96,6 +99,7 @@ class MpiRanks(Ranks):
             terminal.complain(reason)
         for stream in (sys.stdout, sys.stderr):
             terminal.wait_until_read(stream, READ_PATIENCE)
-        self._leave()
+        if self._last_words:
+            self._last_words.leave()
         terminal.point_nowhere(sys.stderr)  # where MPI would say that it was aborted
         self._world.Abort(status)
