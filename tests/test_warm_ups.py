@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WARM_UPS = sorted(EXAMPLES.glob("[0-9]_*.py"))
 

@@ -12,7 +12,6 @@ from tinydiff import backends
 from tinydiff.backends import kernel_names, launch_table, launchers
 from tinydiff.backends.cuda import CudaBackend
 
-
 ON_TENSOR_CORES = ("_v3_tensor_cores", *launch_table.TENSOR_CORES)  # attention's, and the products'
 
 

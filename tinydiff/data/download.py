@@ -10,7 +10,6 @@ import urllib.request
 import zlib
 from pathlib import Path
 
-
 from tinydiff.files import cache_dir
 from tinydiff.progress import progress_bar
 
