@@ -42,6 +42,18 @@ def test_both_kinds_are_the_same_data(tmp_path):
     assert one == other != changed
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_text_may_hold_any_break_but_a_newline_and_the_file_a_mark_of_its_encoding(tmp_path, kind):
+    text = "one\u2028two\x0bthree\x85four"
+    content = {
+        "jsonl": json.dumps({"file_name": "a.png", "text": text}, ensure_ascii=False),
+        "csv": f"file_name,text\r\na.png,{text}\r\n",
+    }
+    make(tmp_path, kind=kind)
+    (tmp_path / f"metadata.{kind}").write_text(content[kind], encoding="utf-8-sig", newline="")
+    assert load(tmp_path).class_names == (text,)
+
+
 def test_images_are_brought_to_a_size_and_may_be_skipped(tmp_path):
     make(tmp_path, [*LINES, ("gone.png", "nothing")])
     with pytest.raises(ValueError, match="gone.png cannot be read .*; --skip-unreadable goes on without it"):
@@ -68,6 +80,11 @@ def test_images_are_brought_to_a_size_and_may_be_skipped(tmp_path):
         ("metadata.jsonl", "[1]\n", "metadata.jsonl, line 1 must hold fields by name, got list"),
         ("metadata.csv", "file_name,caption\na.png,a\n", "metadata.csv has no column text, only file_name, caption"),
         ("metadata.csv", "file_name,text\na.png\n", "metadata.csv, line 2: text must be a text, got None"),
+        (
+            "metadata.csv",
+            "file_name,text\na.png," + "a" * 2**18 + "\n",
+            "metadata.csv, line 2 is not CSV: field larger",
+        ),
     ],
 )
 def test_captions_that_cannot_be_read(tmp_path, name, text, message):

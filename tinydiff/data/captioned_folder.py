@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -65,7 +66,7 @@ def _captions(path):
         raise ValueError(f"{path} {found}; captions are read from one of them")
     file = path / there[0]
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # spreadsheets begin their files with a mark of the encoding
     except ValueError as error:
         raise ValueError(f"{file} is not text in UTF-8: {error}") from None
     rows = list(_rows_of_json(text, file) if file.suffix == ".jsonl" else _rows_of_csv(text, file))
@@ -79,7 +80,7 @@ def _captions(path):
 
 
 def _rows_of_json(text, file):
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(io.StringIO(text), 1):  # which splits at newlines alone: a text may hold other breaks
         if not line.strip():
             continue
         try:
@@ -92,8 +93,11 @@ def _rows_of_json(text, file):
 
 
 def _rows_of_csv(text, file):
-    reader = csv.DictReader(text.splitlines(keepends=True))
-    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-        raise ValueError(f"{file} has no column {missing[0]}, only {', '.join(reader.fieldnames or ['nothing'])}")
-    for row in reader:
-        yield reader.line_num, row
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+            raise ValueError(f"{file} has no column {missing[0]}, only {', '.join(reader.fieldnames or ['nothing'])}")
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num + 1} is not CSV: {error}") from None
