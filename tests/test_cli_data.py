@@ -59,6 +59,17 @@ def test_a_folder_of_images(pets, tmp_path, capsys):
     assert cli.main(["train", "--resume", str(tmp_path / "run"), "--data-dir", str(pets), "--sample-every", "0"]) == 0
 
 
+def test_a_preset_is_of_a_data_set_unless_another_is_asked_for(pets, tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    monkeypatch.setattr(cifar10, "load", lambda split, data_dir: Dataset("cifar10", images, np.arange(20) % 10, 10))
+    more = ["--attention-levels", "-1", "--head-width", "8", "--no-pictures", "--out"]
+    assert train("--preset", "cifar10", *more, tmp_path / "own") == 0
+    given = ["--data", "folder", "--data-dir", pets, "--image-size", "16"]
+    assert train("--preset", "cifar10", *given, *more, tmp_path / "other") == 0
+    own, other = (checkpoints.load(tmp_path / name).config for name in ("own", "other"))
+    assert (own.data, other.data) == ("cifar10", "folder") and own.prediction == other.prediction == "eps"
+
+
 def test_labels_by_name(pets, tmp_path, capsys):
     assert train("--data", "folder", "--data-dir", pets, "--image-size", "16", "--out", tmp_path / "run") == 0
 

@@ -1,10 +1,12 @@
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 
-from tinydiff.model.unet import UNetConfig
+from tinydiff import backends
+from tinydiff.model.unet import UNet, UNetConfig
 from tinydiff.train import TrainConfig
 from tinydiff.train.averaging import decay_at
 from tinydiff.train.presets import PRESETS
@@ -13,6 +15,11 @@ from tinydiff.train.presets import PRESETS
 @pytest.mark.parametrize("config", [preset.config for preset in PRESETS.values()], ids=list(PRESETS))
 def test_json_round_trip(config):
     assert TrainConfig(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_network_of_cifar10_is_as_large_as_the_published_one():
+    model = dataclasses.replace(PRESETS["cifar10"].config.model, classes=0)
+    assert UNet(model, backends.get("numpy")).parameters.count == 35_746_307  # Ho et al., 2020, section 4: 35.7 million
 
 
 def test_the_learning_rate_rises_and_falls():

@@ -42,9 +42,9 @@ def train_vae(args, ranks):
     return begin_or_go_on(AUTOENCODER, args, ranks)
 
 
-def _new(args, ranks, backend, preset):
+def _new(args, ranks, backend, preset, name):
     """The config and the data set of a new run."""
-    dataset = load_data(args, ranks, args.data or "auto", args.image_size)
+    dataset = load_data(args, ranks, name, args.image_size)
     _, size, image_channels = dataset.shape
     images = {"size": size, "image_channels": image_channels}
     model = dataclasses.replace(preset.model, **images, **given(args, MODEL_OVERRIDES))
