@@ -92,10 +92,10 @@ MAY_IMPORT = {
     "metrics": {"metrics", "train", "model", "backends", "data", "files", "progress", "ranks"},
     "evaluate": {"metrics", "data", "ranks"},
     "interop": {
-        "interop", "program", "train", "model", "noise", "data", "backends", "files", "tensors", "terminal", "given",
+        "interop", "program", "train", "model", "noise", "data", "backends", "files", "tensors", "terminal", "given", "text",
     },  # fmt: skip
     "interop/web.py": {"interop", "program", "model", "noise", "backends", "generate", "metrics", "tensors"},
-    "interop/command.py": {"interop", "samplers", "data", "train", "terminal"},
+    "interop/command.py": {"interop", "samplers", "data", "train", "terminal", "backends"},
     "pages": None,
     "report": {"train", "generate", "pictures", "plot", "progress"},
     "commands": None,

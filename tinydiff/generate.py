@@ -59,6 +59,7 @@ class Trajectory:
     prediction  what the model predicts: "eps", "x0" or "v"
     count       how many images at a time, N
     sampler     a name in ``SAMPLERS``; further ``options`` go to it (``eta``, ``variance``)
+    spacing     of the steps, as of ``Schedule.grid``, if not the sampler's own; "leading" ends at step 0's noise
     steps       how many, in [1, T]; "heun" evaluates the network 2 steps - 1 times, the others steps times
     guidance    at least 0; see ``noise.guidance``
     clip        the range of the data, to which every x0_hat is clipped, or None
@@ -79,6 +80,7 @@ class Trajectory:
         *,
         sampler="ddim",
         steps=50,
+        spacing=None,
         guidance=1.0,
         clip=IMAGE_RANGE,
         way=None,
@@ -88,8 +90,10 @@ class Trajectory:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
         self.model, self.schedule, self.prediction, self.count = model, schedule, prediction, count
         self.guidance, self.clip, self.options = guidance, clip, options
-        self._sampler, spacing = SAMPLERS[sampler]
-        self._grid, self._way, backend = schedule.grid(steps, spacing), way, model.backend
+        self._sampler, own = SAMPLERS[sampler]
+        self._grid, self._way, backend = schedule.grid(steps, spacing or own), way, model.backend
+        if spacing == "leading":
+            self.schedule = schedule.ending_at(0)
         if way:
             way.expect_valid(model.config.shape)
             self._grid = way.part_of(self._grid)

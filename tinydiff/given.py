@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
+from typing import NamedTuple
 
 from tinydiff import tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+INDEX = ".index.json"  # behind it: of weights in several files
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+CONVERT = "convert it to safetensors (save_pretrained does)"
 LONGEST_SHOWN = 100  # characters of a value in a message
 MANY = 2**16  # a number far beyond any network is a damaged file
 MOST_LEVELS = 16
@@ -15,9 +20,11 @@ MOST_LEVELS = 16
 
 @contextlib.contextmanager
 def naming(path):
-    """Let a ``ValueError`` begin with the file that it is about."""
+    """Let a ``ValueError`` begin with the file that it is about, but for one of ``tensors``, which does."""
     try:
         yield
+    except tensors.Damaged:
+        raise
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -41,14 +48,66 @@ def to_json(content):
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def read_weights(folder):
-    """{name: float32 array} and the metadata of the safetensors file of a folder."""
-    path = folder / WEIGHTS
-    if not path.is_file():
-        others = sorted(each.name for each in folder.glob("diffusion_pytorch_model*"))
-        hint = f"; {', '.join(others)} is not read: save it in one piece with safe_serialization=True" if others else ""
-        raise ValueError(f"{folder} holds no {WEIGHTS}{hint}")
-    return tensors.read(path)
+class Weights(NamedTuple):
+    """What ``read_weights`` found."""
+
+    named: dict[str, tensors.Lazy]
+    metadata: dict[str, str]
+    path: Path  # of the file, or of the index of several: what errors are to name
+
+
+def read_weights(folder, name=WEIGHTS, passed_over=lambda name: False):
+    """The tensors of a folder -> ``Weights``, read when they are asked for; but for those ``passed_over``.
+
+    Raises ``ValueError`` as ``weight_files``, and what ``tensors.read`` raises.
+    """
+    files = weight_files(folder, name)
+    parts = [tensors.read_lazily(path, passed_over) for path in files]
+    named = {key: each for part in parts for key, each in part.named.items()}
+    return Weights(named, parts[0].metadata, files[0] if len(files) == 1 else folder / f"{name}{INDEX}")
+
+
+def weight_files(folder, name=WEIGHTS):
+    """The safetensors files that hold the weights of a folder: ``name``, or the parts that its index names, or else the one
+    of another precision beside it (``diffusion_pytorch_model.fp16.safetensors``).
+
+    Raises ``ValueError`` where there is none, or of several precisions more than one; pickles are not opened, as that
+    could run any program.
+    """
+    if (folder / name).is_file():
+        return [folder / name]
+    if (index := folder / f"{name}{INDEX}").is_file():
+        return _parts(folder, index)
+    stem = Path(name).stem
+    others = [path for path in sorted(folder.glob(f"{stem}.*.safetensors")) if "-of-" not in path.name]
+    if len(others) > 1:
+        raise ValueError(f"{folder} holds no {name}, but {', '.join(each.name for each in others)}: leave one of them")
+    if others:
+        return others
+    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES) if folder.is_dir() else ()
+    hint = f"; {', '.join(pickles)} is a pickle, which could run any program, and is not read: {CONVERT}" if pickles else ""
+    raise ValueError(f"{folder} holds no {name}{hint}")
+
+
+def refuse_pickle(path):
+    """Raise ``ValueError`` for a file that is a pickle, by its name."""
+    if Path(path).suffix in PICKLES and Path(path).is_file():
+        raise ValueError(f"{path} is a pickle, which could run any program, and is not read: {CONVERT}")
+
+
+def _parts(folder, index):
+    found = read_json(index).get("weight_map")
+    names = sorted(set(found.values())) if isinstance(found, dict) and all(map(_is_text, found.values())) else []
+    if not names or any(Path(each).name != each for each in names):
+        raise ValueError(f"{index} must have weight_map, the name of a file beside it for each tensor")
+    for each in names:
+        if not (folder / each).is_file():
+            raise ValueError(f"{folder} holds no {each}, which {index.name} names")
+    return [folder / each for each in names]
+
+
+def _is_text(value):
+    return isinstance(value, str)
 
 
 def public(given, class_name, known):

@@ -1,10 +1,10 @@
-"""Files of named tensors (safetensors), read as float32: bfloat16 too, which NumPy lacks, without another package; and
-written in any type."""
+"""Files of named tensors (safetensors), read as float32: bfloat16 too, which NumPy lacks, without another package; all at
+once, or each when it is asked for; and written in any type."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +21,24 @@ class Damaged(ValueError):
 class Tensors(NamedTuple):
     """A file's content."""
 
-    named: dict[str, np.ndarray]  # float32
+    named: dict[str, np.ndarray]  # float32; or a ``Lazy`` each
     metadata: dict[str, str]
     kinds: set[str]  # the types in the file
+
+
+class Lazy:
+    """An array that is made when it is asked for, ``np.asarray(lazy)``, each time anew; ``shape`` is known before."""
+
+    def __init__(self, shape, make):
+        self.shape, self._make = tuple(shape), make
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._make(), dtype)
+
+    def then(self, turn):
+        """What a function that only moves an array's elements makes of it, as lazy."""
+        shape = turn(np.broadcast_to(np.float32(0), self.shape)).shape
+        return Lazy(shape, lambda: turn(np.asarray(self)))
 
 
 def read(path, passed_over=lambda name: False):
@@ -32,23 +47,37 @@ def read(path, passed_over=lambda name: False):
     Raises ``Damaged`` naming the file if it is truncated, not of this format, or holds a value that is not finite,
     ``ValueError`` naming it and a tensor of a type other than ``KINDS``, ``OSError`` if it cannot be read.
     """
-    metadata = read_metadata(path)
-    try:
-        entries = safetensors.deserialize(Path(path).read_bytes())
-    except safetensors.SafetensorError as error:
-        raise Damaged(f"{path} is truncated or not a safetensors file: {error}") from None
+    named, metadata, kinds = read_lazily(path, passed_over)
+    return Tensors({name: np.asarray(each) for name, each in named.items()}, metadata, kinds)
+
+
+def read_lazily(path, passed_over=lambda name: False):
+    """The same with a ``Lazy`` for each array, so that of a large file no more is in memory than is asked for. A value that
+    is not finite raises when it is read."""
+    metadata = read_metadata(path)  # a header that is sound, and a file as long as it says
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
     named = {}
-    for name, entry in entries:
-        kind = entry["dtype"]
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         if passed_over(name):
             continue
-        if kind not in KINDS:
+        if (kind := entry["dtype"]) not in KINDS:
             raise ValueError(f"{path}: tensor {name} is {kind}; F64, F32, F16 and BF16 are read")
-        numbers = np.frombuffer(entry["data"], KINDS[kind]).reshape(entry["shape"])
-        named[name] = as_float32(numbers, kind)
-        if not np.isfinite(named[name]).all():
+        named[name] = _lazy(path, name, kind, entry["shape"], 8 + length + entry["data_offsets"][0])
+    return Tensors(named, metadata, {entry["dtype"] for entry in header.values()})
+
+
+def _lazy(path, name, kind, shape, at):
+    def load():
+        numbers = np.fromfile(path, KINDS[kind], math.prod(shape), offset=at).reshape(shape)
+        array = numbers if kind == "F32" else as_float32(numbers, kind)
+        if not np.isfinite(array).all():
             raise Damaged(f"{path}: tensor {name} holds a value that is not finite")
-    return Tensors(named, metadata, {entry["dtype"] for _, entry in entries})
+        return array
+
+    return Lazy(shape, load)
 
 
 def read_metadata(path):

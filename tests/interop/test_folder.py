@@ -23,7 +23,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 def test_there_and_back_is_bit_identical(tmp_path, changes, part):
     before = checkpoint(changes)
     export_folder(before, tmp_path / "out", part=part)
-    after, assumed, _ = import_folder(tmp_path / "out")
+    after, assumed, *_ = import_folder(tmp_path / "out")
     assert assumed == [] and after.step == 0 and after.config == before.config
     for name in ("model", "average"):
         assert same(after.parts[name], before.parts[part])
@@ -39,7 +39,7 @@ def test_there_and_back_is_bit_identical(tmp_path, changes, part):
 def test_a_folder_of_somebody_else(tmp_path, changes, flip):
     before = checkpoint(changes)
     folder = write_foreign(tmp_path / "theirs", before, flip_sin_to_cos=flip)
-    after, assumed, _ = import_folder(folder, data="bars")
+    after, assumed, *_ = import_folder(folder, data="bars")
     assert same(after.parts["average"], before.parts["average"])
     model = after.config.model
     assert model.has_attention(0) == before.config.model.has_attention(0)
@@ -97,7 +97,7 @@ def test_a_pipeline_and_its_scheduler(tmp_path):
     scheduler = {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 300, "prediction_type": "v_prediction"}
     (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler | {"clip_sample": False}))
     for folder in (tmp_path, tmp_path / "unet"):
-        after, assumed, _ = import_folder(folder)
+        after, assumed, *_ = import_folder(folder)
         assert (after.config.schedule, after.config.noise_steps, after.config.prediction) == ("cosine", 300, "v")
         assert len(assumed) == 2 and assumed[0].startswith("clip_sample false")
     assert import_folder(tmp_path, prediction="x0", noise_steps=20).checkpoint.config.prediction == "x0"
@@ -106,7 +106,7 @@ def test_a_pipeline_and_its_scheduler(tmp_path):
 def test_every_row_a_class(tmp_path):
     """Three rows, all of them classes: a fourth, of zeros, takes the place of "no class"."""
     before = checkpoint()
-    after, assumed, _ = import_folder(write_foreign(tmp_path, before), null_label="none")
+    after, assumed, *_ = import_folder(write_foreign(tmp_path, before), null_label="none")
     table = after.parts["average"]["class_embedding.weight"]
     assert after.config.model.classes == 3 and len(table) == 4 and not table[3].any()
     assert np.array_equal(table[:3], before.parts["average"]["class_embedding.weight"])
@@ -136,7 +136,7 @@ def test_an_average_of_diffusers_training(tmp_path):
     average = {"decay": 0.9999, "inv_gamma": 1.0, "min_decay": 0.0, "optimization_step": 12, "power": 0.75}
     before = checkpoint()
     folder = write_foreign(tmp_path, before, **average, update_after_step=0, use_ema_warmup=True)
-    after, assumed, passed_over = import_folder(folder)
+    after, assumed, passed_over, _ = import_folder(folder)
     assert same(after.parts["model"], before.parts["average"]) and len(assumed) == 2
     assert passed_over == [
         "decay 0.9999",
@@ -211,7 +211,7 @@ def spoil_config(**changes):
         (lambda folder: (folder / "config.json").write_text("[]"), "config.json must hold settings by name, got list"),
         (
             lambda folder: (folder / WEIGHTS).rename(folder / WEIGHTS.replace("safetensors", "bin")),
-            "model.bin is not read",
+            "model.bin is a pickle, which could run any program, and is not read: convert it to safetensors",
         ),
         (lambda folder: (folder / WEIGHTS).write_bytes(b"nothing"), "is truncated or not a safetensors file"),
         (spoil_weights(lambda named: named.pop("conv_in.bias")), "safetensors: parameter conv_in.bias is missing"),

@@ -9,8 +9,10 @@ import pytest
 
 from tests.interop.folders import same
 from tests.train import tiny, tiny_vae
-from tinydiff import cli, tensors
+from tinydiff import backends, cli, tensors
+from tinydiff.interop.autoencoder import export_autoencoder
 from tinydiff.interop.folder import export_folder, import_folder
+from tinydiff.model.autoencoder import Autoencoder
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.vae_config import VAETrainConfig
 
@@ -53,7 +55,7 @@ def test_a_run_in_latents_there_and_back(latent, tmp_path):
         f"vae/{WEIGHTS}",
     ]
     assert json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())["clip_sample"] is False
-    after, assumed, _ = import_folder(tmp_path / "out")
+    after, assumed, *_ = import_folder(tmp_path / "out")
     assert not assumed and same(after.parts["average"], latent.parts["average"])
     assert after.config.autoencoder == checkpoints.digest(after.autoencoder)
     assert dataclasses.replace(after.config, autoencoder=latent.config.autoencoder) == latent.config
@@ -67,7 +69,7 @@ def test_a_pipeline_of_somebody_else(latent, tmp_path):
     export_folder(latent, tmp_path / "out")
     path = tmp_path / "out" / "unet" / WEIGHTS
     path.write_bytes(tensors.encode(tensors.read(path).named))
-    after, assumed, _ = import_folder(tmp_path / "out")
+    after, assumed, *_ = import_folder(tmp_path / "out")
     assert assumed == ['2 classes, and the last row of the class embedding stands for "no class"']
     assert after.config.drawing == {"clip": None} and after.image_shape == (8, 8, 1)
 
@@ -80,10 +82,16 @@ def test_a_pipeline_without_its_vae_or_with_another(latent, tmp_path):
             ValueError, match=f"{folder} holds no vae, the autoencoder in whose latents its U-Net works"
         ):
             import_folder(folder)
-    shutil.move(tmp_path / "vae", tmp_path / "out" / "vae")
-    path = tmp_path / "out" / "vae" / "config.json"
+    path = tmp_path / "vae" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "sample_size": 16}))
-    with pytest.raises(ValueError, match=r"out/vae makes latents of \(8, 8, 2\), the U-Net takes \(4, 4, 2\)"):
+    shutil.move(tmp_path / "vae", tmp_path / "out" / "vae")
+    after = import_folder(tmp_path / "out").checkpoint  # of other images, to which it is the same
+    assert after.image_shape == latent.image_shape and after.config.model.shape == latent.config.model.shape
+    shutil.rmtree(tmp_path / "out" / "vae")
+    other = dataclasses.replace(latent.autoencoder.config.model, latent_channels=3)
+    named = Autoencoder(other, backends.get("numpy")).parameters
+    export_autoencoder(other, named.to_numpy(named.values), tmp_path / "out" / "vae")
+    with pytest.raises(ValueError, match="out/vae makes latents of 3 channels, the U-Net takes 2"):
         import_folder(tmp_path / "out")
 
 

@@ -122,7 +122,8 @@ def test_noise_there_and_back(schedule, T):
         assert (steps, kind) == (T, prediction)
         assert np.allclose(schedules.get(name, T).beta, schedules.get(schedule, T).beta, rtol=1e-5)
     # those of a short linear one are cut off at 0.999, and diffusers has none that is our flow
-    assert (given["trained_betas"] is not None) == (schedule == "linear" and 1 < T < 20 or schedule == "flow" and T > 1)
+    own = {"linear": T < 20, "scaled_linear": T < 12, "flow": True}
+    assert (given["trained_betas"] is not None) == (own.get(schedule, False) and T > 1)
 
 
 def test_a_prediction_that_their_scheduler_does_not_know():
@@ -136,9 +137,9 @@ def test_a_prediction_that_their_scheduler_does_not_know():
         ({"beta_schedule": "scaled_linear"}, 'beta_schedule "scaled_linear" with beta_start 0.0001'),
         (
             {"beta_end": 0.03},
-            'beta_schedule "linear" with beta_start 0.0001, beta_end 0.03 and 1000 steps is none of linear, cosine, flow',
+            'beta_schedule "linear" with beta_start 0.0001, beta_end 0.03 and 1000 steps is none of linear, cosine, flow,',
         ),
-        ({"trained_betas": [0.1] * 1000}, "trained_betas are those of none of linear, cosine, flow with 1000 steps"),
+        ({"trained_betas": [0.1] * 1000}, "trained_betas are those of none of linear, cosine, flow, scaled_linear with 1000 steps"),
         ({"prediction_type": "flow"}, 'prediction_type must be "epsilon" or "sample" or "v_prediction", got "flow"'),
         ({"clip_sample": "no"}, 'clip_sample must be true or false, got "no"'),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr must be false, got true"),

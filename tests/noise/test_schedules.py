@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.checks import assert_close
@@ -73,22 +73,44 @@ def test_rates_out_of_range():
 
 @given(anything, st.sampled_from(schedules.SPACINGS), st.data())
 def test_grids_fall_within_the_schedule(schedule, spacing, data):
-    count = data.draw(st.integers(1, schedule.T))
+    most = schedule.T - (spacing == "leading")
+    assume(most)
+    count = data.draw(st.integers(1, most))
     grid = schedule.grid(count, spacing)
     assert len(grid) == count and np.all(np.diff(grid) < 0)
     assert 0 <= grid[-1] and grid[0] <= schedule.T - 1
+    if spacing == "leading":
+        assert grid[-1] == 1
+    elif spacing != "karras":
+        assert grid[0] == schedule.T - 1
     if spacing != "karras":
-        assert grid[0] == schedule.T - 1 and np.all(grid == np.round(grid))
+        assert np.all(grid == np.round(grid))
 
 
 def test_grids():
     schedule = schedules.linear(1000)
     assert schedule.grid(4).tolist() == [999, 749, 499, 249]
     assert schedule.grid(4, "linspace").tolist() == [999, 666, 333, 0]
+    assert schedule.grid(4, "leading").tolist() == [751, 501, 251, 1]
     assert schedule.grid(1000).tolist() == list(range(999, -1, -1))
     sigma = np.exp(np.interp(schedule.grid(18, "karras"), np.arange(1000), np.log(schedule.sigma)))
     assert_close(sigma[[0, -1]], [80, schedule.sigma[0]])
     assert_close(np.diff(sigma ** (1 / 7), n=2), np.zeros(16), 1e-9)
+
+
+def test_a_way_that_ends_with_the_noise_of_a_step():
+    schedule = schedules.scaled_linear(10)
+    assert schedule.ending_at(0).rates(schedules.CLEAN) == schedule.rates(0) != schedule.rates(schedules.CLEAN)
+    assert schedule.ending_at(0).rates(3) == schedule.rates(3)
+    with pytest.raises(ValueError, match="steps must be fewer than the 10 noise steps with spacing leading, got 10"):
+        schedule.grid(10, "leading")
+
+
+def test_scaled_linear_is_that_of_stable_diffusion():
+    schedule = schedules.scaled_linear()
+    assert_close(schedule.beta[[0, -1]], [0.00085, 0.012])
+    assert_close(np.diff(schedule.beta**0.5, n=2), np.zeros(998), 1e-12)
+    assert abs(schedule.alpha_bar[-1] - 0.00466) < 1e-5 and abs(schedule.snr_db[-1] + 23.3) < 0.1
 
 
 @pytest.mark.parametrize("count", [0, 11, 2.5, -1])
@@ -98,7 +120,7 @@ def test_bad_counts(count):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="schedule must be one of linear, cosine, flow, got 'sine'"):
+    with pytest.raises(ValueError, match="schedule must be one of linear, cosine, flow, scaled_linear, got 'sine'"):
         schedules.get("sine", 10)
     with pytest.raises(ValueError, match="T must be an integer of at least 1, got 0"):
         schedules.cosine(0)

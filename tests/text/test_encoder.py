@@ -130,7 +130,7 @@ def lacking(name):
     "change, message",
     [
         (without("config.json"), "config.json does not exist: not a folder with a text encoder"),
-        (without("model.safetensors"), "holds no model.safetensors; weights in other files, as pytorch_model.bin, are"),
+        (without("model.safetensors"), "holds no model.safetensors$"),
         (without("vocab.json"), "has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt"),
         (damaged("model.safetensors"), "model.safetensors is truncated or not a safetensors file"),
         (damaged("vocab.json"), "vocab.json is not JSON"),

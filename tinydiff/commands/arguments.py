@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from tinydiff import backends, data, text
+from tinydiff import backends, data
+from tinydiff.interop import folder as interop
 from tinydiff.train import checkpoint as checkpoints
+from tinydiff.train import texts
 from tinydiff.train.config import UNKNOWN, TrainConfig
-from tinydiff.train.folder import TEXT
 
 
 def at_least(low):
@@ -49,16 +50,18 @@ def load_checkpoint(path, ranks, kind=TrainConfig):
 
 
 def load_encoder(path, checkpoint, backend):
-    """The text encoder of a run whose ``checkpoint`` at ``path`` looks at texts, which lies in its folder; in float32 on
-    the kind of backend that is given.
+    """The text encoder of a run (``texts.encoder_of_run``), in float32 on the kind of backend that is given."""
+    return texts.encoder_of_run(path, checkpoint, backends.get(backend.name))
 
-    Raises ``ValueError`` where it is missing, damaged or another.
-    """
-    folder = checkpoints.run_folder(path) / TEXT
-    encoder = text.load(folder, backends.get(backend.name))
-    if encoder.fingerprint != checkpoint.config.text:
-        raise ValueError(f"{folder} is not the encoder of the texts that {path} looks at")
-    return encoder
+
+def load_to_draw(path, ranks, backend):
+    """A checkpoint and, where it looks at texts, its encoder; of a run, or of a folder of diffusers', from which no more is
+    read than drawing takes, by each of the ranks."""
+    if interop.is_folder(path):
+        imported = interop.import_folder(path, backend=backends.get(backend.name))
+        return imported.checkpoint, imported.encoder
+    checkpoint = load_checkpoint(path, ranks)
+    return checkpoint, load_encoder(path, checkpoint, backend) if checkpoint.config.text else None
 
 
 def add_data_arguments(parser, help_text):

@@ -25,7 +25,7 @@ from tinydiff.metrics import inception
 from tinydiff.terminal import one_line
 from tinydiff.train import texts
 
-DRAWN = ("samples", "guidance", "steps", "sampler", "seed", "weights", "precision")  # what results depend on
+DRAWN = ("samples", "guidance", "steps", "sampler", "spacing", "seed", "weights", "precision")  # what results depend on
 
 
 def add_arguments(parser):

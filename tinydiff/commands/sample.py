@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff import generate, pictures
-from tinydiff.commands.arguments import add_backend_arguments, at_least, backend_of, load_checkpoint, load_encoder
+from tinydiff.commands.arguments import add_backend_arguments, at_least, backend_of, load_to_draw
 from tinydiff.data import folder
 from tinydiff.data.dataset import bytes_to_signed
 from tinydiff.editing import Editing
@@ -26,7 +26,7 @@ from tinydiff.train import texts
 from tinydiff.train.latents import codec_of
 from tinydiff.train.run import MOST_ROWS
 
-DRAWING = ("guidance", "steps", "sampler", "eta", "variance", "seed", "weights")  # arguments that images depend on
+DRAWING = ("guidance", "steps", "sampler", "spacing", "eta", "variance", "seed", "weights")  # arguments that images depend on
 
 
 def add_arguments(parser):
@@ -57,6 +57,7 @@ def add_arguments(parser):
         type=at_least(1),
         help="with --mask: go each step so often, to fit better, at as many times the cost",
     )
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="of images (default: those that it was trained on)")
     parser.add_argument("--count", type=at_least(1), default=8, help="images a label or prompt (default %(default)s)")
     parser.add_argument(
         "--out",
@@ -68,7 +69,7 @@ def add_arguments(parser):
 
 def add_drawing_arguments(parser):
     """The arguments of every command that draws images."""
-    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
+    parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run; of sample one of diffusers' too")
     parser.add_argument(
         "--guidance",
         type=float,
@@ -76,6 +77,11 @@ def add_drawing_arguments(parser):
     )
     parser.add_argument("--steps", type=int, default=25, help="of the sampler, at most the schedule's T")
     parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
+    parser.add_argument(
+        "--spacing",
+        choices=schedules.SPACINGS,
+        help="of the steps (default the sampler's own); leading is that of Stable Diffusion in diffusers",
+    )
     parser.add_argument("--eta", type=float, help="noise of ddim: 0 none, 1 as much as ddpm")
     parser.add_argument("--variance", choices=VARIANCES, help="of ddpm")
     parser.add_argument("--seed", type=int, default=0)
@@ -87,13 +93,13 @@ def add_drawing_arguments(parser):
 
 def sample(args, ranks):
     """Draw images and write them as one picture; several ranks share the drawing."""
-    checkpoint = load_checkpoint(args.checkpoint, ranks)
-    config, looked_at = checkpoint.config.model, None
     backend = backend_of(args, ranks)
+    checkpoint, encoder = load_to_draw(args.checkpoint, ranks, backend)
+    checkpoint = checkpoint if args.size is None else checkpoint.of_size(args.size)
+    config, looked_at = checkpoint.config.model, None
     _expect_what_it_knows(args, checkpoint)
-    if checkpoint.config.text:
+    if encoder:
         rows = range(len(args.prompt or [texts.NULL]))
-        encoder = load_encoder(args.checkpoint, checkpoint, backend)
         looked_at = encoder.encode([*(args.prompt or [texts.NULL]), args.negative or texts.NULL])
     elif args.label:
         rows = [_label(text, checkpoint) for text in args.label]
@@ -205,7 +211,7 @@ def draw(args, backend, checkpoint, labels, ranks, looked_at=None, init=None, ke
     ``_images_of``; ``way``, an ``Interpolation`` of as many."""
     ranks.expect_same(backend.identity | {name: getattr(args, name) for name in DRAWING})
     config = checkpoint.config
-    model = UNet(config.model, backend)
+    model = UNet(config.model, backend, frozen=True)
     try:
         model.parameters.load(model.parameters.values, checkpoint.parts[args.weights])
     except ValueError as error:
@@ -217,7 +223,7 @@ def draw(args, backend, checkpoint, labels, ranks, looked_at=None, init=None, ke
     for name in options:
         if name not in allowed:
             raise ValueError(f"{name} is not an option of the sampler {args.sampler}")
-    options |= {**config.drawing, "sampler": args.sampler, "steps": args.steps, "guidance": args.guidance}
+    options |= config.drawing | {name: getattr(args, name) for name in ("sampler", "steps", "spacing", "guidance")}
     schedule = schedules.get(config.schedule, config.noise_steps)
     codec = codec_of(checkpoint.autoencoder, backend) if checkpoint.autoencoder else None
     options["way"] = _editing(args, init, keep, codec) if init is not None else way

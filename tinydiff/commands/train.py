@@ -71,6 +71,7 @@ MODEL_OVERRIDES = {
     "blocks": (int, "residual blocks a level"),
     "attention-levels": (widths, "levels with attention, as 1,2; -1 is the lowest"),
     "head-width": (int, "of attention"),
+    "heads": (widths, "of attention at each level, as 2,4,8, in place of a width"),
     "film": (switch, "on: the step scales and shifts instead of shifting alone"),
     "groups": (int, "groups of the group norms"),
     "transformer-depth": (int, "with --text: transformer blocks wherever there is attention"),

@@ -121,14 +121,14 @@ def import_autoencoder(folder):
     given = read_json(folder / CONFIG)
     with naming(folder / CONFIG):
         config, scale = to_config(given)
-    theirs, _, _ = read_weights(folder)
+    theirs = read_weights(folder)
     try:
         parameters = Autoencoder(config, backends.get("numpy")).parameters
     except (MemoryError, OverflowError):
         shape = f"block_out_channels {list(config.channels)}"
         raise ValueError(f"{folder / CONFIG}: an autoencoder of {shape} does not fit into memory") from None
-    with naming(folder / WEIGHTS):
-        parameters.load(parameters.values, weights.from_torch(theirs, flip_sin_to_cos=False))
+    with naming(theirs.path):
+        parameters.load(parameters.values, weights.from_torch(theirs.named, flip_sin_to_cos=False))
     return ImportedAutoencoder(config, parameters.to_numpy(parameters.values), scale)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from tinydiff import terminal
+from tinydiff import backends, terminal
 from tinydiff.data import NAMES
-from tinydiff.interop import onnx, web
+from tinydiff.interop import onnx, pipeline, web
 from tinydiff.interop.autoencoder import checkpoint_of, export_autoencoder, import_autoencoder, is_autoencoder
-from tinydiff.interop.folder import NULL_LABELS, POSITIONS, VAE, export_folder, import_folder
+from tinydiff.interop.folder import NULL_LABELS, POSITIONS, UNET, VAE, export_folder, import_folder
 from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.config import TrainConfig
+from tinydiff.train.folder import RunFolder
 from tinydiff.train.run_config import RunConfig
+from tinydiff.train.texts import encoder_of_run
 from tinydiff.train.vae_config import VAETrainConfig
 
 
@@ -21,7 +23,7 @@ def add_export_arguments(parser):
     """The arguments of ``export``."""
     parser.description = (
         "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads, of an autoencoder AutoencoderKL, of a run "
-        "in latents both; or an ONNX file, the network or the training step that any ONNX runtime takes; or a folder of "
+        "in latents both, of one with CLIP's texts StableDiffusionPipeline; or an ONNX file, the network or the training step that any ONNX runtime takes; or a folder of "
         "programs for a web page."
     )
     parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
@@ -51,25 +53,31 @@ def run_export(args):
 
 
 def _load(path, kind=RunConfig):
-    """A checkpoint that can be written in other formats. Raises ``ValueError`` for one that looks at texts."""
+    """A checkpoint that can be written in any format. Raises ``ValueError`` for one that looks at texts."""
     checkpoint = checkpoints.load(path, kind)
     if checkpoint.config.text:
-        raise ValueError(f"{path} looks at texts: of such models there is no other format yet")
+        raise ValueError(f"{path} looks at texts: such models are written with --format diffusers alone")
     return checkpoint
 
 
 def _export_diffusers(args):
-    checkpoint = _load(args.checkpoint)
+    checkpoint = checkpoints.load(args.checkpoint, RunConfig)
     config, part = checkpoint.config, args.weights or "average"
     written, without = terminal.one_line(args.output), "without the optimizer's state"
     if isinstance(config, VAETrainConfig):
         export_autoencoder(config.model, checkpoint.parts[part], args.output, scale=checkpoint.scale)
         print(f"wrote {written}: the parameters and the scale of latents, {without}")
         return
-    export_folder(checkpoint, args.output, part=part)
+    encoder = encoder_of_run(args.checkpoint, checkpoint, backends.get("numpy")) if config.text else None
+    export_folder(checkpoint, args.output, part=part, encoder=encoder)
     print(f"wrote {written}: the parameters and the noise schedule, {without}")
     if checkpoint.autoencoder:
-        print(f"it draws latents: it is in the folder unet, and what makes images of them in {VAE}")
+        print(f"it draws latents: it is in the folder {UNET}, and what makes images of them in {VAE}")
+    if encoder and pipeline.is_stable_diffusion(checkpoint, encoder):
+        print(f"StableDiffusionPipeline.from_pretrained loads it: its texts are read by CLIP, in {pipeline.TEXT_ENCODER}")
+    elif encoder:
+        given = "encoder_hidden_states, its last hidden state, and encoder_attention_mask"
+        print(f"no pipeline of diffusers' has these parts: the U-Net is given what {pipeline.TEXT_ENCODER} makes of a text as {given}")
     if config.model.positions:
         print(f"this U-Net is told where it is: diffusers' must be given the waves in {POSITIONS} as its last channels")
 
@@ -120,7 +128,8 @@ def add_import_arguments(parser):
         "Read a folder of diffusers' (config.json, safetensors and, if there, scheduler_config.json) as a checkpoint."
     )
     parser.add_argument(
-        "folder", metavar="DIR", help="the folder of a UNet2DModel, of a pipeline with one, or of an AutoencoderKL"
+        "folder", metavar="DIR", help="the folder of a UNet2DModel, of a pipeline with one or of Stable Diffusion, or of an "
+        "AutoencoderKL",
     )
     parser.add_argument(
         "--output",
@@ -130,11 +139,14 @@ def add_import_arguments(parser):
     parser.add_argument(
         "--null-label", choices=NULL_LABELS, help='whether the last class row stands for "no class" (default last)'
     )
-    parser.add_argument("--schedule", help="noise schedule: linear or cosine (default: as the folder says)")
+    parser.add_argument("--schedule", help="noise schedule, such as linear or cosine (default: as the folder says)")
     parser.add_argument(
         "--noise-steps", type=int, metavar="T", help="number of noise steps (default: as the folder says)"
     )
     parser.add_argument("--prediction", help="what the network predicts: eps, x0 or v (default: as the folder says)")
+    parser.add_argument(
+        "--size", type=int, metavar="PIXELS", help="of images, to train on others than the folder says"
+    )
     parser.add_argument(
         "--data", choices=NAMES[1:], help="the data set that training would go on with (default: unknown)"
     )
@@ -153,23 +165,25 @@ def run_import(args):
         path = checkpoints.path_for(Path("runs") / folder.resolve().name / "checkpoints", 0)
     if path.exists() or (not args.output and path.parent.parent.exists()):
         raise ValueError(f"output {path if args.output else path.parent.parent} already exists")
-    options = {name: getattr(args, name) for name in ("schedule", "noise_steps", "prediction", "data", "null_label")}
+    names = "schedule", "noise_steps", "prediction", "data", "null_label", "size"
+    options = {name: getattr(args, name) for name in names}
     if is_autoencoder(folder):
         _import_autoencoder(folder, path, options)
         return
-    checkpoint, assumed, passed_over = import_folder(folder, **options)
-    _save(checkpoint, path)
+    checkpoint, assumed, passed_over, encoder = import_folder(folder, **options)
+    _save(checkpoint, path, encoder)
 
     config = checkpoint.config
     noise = f"schedule {config.schedule}, {config.noise_steps} noise steps, prediction {config.prediction}"
-    print(f"wrote {terminal.one_line(path)}: U-Net {config.model.channels}, {config.model.classes} classes, {noise}")
+    of = f"{config.model.classes} classes" if encoder is None else f"texts, in tokens of width {encoder.width}"
+    print(f"wrote {terminal.one_line(path)}: U-Net {config.model.channels}, {of}, {noise}")
     for each in assumed:
         print(f"assumed: {each}")
     if passed_over:
         print(f"passed over: {terminal.one_line(', '.join(passed_over))}")
     print("the folder holds no optimizer state: training that goes on from it starts with a fresh one, at step 0")
-    guidance = ["--guidance", "1"] if args.null_label == "none" else []
-    print(f"to draw: {terminal.shell_words(['tinydiff', 'sample', path, *guidance])}")
+    more = ["--guidance", "1"] if args.null_label == "none" else ["--prompt", "a cat"] if encoder else []
+    print(f"to draw: {terminal.shell_words(['tinydiff', 'sample', path, *more])}")
 
 
 def _import_autoencoder(folder, path, options):
@@ -189,12 +203,15 @@ def _import_autoencoder(folder, path, options):
     print(f"to train in its latents: {terminal.shell_words(['tinydiff', 'train', '--latent', path])}")
 
 
-def _save(checkpoint, path):
-    """Write a new checkpoint and, in the folder of what may become its run, its autoencoder."""
-    beside = checkpoints.run_folder(path.parent) / checkpoints.AUTOENCODER
-    if checkpoint.autoencoder and beside.exists():
-        raise ValueError(f"output: {beside}, where its autoencoder is to be, already exists")
+def _save(checkpoint, path, encoder=None):
+    """Write a new checkpoint and, in the folder of what may become its run, its autoencoder and its text encoder."""
+    run = RunFolder(checkpoints.run_folder(path.parent))
+    for place, whose, there in ((run.autoencoder, "autoencoder", checkpoint.autoencoder), (run.text, "encoder", encoder)):
+        if there and place.exists():
+            raise ValueError(f"output: {place}, where its {whose} is to be, already exists")
     path.parent.mkdir(parents=True, exist_ok=True)
     if checkpoint.autoencoder:
-        checkpoints.save(beside, checkpoint.autoencoder)
+        checkpoints.save(run.autoencoder, checkpoint.autoencoder)
+    if encoder:
+        run.keep_encoder(encoder.files)
     checkpoints.save(path, checkpoint)

@@ -119,6 +119,7 @@ SCHEDULER_DEFAULTS = {
 }
 SCHEDULER_REQUIRED = {"rescale_betas_zero_snr": (False,), "thresholding": (False,), "clip_sample": (True, False)}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+BETA_SCHEDULES = {"cosine": "squaredcos_cap_v2", "scaled_linear": "scaled_linear"}
 SAME_BETA = 1e-5  # relative: their tables are float32
 MOST_STEPS = 10**6
 
@@ -126,10 +127,15 @@ MOST_STEPS = 10**6
 def from_unet_config(config):
     """The ``config.json`` of a ``UNetConfig``, as a dict.
 
-    Raises ``ValueError`` where heads have the full width at one level and ``head_width`` at another.
+    Raises ``ValueError`` where heads have the full width at one level and ``head_width`` at another, or as many widths as
+    levels.
     """
     widths = attention_widths(config)
-    if min(widths) >= config.head_width:
+    if config.heads:
+        head_width, *others = {config.head_width_at(level) for level in attention_levels(config)}
+        if others:
+            raise ValueError(f"heads {list(config.heads)} are of several widths; UNet2DModel has one attention_head_dim")
+    elif min(widths) >= config.head_width:
         head_width = config.head_width
     elif max(widths) <= config.head_width:
         head_width = None
@@ -138,7 +144,6 @@ def from_unet_config(config):
             f"head_width {config.head_width} makes one head of the full width at some of the levels with attention, "
             f"{widths}, and several at others; diffusers has one attention_head_dim for all"
         )
-    with_attention = [config.has_attention(level) for level in range(len(config.channels))]
     return {
         "_class_name": "UNet2DModel",
         **UNET_DEFAULTS,
@@ -147,8 +152,7 @@ def from_unet_config(config):
         "out_channels": config.image_channels,
         "block_out_channels": list(config.channels),
         "layers_per_block": config.blocks,
-        "down_block_types": [_block_type("Down", each) for each in with_attention],
-        "up_block_types": [_block_type("Up", each) for each in reversed(with_attention)],
+        **block_types(config, "Attn"),
         "attention_head_dim": head_width,
         "num_class_embeds": config.classes + 1 if config.classes else None,
         "norm_num_groups": config.groups,
@@ -169,13 +173,7 @@ def read(given):
     settings = {**UNET_DEFAULTS, **{name: value for name, value in found.items() if name not in PASSED_OVER}}
     settings["sample_size"] = one_size(settings)
     require(settings, UNET_REQUIRED)
-    for name, (low, high) in INTEGERS.items():
-        require_integer(name, settings[name], low, high)
-    require_widths(settings["block_out_channels"])
-    require_number("norm_eps", settings["norm_eps"], 1)
-    dropout = settings["dropout"]
-    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be a number in [0, 1), got {shown(dropout)}")
+    require_sizes(settings)
     if settings["attention_head_dim"] is not None:
         require_integer("attention_head_dim", settings["attention_head_dim"], 1, MANY)
     if settings["num_class_embeds"] is not None:
@@ -183,10 +181,21 @@ def read(given):
     return settings
 
 
-def passed_over(given):
+def require_sizes(settings):
+    """Raise ``ValueError`` unless the numbers that both kinds of U-Net have are of their types and in their ranges."""
+    for name, (low, high) in INTEGERS.items():
+        require_integer(name, settings[name], low, high)
+    require_widths(settings["block_out_channels"])
+    require_number("norm_eps", settings["norm_eps"], 1)
+    dropout = settings["dropout"]
+    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be a number in [0, 1), got {shown(dropout)}")
+
+
+def passed_over(given, names=PASSED_OVER, defaults=UNET_DEFAULTS):
     """Which settings of a ``config.json`` tell only how the parameters came about, "name value" each."""
-    found = {name: given[name] for name in PASSED_OVER if name in given}
-    return [f"{name} {shown(value)}" for name, value in found.items() if value not in (None, UNET_DEFAULTS.get(name))]
+    found = {name: given[name] for name in names if name in given}
+    return [f"{name} {shown(value)}" for name, value in found.items() if value not in (None, defaults.get(name))]
 
 
 def to_unet_config(settings, *, null_label="last"):
@@ -211,7 +220,7 @@ def to_unet_config(settings, *, null_label="last"):
             image_channels=settings["in_channels"],
             channels=channels,
             blocks=settings["layers_per_block"],
-            attention_levels=_attention_levels(settings),
+            attention_levels=levels_with_attention(settings, "Attn"),
             head_width=max(channels) if head_width is None else head_width,
             classes=0 if rows is None else rows - (null_label == "last"),
             groups=groups,
@@ -230,8 +239,13 @@ def to_unet_config(settings, *, null_label="last"):
 
 def attention_widths(config):
     """The widths of a U-Net at which there is attention, the middle among them."""
-    levels = {width for level, width in enumerate(config.channels) if config.has_attention(level)}
-    return tuple(sorted(levels | {config.channels[-1]}))
+    return tuple(sorted({config.channels[level] for level in attention_levels(config)}))
+
+
+def attention_levels(config):
+    """The levels of a U-Net, from 0 on, at which there is attention; the last always, as the middle is as wide."""
+    levels = range(len(config.channels))
+    return [level for level in levels if config.has_attention(level) or level == levels[-1]]
 
 
 def from_noise(schedule, T, prediction):
@@ -246,7 +260,7 @@ def from_noise(schedule, T, prediction):
     settings = {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": T,
-        "beta_schedule": "squaredcos_cap_v2" if schedule == "cosine" else "linear",
+        "beta_schedule": BETA_SCHEDULES.get(schedule, "linear"),
         "beta_start": float(beta[0]),
         "beta_end": float(beta[-1]),
         "trained_betas": None,
@@ -277,7 +291,7 @@ def to_noise(given):
         raise ValueError(f"trained_betas must be null or a list of numbers, got {shown(trained)}")
     for beta in trained or ():
         require_number("each of trained_betas", beta, 1)
-    if trained is None and settings["beta_schedule"] == "linear":
+    if trained is None and settings["beta_schedule"] in ("linear", "scaled_linear"):
         for name in ("beta_start", "beta_end"):
             require_number(name, settings[name], 1)
     beta = _betas(settings)
@@ -301,22 +315,23 @@ def _betas(settings):
         return np.asarray(settings["trained_betas"], np.float64)
     if settings["beta_schedule"] == "linear":
         return np.linspace(settings["beta_start"], settings["beta_end"], T)
+    if settings["beta_schedule"] == "scaled_linear":
+        return np.linspace(settings["beta_start"] ** 0.5, settings["beta_end"] ** 0.5, T) ** 2
     if settings["beta_schedule"] == "squaredcos_cap_v2":
         return schedules.cosine(T).beta  # the same formula
     return np.empty(0)
 
 
-def _attention_levels(settings):
-    """The levels with attention, from the types of the blocks."""
+def levels_with_attention(settings, prefix):
+    """The levels with attention, from the types of the blocks, which have this prefix there."""
     levels = len(settings["block_out_channels"])
     found = {}
     for way, name in (("Down", "down_block_types"), ("Up", "up_block_types")):
-        types = settings[name]
-        allowed = {f"{prefix}{_block_type(way, has)}": has for has in (False, True) for prefix in ("", "UNetRes")}
+        types, plain = settings[name], block_type(way)
+        allowed = {f"{old}{each}": each != plain for each in (plain, block_type(way, prefix)) for old in ("", "UNetRes")}
         known = isinstance(types, list) and all(isinstance(each, str) and each in allowed for each in types)
         if not known or len(types) != levels:
-            one_of = " or ".join(_block_type(way, has) for has in (False, True))
-            raise ValueError(f"{name} must be {levels} of {one_of}, got {shown(types)}")
+            raise ValueError(f"{name} must be {levels} of {plain} or {block_type(way, prefix)}, got {shown(types)}")
         found[way] = [allowed[each] for each in types]
     if found["Down"] != found["Up"][::-1]:
         raise ValueError(
@@ -325,5 +340,15 @@ def _attention_levels(settings):
     return tuple(level for level, has in enumerate(found["Down"]) if has)
 
 
-def _block_type(way, has_attention):
-    return f"{'Attn' if has_attention else ''}{way}Block2D"
+def block_type(way, prefix=""):
+    """diffusers' name of the blocks of a level on the way "Down" or "Up"; the prefix is that of attention."""
+    return f"{prefix}{way}Block2D"
+
+
+def block_types(config, prefix):
+    """{setting: value} of the types of the blocks of a ``UNetConfig``."""
+    prefixes = [prefix if config.has_attention(level) else "" for level in range(len(config.channels))]
+    return {
+        "down_block_types": [block_type("Down", each) for each in prefixes],
+        "up_block_types": [block_type("Up", each) for each in reversed(prefixes)],
+    }

@@ -12,7 +12,11 @@ Attention saved by older versions of diffusers has other names, which are read a
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+
+from tinydiff.tensors import Lazy
 
 FROM_WAVES = "time_embedding.linear_1.weight"
 PROJECTIONS = (".proj_in.weight", ".proj_out.weight")
@@ -25,15 +29,20 @@ def to_torch(named, *, flip_sin_to_cos):
 
 
 def from_torch(named, *, flip_sin_to_cos):
-    """{name: array} of theirs -> of ours, contiguous copies."""
+    """{name: array} of theirs -> of ours, contiguous copies; of a ``Lazy`` another one."""
     turned = {}
     for name, array in named.items():
         for old, new in OLD_ATTENTION.items():
             name = name.replace(old, new) if ".attentions." in name else name
-        if f".{name}".endswith(PROJECTIONS) and array.shape[2:] == (1, 1):
-            array = array[:, :, 0, 0]
-        turned[name] = _contiguous(_turn(name, array, (2, 3, 1, 0), flip_sin_to_cos, 1))
+        turn = functools.partial(_from_torch, name, flip_sin_to_cos=flip_sin_to_cos)
+        turned[name] = array.then(turn) if isinstance(array, Lazy) else _contiguous(turn(array))
     return turned
+
+
+def _from_torch(name, array, flip_sin_to_cos):
+    if f".{name}".endswith(PROJECTIONS) and array.shape[2:] == (1, 1):
+        array = array[:, :, 0, 0]
+    return _turn(name, array, (2, 3, 1, 0), flip_sin_to_cos, 1)
 
 
 def _turn(name, array, convolution_axes, flip_sin_to_cos, waves_axis):

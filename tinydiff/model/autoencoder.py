@@ -220,11 +220,12 @@ class Cache(NamedTuple):
 class Autoencoder:
     """y = decoder(z), z a sample of the normal distribution that encoder(x) are the moments of."""
 
-    def __init__(self, config, backend, dtype=np.float32):
+    def __init__(self, config, backend, dtype=np.float32, *, frozen=False):
+        """``frozen``: it is to encode and decode, and has no gradients."""
         self.config, self.backend = config, backend
         self.parameters = parameters = Parameters(backend, dtype)
         self.encoder, self.decoder = Encoder(parameters, config), Decoder(parameters, config)
-        parameters.allocate()
+        parameters.allocate(frozen=frozen)
 
     def forward(self, x, eps):
         """x (N,H,W,image_channels), eps (N,h,w,Z) standard normal -> y as x, the cache with the ``moments`` in it.

@@ -161,6 +161,16 @@ class Parameters:
         Raises ``ValueError`` naming the first parameter that is missing, unexpected or of another shape;
         ``flat`` is written only if all fit.
         """
+        self.expect(named)
+        for parameter in self:
+            values = self.backend.asarray(named[parameter.name], self.dtype)
+            flat[parameter.span] = values.reshape(-1)
+        if flat is self.values:
+            self.refresh()
+
+    def expect(self, named):
+        """Raise ``ValueError`` naming the first parameter that is missing, unexpected or of another shape in {name: array},
+        of which only shapes are looked at."""
         for name in named:
             if name not in self._declared:
                 raise ValueError(f"parameter {name} is not part of this model")
@@ -170,8 +180,3 @@ class Parameters:
             shape = tuple(named[parameter.name].shape)
             if shape != parameter.shape:
                 raise ValueError(f"parameter {parameter.name} must have shape {parameter.shape}, got {shape}")
-        for parameter in self:
-            values = self.backend.asarray(named[parameter.name], self.dtype)
-            flat[parameter.span] = values.reshape(-1)
-        if flat is self.values:
-            self.refresh()

@@ -47,6 +47,7 @@ class UNetConfig:
     dropout: float = 0.0  # how often a value is dropped before the last convolution of a residual block, in training
     context_width: int = 0  # of the tokens of a text that all attention looks at too; 0: there is no text
     transformer_depth: int = 1  # transformer blocks, one after another, wherever there is attention to a text
+    heads: tuple[int, ...] = ()  # of attention, at each level, in place of head_width; (): it says
 
     def __post_init__(self):
         expect_types(self)
@@ -63,6 +64,11 @@ class UNetConfig:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         if any(level not in range(-levels, levels) for level in self.attention_levels):
             raise ValueError(f"attention_levels must lie in [{-levels}, {levels}), got {self.attention_levels}")
+        if len(self.heads) not in (0, levels) or any(
+            heads < 1 or C % heads and (self.has_attention(i) or i == levels - 1)
+            for i, (C, heads) in enumerate(zip(self.channels, self.heads))
+        ):
+            raise ValueError(f"heads must be one number a level that divides its width, got {self.heads}")
         if self.downsample_padding not in (0, 1):
             raise ValueError(f"downsample_padding must be 0 or 1, got {self.downsample_padding}")
 
@@ -74,6 +80,11 @@ class UNetConfig:
     def has_attention(self, level):
         """Whether the blocks of a level, counted from 0, are followed by attention."""
         return level in self.attention_levels or level - len(self.channels) in self.attention_levels
+
+    def head_width_at(self, level):
+        """That of attention at a level, counted from 0."""
+        width = self.channels[level]
+        return width // self.heads[level] if self.heads else min(self.head_width, width)
 
     @property
     def factor(self):
@@ -132,7 +143,8 @@ class UNet:
 
     texts = None
 
-    def __init__(self, config, backend, dtype=np.float32):
+    def __init__(self, config, backend, dtype=np.float32, *, frozen=False):
+        """``frozen``: it is to draw with, and has no gradients."""
         self.config, self.backend = config, backend
         self.parameters = parameters = Parameters(backend, dtype)
         first, last = config.channels[0], config.channels[-1]
@@ -144,8 +156,8 @@ class UNet:
             dropping = dict(dropout=config.dropout, layer=next(numbers))
             return ResBlock(parameters, name, C, O, E, film=config.film, **dropping, **norm)
 
-        def attention(name, C):
-            head_width = min(config.head_width, C)
+        def attention(name, index):
+            C, head_width = config.channels[index], config.head_width_at(index)
             if not config.context_width:
                 return AttentionBlock(parameters, name, C, head_width=head_width, **norm)
             width, depth = config.context_width, config.transformer_depth
@@ -155,7 +167,7 @@ class UNet:
             return [
                 (
                     res_block(f"{name}.resnets.{j}", C, O),
-                    attention(f"{name}.attentions.{j}", O) if config.has_attention(index) else None,
+                    attention(f"{name}.attentions.{j}", index) if config.has_attention(index) else None,
                 )
                 for j, C in enumerate(widths)
             ]
@@ -182,7 +194,7 @@ class UNet:
             C = O
 
         self.mid_res_1 = res_block("mid_block.resnets.0", last, last)
-        self.mid_attention = attention("mid_block.attentions.0", last)
+        self.mid_attention = attention("mid_block.attentions.0", len(config.channels) - 1)
         self.mid_res_2 = res_block("mid_block.resnets.1", last, last)
 
         self.up = []
@@ -198,7 +210,7 @@ class UNet:
 
         self.conv_norm_out = GroupNorm(parameters, "conv_norm_out", first, silu=True, **norm)
         self.conv_out = Conv2d(parameters, "conv_out", first, config.image_channels, 3, padding=1, zero=True)
-        parameters.allocate()
+        parameters.allocate(frozen=frozen)
 
     @property
     def classes(self):

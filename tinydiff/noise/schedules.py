@@ -23,7 +23,7 @@ import numpy as np
 
 LARGEST_BETA = 0.999  # Nichol and Dhariwal, 2021: keeps the last step of the cosine schedule finite
 CLEAN = -1  # the step of an image without noise: alpha_bar = 1
-SPACINGS = ("trailing", "linspace", "karras")
+SPACINGS = ("trailing", "linspace", "karras", "leading")
 
 
 class Schedule:
@@ -35,6 +35,13 @@ class Schedule:
             raise ValueError("schedule: beta must be a one-dimensional array of numbers in (0, 1)")
         self.name = name
         self.beta = beta
+        self.end = CLEAN
+
+    def ending_at(self, step):
+        """The same to a sampler, but that its way ends with the noise of this step: ``rates(CLEAN)`` are those."""
+        other = Schedule(self.name, self.beta)
+        other.end = step
+        return other
 
     @property
     def T(self):
@@ -81,8 +88,9 @@ class Schedule:
         """signal_rate and noise_rate as floats at any step in [-1, T-1].
 
         Between two integers log_snr is interpolated linearly; -1 is the clean image, (1, 0), and nothing lies
-        between it and step 0. Raises ``ValueError`` for any other step.
+        between it and step 0 (but see ``ending_at``). Raises ``ValueError`` for any other step.
         """
+        step = self.end if step == CLEAN else step
         if step == CLEAN:
             return 1.0, 0.0
         if not 0 <= step <= self.T - 1:
@@ -112,6 +120,10 @@ class Schedule:
             raise ValueError(f"steps must be an integer in [1, {self.T}], the schedule's noise steps, got {count}")
         if spacing == "trailing":
             return np.round(self.T * (1 - np.arange(count) / count)) - 1
+        if spacing == "leading":
+            if count == self.T:
+                raise ValueError(f"steps must be fewer than the {self.T} noise steps with spacing leading, got {count}")
+            return 1.0 + self.T // count * np.arange(count - 1, -1, -1)
         if spacing == "linspace":
             return np.round(np.linspace(self.T - 1, 0, count))
         rho = 7
@@ -147,6 +159,14 @@ def linear(T=1000):
     return Schedule("linear", np.minimum(np.linspace(1e-4 * scale, 0.02 * scale, T), LARGEST_BETA))
 
 
+def scaled_linear(T=1000):
+    """beta of which the square root rises linearly, from 0.00085 to 0.012 at T = 1000, scaled by 1000/T for other T: that
+    of latent diffusion (Rombach et al., 2022) and Stable Diffusion, which ends with some signal left, -23 dB."""
+    T = _count(T)
+    beta = np.linspace(0.00085**0.5, 0.012**0.5, T) ** 2
+    return Schedule("scaled_linear", np.minimum(1000 / T * beta, LARGEST_BETA))
+
+
 def cosine(T=1000, s=0.008):
     """alpha_bar = f(step + 1) / f(0) with f(t) = cos^2((t/T + s) / (1 + s) pi/2), beta clipped at 0.999."""
     T = _count(T)
@@ -166,7 +186,7 @@ def flow(T=1000):
     return Schedule("flow", np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], LARGEST_BETA))
 
 
-SCHEDULES = {"linear": linear, "cosine": cosine, "flow": flow}
+SCHEDULES = {"linear": linear, "cosine": cosine, "flow": flow, "scaled_linear": scaled_linear}
 
 
 def get(name, T):

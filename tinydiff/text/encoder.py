@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinydiff import tensors
-from tinydiff.given import MANY, naming, read_json, require_integer, require_number, shown
+from tinydiff.given import MANY, naming, read_json, read_weights, require_integer, require_number, shown, weight_files
 from tinydiff.model.transformer_block import Context
 from tinydiff.text import tokenizer
 from tinydiff.text.bert import Bert, BertConfig
@@ -30,10 +29,10 @@ TEXTS_AT_ONCE = 32
 
 class Encoder:
     """Texts -> the tokens that a model looks at. ``fingerprint`` tells encoders and tokenizers of other weights apart;
-    ``files`` are the paths of those that it was read from."""
+    ``files`` are those that it was read from, {their name in a folder of an encoder: path}."""
 
-    def __init__(self, model, words, fingerprint, files=()):
-        self.model, self.words, self.fingerprint, self.files = model, words, fingerprint, files
+    def __init__(self, model, words, fingerprint, files=None):
+        self.model, self.words, self.fingerprint, self.files = model, words, fingerprint, files or {}
         self.width, self.most = model.config.hidden_size, model.config.max_position_embeddings
 
     def encode(self, texts, say=print):
@@ -81,16 +80,17 @@ def load(folder, backend, *, tokenizer_folder=None):
     with naming(folder / "config.json"):
         kind, config = _config(given)
     library = tokenizer.load(words)
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise ValueError(f"{folder} holds no {WEIGHTS}; weights in other files, as pytorch_model.bin, are not read")
-    model, named = kind(config, backend), _weights(path, kind)
+    path, *more = weight_files(folder, WEIGHTS)
+    if more:
+        raise ValueError(f"{folder} has weights in {1 + len(more)} files; save it in one, {WEIGHTS}")
+    model, named = kind(config, backend), _weights(folder, kind)
     with naming(path):
         model.parameters.load(model.parameters.values, named)
     digest = hashlib.sha256(path.read_bytes())
     digest.update(library.library.to_str().encode())
-    places = [(words if name in tokenizer.FILES else folder) / name for name in FILES]
-    return Encoder(model, library, digest.hexdigest()[:16], [each for each in places if each.is_file()])
+    files = {name: (words if name in tokenizer.FILES else folder) / name for name in FILES} | {WEIGHTS: path}
+    files = {name: each for name, each in files.items() if each.is_file()}
+    return Encoder(model, library, digest.hexdigest()[:16], files)
 
 
 def _config(given):
@@ -120,14 +120,14 @@ def _config(given):
     return kind, config
 
 
-def _weights(path, kind):
-    """{name: array} of a file, as ours: without what only other uses of the model need."""
+def _weights(folder, kind):
+    """{name: array} of a folder, as ours: without what only other uses of the model need."""
 
     def ours(name):
         for prefix in kind.prefixes:
             name = name.removeprefix(prefix)
         return name
 
-    named = tensors.read(path, lambda name: ours(name).startswith(kind.passed_over)).named
-    turned = lambda name, array: array.T if array.ndim == 2 and not name.endswith(EMBEDDINGS) else array
-    return {ours(name): turned(name, array) for name, array in named.items()}
+    named = read_weights(folder, WEIGHTS, lambda name: ours(name).startswith(kind.passed_over)).named
+    turned = lambda array: array.T if array.ndim == 2 else array
+    return {ours(name): each if name.endswith(EMBEDDINGS) else each.then(turned) for name, each in named.items()}

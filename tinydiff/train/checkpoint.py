@@ -65,6 +65,23 @@ class Checkpoint(NamedTuple):
         """(H, W, C) of the images that it was trained on, and draws."""
         return (self.autoencoder or self).config.model.shape
 
+    def of_size(self, pixels):
+        """The same for images of another size, which a U-Net's parameters do not depend on.
+
+        Raises ``ValueError`` for one that its levels do not divide, and for a model that is told where in an image it is.
+        """
+        config, vae = self.config, self.autoencoder
+        scale = vae.config.model.factor if vae else 1
+        if pixels < 1 or pixels % (scale * config.model.factor):
+            raise ValueError(f"size must be a multiple of {scale * config.model.factor} for this model, got {pixels}")
+        if config.model.positions and pixels != self.image_shape[0]:
+            raise ValueError(f"size must be {self.image_shape[0]} for a model with positions, got {pixels}")
+        sized = lambda of, size: dataclasses.replace(of, model=dataclasses.replace(of.model, size=size))
+        if vae:
+            vae = vae._replace(config=sized(vae.config, pixels))
+            config = dataclasses.replace(config, autoencoder=digest(vae))
+        return self._replace(config=sized(config, pixels // scale), autoencoder=vae)
+
 
 def path_for(folder, step):
     return Path(folder) / f"step-{step:07d}.safetensors"

@@ -95,17 +95,17 @@ class RunFolder:
         write_atomically(self.config, json.dumps(description, indent=2).encode())
         if autoencoder:
             checkpoints.save(self.autoencoder, autoencoder)
-        self._keep_encoder(getattr(dataset, "encoder_files", ()))
+        self.keep_encoder(getattr(dataset, "encoder_files", {}))
         if self.metrics.exists():
             kept = [entry for entry in read_metrics(self.metrics) if entry["step"] <= step]
             write_atomically(self.metrics, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
-    def _keep_encoder(self, files):
-        """Copy the files of a text encoder, unless they are those that are here."""
-        for path in files:
+    def keep_encoder(self, files):
+        """Copy the files of a text encoder, {name: path}, unless they are those that are here."""
+        for name, path in files.items():
             if path.parent.resolve() != self.text.resolve():
-                self.text.mkdir(exist_ok=True)
-                write_atomically(self.text / path.name, path.read_bytes())
+                self.text.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.text / name, path.read_bytes())
 
     def clear(self):
         """Remove the run, and nothing else."""

@@ -63,7 +63,7 @@ def for_latents(checkpoint, path):
 
 def codec_of(autoencoder, backend):
     """The ``Codec`` of a ``Checkpoint`` of an autoencoder, scaled as it says."""
-    model = Autoencoder(autoencoder.config.model, backend)
+    model = Autoencoder(autoencoder.config.model, backend, frozen=True)
     model.parameters.load(model.parameters.values, autoencoder.parts["average"])
     return Codec(model, autoencoder.scale)
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinydiff import text
 from tinydiff.data import decoded
 from tinydiff.model.transformer_block import Context, Texts
 from tinydiff.progress import progress_bar
+from tinydiff.train.checkpoint import run_folder
+from tinydiff.train.folder import TEXT
 
 RULES = 1  # raise it whenever tokens come out otherwise than before: what is kept is encoded again
 AT_ONCE = 256  # texts
@@ -19,11 +22,11 @@ NULL = ""  # the text of no text
 
 class Texted:
     """A data set as a run with texts sees it: ``of``, a ``Captioned`` or what an autoencoder ``Encoded`` of one, whose all
-    else is. ``context`` holds the tokens of its class names, and last those of the empty text; ``encoder_files`` are the paths of
-    what made them."""
+    else is. ``context`` holds the tokens of its class names, and last those of the empty text; ``encoder_files`` are those of
+    what made them, as of an ``Encoder``."""
 
-    def __init__(self, of, context, encoder_files=()):
-        self.of, self.context, self.encoder_files = of, context, encoder_files
+    def __init__(self, of, context, encoder_files=None):
+        self.of, self.context, self.encoder_files = of, context, encoder_files or {}
 
     def __getattr__(self, name):
         return getattr(self.of, name)
@@ -40,6 +43,19 @@ def on_backend(context, backend):
     """A ``Context`` of NumPy's as ``Texts`` of a backend, in its precision."""
     length = None if context.length is None else backend.asarray(context.length, np.int64)
     return Texts(backend.asarray(context.tokens, backend.activations or np.float32), length)
+
+
+def encoder_of_run(path, checkpoint, backend):
+    """The text encoder of a run whose ``checkpoint`` at ``path`` looks at texts, which lies in its folder; on a backend of
+    precision "fp32".
+
+    Raises ``ValueError`` where it is missing, damaged or another.
+    """
+    folder = run_folder(path) / TEXT
+    encoder = text.load(folder, backend)
+    if encoder.fingerprint != checkpoint.config.text:
+        raise ValueError(f"{folder} is not the encoder of the texts that {path} looks at")
+    return encoder
 
 
 def encode(dataset, encoder, *, cache=True, say=print):
