@@ -9,9 +9,12 @@ from tests.model.checks import randomise
 from tests.train import tiny
 from tinydiff import backends
 from tinydiff.interop import settings, weights
+from tinydiff.model.autoencoder import Autoencoder, AutoencoderConfig, LatentScale
 from tinydiff.model.unet import UNet, UNetConfig
 from tinydiff.train import TrainConfig
+from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.checkpoint import PARTS, Checkpoint
+from tinydiff.train.vae_config import VAETrainConfig
 
 # every way in which a U-Net may differ, in a few
 CONFIGS = {
@@ -56,6 +59,26 @@ def write_foreign(folder, checkpoint, *, scheduler=None, **changes):
     arrays = weights.to_torch(checkpoint.parts["average"], flip_sin_to_cos=flip)
     safetensors.numpy.save_file(arrays, folder / "diffusion_pytorch_model.safetensors")
     return folder
+
+
+def vae(seed=3):
+    """What a run in latents keeps of an autoencoder of colour images: two channels, half as wide and high."""
+    model = AutoencoderConfig(size=8, image_channels=3, channels=(8, 16), blocks=1, latent_channels=2, groups=4)
+    parameters = Autoencoder(model, backends.get("numpy")).parameters
+    randomise(parameters, seed)
+    scale = LatentScale((0.0, 0.0), (0.18215, 0.18215))
+    parts = {"average": parameters.to_numpy(parameters.values)}
+    return Checkpoint(0, VAETrainConfig(model=model, data="scenes"), parts, scale=scale)
+
+
+def of_texts(encoder, seed=0, vae=None, **changes):
+    """A checkpoint with random parameters that looks at the texts of a ``text.Encoder``; in the latents of an
+    autoencoder, a ``Checkpoint``, or of images."""
+    shape = dict(size=8, image_channels=3) if vae is None else dict(size=4, image_channels=2)
+    of_vae = dict(autoencoder=checkpoints.digest(vae)) if vae else {}
+    model = dict(classes=0, context_width=encoder.width, **shape, **changes)
+    made = checkpoint(model, seed, text=encoder.fingerprint, **of_vae, schedule="scaled_linear", prediction="eps")
+    return made._replace(autoencoder=vae)
 
 
 def same(a, b):

@@ -66,6 +66,7 @@ RUN_OVERRIDES = {
     "loss-weight": (str, "simple or min_snr"),
     "step-power": (float, "1 meets every noise step as often, more favours high noise"),
 }
+OF_THE_NETWORK = ("schedule", "noise_steps", "prediction")  # what of a run its parameters go with
 MODEL_OVERRIDES = {
     "channels": (widths, "width of each level, as 16,32,64"),
     "blocks": (int, "residual blocks a level"),
@@ -217,6 +218,9 @@ def _resumed(kind, args, ranks, folder=None):
             raise ValueError(f"{args.resume} is older than {path}; --out names a new folder to go on from it in")
 
     config, run_overrides = checkpoint.config, given(args, kind.run_overrides)
+    if checkpoint.step == 0:  # imported: how it is trained has not been decided yet, only what its network was made for
+        config = dataclasses.replace(config, **{k: v for k, v in run_overrides.items() if k not in OF_THE_NETWORK})
+        checkpoint = checkpoint._replace(config=config)
     if run_overrides.get("steps", 0) > config.steps:
         config = config.lengthened(run_overrides["steps"], at=checkpoint.step)
         said = "rises and falls once more, from the averaged parameters" if config.restarts else "goes on as it is"
@@ -325,14 +329,17 @@ def _new_diffusion(args, ranks, backend, preset, name):
     _, size, image_channels = dataset.shape
     images = {"size": size, "image_channels": image_channels, "classes": classes}
     if encoder:
-        if fields.get("flip", preset.flip):
-            raise ValueError(
-                "flip does not go with text: a caption that says left would be wrong of the mirrored image"
-            )
+        _expect_unflipped(fields.get("flip", preset.flip))
         fields["text"], images["context_width"] = encoder.fingerprint, encoder.width
         dataset = _texted(args, ranks, dataset, encoder)
     model = dataclasses.replace(preset.model, **images, **given(args, MODEL_OVERRIDES))
     return dataclasses.replace(preset, model=model, **fields), dataset
+
+
+def _expect_unflipped(flip):
+    """Raise ``ValueError`` where images with captions are to be mirrored."""
+    if flip:
+        raise ValueError("flip does not go with text: a caption that says left would be wrong of the mirrored image")
 
 
 def _diffusion_data_of(args, ranks, backend, checkpoint):
@@ -341,6 +348,8 @@ def _diffusion_data_of(args, ranks, backend, checkpoint):
         if getattr(args, name):
             raise ValueError(f"{name} goes with a new run: one that goes on has its {what}, if any, in its folder")
     encoder = load_encoder(args.resume, checkpoint, backend) if checkpoint.config.text else None
+    if encoder:
+        _expect_unflipped(checkpoint.config.flip)
     dataset = load_data_of(args, ranks, checkpoint, args.image_size)
     if checkpoint.autoencoder:
         dataset = _encoded(args, ranks, backend, dataset, checkpoint.autoencoder, checkpoint.config.flip)

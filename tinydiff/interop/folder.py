@@ -80,6 +80,9 @@ def export_folder(checkpoint, folder, *, part="average", encoder=None):
     unet = _settings_of(config.model).from_unet_config(config.model)
     scheduler = settings.from_noise(config.schedule, config.noise_steps, config.prediction)
     scheduler["clip_sample"] = not checkpoint.autoencoder
+    is_stable_diffusion = encoder is not None and pipeline.is_stable_diffusion(checkpoint, encoder)
+    if is_stable_diffusion:
+        scheduler["steps_offset"] = 1  # which their pipeline insists on; it says nothing with steps that are "trailing"
     arrays = weights.to_torch(checkpoint.parts[part], flip_sin_to_cos=unet["flip_sin_to_cos"])
     ours = {"format": FORMAT, "step": checkpoint.step, "part": part, "config": config.to_dict()}
     metadata = {"format": "pt", METADATA: json.dumps(ours)}
@@ -98,7 +101,7 @@ def export_folder(checkpoint, folder, *, part="average", encoder=None):
         files |= {f"{VAE}/{name}": content for name, content in of_vae.items()}
     if encoder:
         files |= pipeline.files_of(encoder)
-    if encoder and pipeline.is_stable_diffusion(checkpoint, encoder):
+    if is_stable_diffusion:
         files[pipeline.INDEX] = to_json(pipeline.MODEL_INDEX)
     write_folder_atomically(folder, files)
 
