@@ -15,7 +15,7 @@ from tinydiff.progress import progress_bar
 from tinydiff.train.checkpoint import run_folder
 from tinydiff.train.folder import TEXT
 
-RULES = 1  # raise it whenever tokens come out otherwise than before: what is kept is encoded again
+RULES = 2  # raise it whenever tokens come out otherwise than before: what is kept is encoded again
 AT_ONCE = 256  # texts
 NULL = ""  # the text of no text
 
