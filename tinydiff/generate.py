@@ -61,7 +61,7 @@ class Trajectory:
     sampler     a name in ``SAMPLERS``; further ``options`` go to it (``eta``, ``variance``)
     spacing     of the steps, as of ``Schedule.grid``, if not the sampler's own; "leading" ends at step 0's noise
     steps       how many, in [1, T]; "heun" evaluates the network 2 steps - 1 times, the others steps times
-    guidance    at least 0; see ``noise.guidance``
+    guidance    at least 0; see ``noise.guidance``. A model that takes it is told, and asked once
     clip        the range of the data, to which every x0_hat is clipped, or None
     way         an ``Editing``, of an image that drawing begins with, or an ``Interpolation``; it is not captured
 
@@ -157,12 +157,16 @@ class Trajectory:
             seed = self._seed if seed is None else seed
             return backend.philox.forward(seed, purpose, self._sample, draw, config.shape, kind="normal")
 
-        def predict(x, step, labels):
-            steps_N = backend.zeros((x.shape[0],)) + np.float32(step)
-            return model.predict(x, steps_N, labels if model.classes else None)
+        def predict(x, step, labels, **told):
+            of_each = lambda number: backend.zeros((x.shape[0],)) + np.float32(number)
+            told = {name: of_each(number) for name, number in told.items()}
+            return model.predict(x, of_each(step), labels if model.classes else None, **told)
 
         def denoise_of(labels):
-            predict_guided = guided(predict, labels, model.classes, self.guidance, backend)
+            if model.takes_guidance:
+                predict_guided = lambda x, step: predict(x, step, labels, guidance=self.guidance)
+            else:
+                predict_guided = guided(predict, labels, model.classes, self.guidance, backend)
             return denoiser(predict_guided, self.schedule, self.prediction, clip=self.clip)
 
         if self._way:

@@ -16,6 +16,7 @@ STEPS += (
     "geglu",
     "dropout",
     "copy",
+    "rows",
     "views",
     "guide",
     "loss",
@@ -101,6 +102,9 @@ def of_sequence(backend, seed, shape, steps):
                 y = narrow(wide(x) - wide(other))
             elif step == "scale":
                 y = narrow(np.float32(number) * wide(x) + number)
+            elif step == "rows":  # a number for each sample
+                numbers = vector("rows", len(x)).reshape(-1, 1, 1, 1)
+                y = narrow(numbers * wide(x) if number < 0 else wide(x) * numbers)
             elif step == "divide":
                 y = narrow(wide(x) / 2.5 - number)
             elif step == "clip":

@@ -103,9 +103,9 @@ def with_parameters(build):
     return built
 
 
-def at_step(build, step, labels=None, context=None):
-    """Another ``Case.build``, of a thing that is told step and labels, and maybe a context, as one that is told none of
-    them any more."""
+def at_step(build, step, labels=None, context=None, guidance=None):
+    """Another ``Case.build``, of a thing that is told step and labels, and maybe a context or the guidance, as one that
+    is told none of them any more."""
 
     def built(home, backend, dtype):
         thing, parameters = build(home, backend, dtype)
@@ -114,6 +114,8 @@ def at_step(build, step, labels=None, context=None):
         if context is not None:
             length = None if context.length is None else backend.asarray(context.length)
             others["context"] = context._replace(tokens=backend.asarray(context.tokens, dtype), length=length)
+        if guidance is not None:
+            others["guidance"] = backend.asarray(np.asarray(guidance), dtype)
         labels_N = None if labels is None else backend.asarray(np.asarray(labels))
         return AtStep(thing, there, labels_N, **others), parameters
 

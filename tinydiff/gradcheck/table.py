@@ -205,9 +205,10 @@ LAYER_ROWS = (
 )
 
 
-def _step_embedding(classes):
-    build = with_parameters(lambda home, parameters: home.StepEmbedding(parameters, 4, 6, classes))
-    return Case({}, build=at_step(build, [0.0, 7.0, 90.0], [0, classes, 1] if classes else None))
+def _step_embedding(classes, W=0):
+    build = with_parameters(lambda home, parameters: home.StepEmbedding(parameters, 4, 6, classes, W))
+    labels, guidance = [0, classes, 1] if classes else None, [0.0, 1.0, 2.5] if W else None
+    return Case({}, build=at_step(build, [0.0, 7.0, 90.0], labels, guidance=guidance))
 
 
 def _res_block(C, O, film, E=3, dropout=0.0):
@@ -244,7 +245,14 @@ def _chain():
 
 
 BLOCK_ROWS = (
-    _block("StepEmbedding", embedding, _step_embedding(classes=2), _step_embedding(classes=0), terms=("dh",)),
+    _block(
+        "StepEmbedding",
+        embedding,
+        _step_embedding(classes=2),
+        _step_embedding(classes=0),
+        _step_embedding(classes=2, W=6),
+        terms=("dh", "dwaves"),
+    ),
     _block(
         "ResBlock",
         res_block,
@@ -304,7 +312,8 @@ def _unet(**changes):
     inputs = {"x": normal(0, 2, 8, 8, config.image_channels)}
     labels = [0, config.classes] if config.classes else None
     context = Context(normal(1, 2, 5, config.context_width), np.array([5, 2])) if config.context_width else None
-    build = at_step(dropping(build, DROPPED), [7.0, 90.0], labels, context)
+    guidance = [0.5, 3.0] if config.guidance_width else None
+    build = at_step(dropping(build, DROPPED), [7.0, 90.0], labels, context, guidance)
     return Case(inputs, build=build, directions=UNET_DIRECTIONS)
 
 
@@ -334,6 +343,7 @@ MODEL_ROWS = (
         _unet(film=True, classes=0, channels=(4,), positions=1),
         _unet(dropout=0.3),
         _unet(classes=0, context_width=3),
+        _unet(guidance_width=6),
         terms=("dskip", "dtime_block", "dtime", "dembedding"),
     ),
     _model("Encoder", autoencoder, _autoencoder("Encoder", quant_conv=True), terms=("dh",)),

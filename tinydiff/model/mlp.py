@@ -65,6 +65,8 @@ class Cache(NamedTuple):
 class MLP:
     """x, step, labels -> a prediction of the shape of x."""
 
+    takes_guidance = False
+
     def __init__(self, config, backend, dtype=np.float32):
         self.config, self.backend = config, backend
         self.parameters = parameters = Parameters(backend, dtype)

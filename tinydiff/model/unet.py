@@ -48,6 +48,7 @@ class UNetConfig:
     context_width: int = 0  # of the tokens of a text that all attention looks at too; 0: there is no text
     transformer_depth: int = 1  # transformer blocks, one after another, wherever there is attention to a text
     heads: tuple[int, ...] = ()  # of attention, at each level, in place of head_width; (): it says
+    guidance_width: int = 0  # of the waves that tell it with which guidance it draws; 0: it is not told
 
     def __post_init__(self):
         expect_types(self)
@@ -57,9 +58,11 @@ class UNetConfig:
             raise ValueError(f"channels must begin with an even width, got {self.channels[0]}")
         if self.transformer_depth < 1:
             raise ValueError(f"transformer_depth must be at least 1, got {self.transformer_depth}")
-        for name in ("classes", "positions", "context_width"):
+        for name in ("classes", "positions", "context_width", "guidance_width"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.guidance_width % 2:
+            raise ValueError(f"guidance_width must be even, got {self.guidance_width}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         if any(level not in range(-levels, levels) for level in self.attention_levels):
@@ -176,7 +179,7 @@ class UNet:
         self.positions = as_activation(waves, backend) if config.positions else None
         channels_in = config.image_channels + 4 * config.positions
         self.conv_in = Conv2d(parameters, "conv_in", channels_in, first, 3, padding=1)
-        self.embedding = StepEmbedding(parameters, first, E, config.classes)
+        self.embedding = StepEmbedding(parameters, first, E, config.classes, config.guidance_width)
 
         self.down, C, skips = [], first, [first]
         downsample_padding = 1 if config.downsample_padding else (0, 1)
@@ -217,28 +220,33 @@ class UNet:
         """K: labels lie in [0, K], where K itself is the null label; 0 for a model without."""
         return len(self.texts.tokens) - 1 if self.texts else self.config.classes
 
-    def forward(self, x, step, labels=None, dropped=None, context=None):
+    @property
+    def takes_guidance(self):
+        """Whether it is told the guidance, and need not be asked twice."""
+        return self.config.guidance_width > 0
+
+    def forward(self, x, step, labels=None, dropped=None, context=None, guidance=None):
         """x (N,H,W,image_channels), step (N,) floats, labels (N,) integers -> prediction as x, cache.
 
         Labels lie in [0, classes]; ``classes`` itself is the null label. They are None for a model without
         classes. ``dropped``, a ``layers.Dropped``, says what a training step drops; without it nothing is.
         ``context``, a ``transformer_block.Context``, is what a model with a ``context_width`` looks at, where labels do not
-        choose one of its ``texts``.
+        choose one of its ``texts``. ``guidance`` (N,) floats goes to a model with a ``guidance_width``.
         Raises ``ValueError`` for an image of another size or number of channels, and for a context that does not fit.
         """
-        return self._forward(x, step, labels, dropped, context, keep=True)
+        return self._forward(x, step, labels, dropped, context, guidance, keep=True)
 
-    def predict(self, x, step, labels=None, context=None):
+    def predict(self, x, step, labels=None, context=None, guidance=None):
         """The prediction alone. What only a backward would need is let go as soon as a block is done with it, so
         that drawing samples takes a fraction of the memory of training."""
-        return self._forward(x, step, labels, None, context, keep=False)[0]
+        return self._forward(x, step, labels, None, context, guidance, keep=False)[0]
 
-    def _forward(self, x, step, labels, dropped, context, keep):
+    def _forward(self, x, step, labels, dropped, context, guidance, keep):
         if self.texts and context is None:
             context, labels = self.texts.chosen(labels, self.backend), None
         self._check(x, context)
         looked_at = () if context is None else (as_activation(context.tokens, self.backend), context.length)
-        embedding, embedding_cache = self.embedding.forward(step, labels)
+        embedding, embedding_cache = self.embedding.forward(step, labels, guidance)
         time, time_silu = self.backend.silu.forward(embedding)
 
         h, positions = as_activation(x, self.backend), None

@@ -223,6 +223,10 @@ class Recorder:
         """a and b of one shape, or one of them a number, which may lie in an array of shape ()."""
         arrays = [isinstance(each, (Recorded, np.ndarray)) and each.shape != () for each in (a, b)]
         if all(arrays):
+            if verb == "multiply" and _rows_of(a, b):
+                return self._scale_rows(a, b)
+            if verb == "multiply" and _rows_of(b, a):
+                return self._scale_rows(b, a)
             verbs = {"float32": ("add", "subtract"), "bfloat16": ("add",)}.get(a.dtype.name, ())
             if verb not in verbs or a.shape != b.shape or a.dtype != b.dtype:
                 refuse(f"{verb} arrays of {a.dtype} {a.shape} and {b.dtype} {b.shape}")
@@ -244,6 +248,14 @@ class Recorder:
         if x.dtype != np.float32 and (verb, x.dtype) != ("add_number", np.int64):
             refuse(f"{verb} with {x.dtype}")
         return self._into_new(verb, dict(x=x), **{name: _number(value, x.dtype) for name, value in numbers.items()})
+
+    def _scale_rows(self, numbers, x):
+        """numbers (N, 1, ..., 1) times x (N, ...): a call a sample, of which there are few."""
+        x, numbers = self.as_recorded(x), self.as_recorded(numbers).reshape(-1)
+        y = self.new(x.shape, x.dtype)
+        for n in range(len(x)):
+            self.call("array", "multiply_number", dict(x=x[n], number=numbers[n]), dict(y=y[n]))
+        return y
 
     def _into_new(self, verb, reads, **numbers):
         x = next(iter(reads.values()))
@@ -307,6 +319,12 @@ class Recorder:
                 number = sum(name.startswith(kind) for name in found)
                 found[f"{kind}.{number}"] = Operand(place, 0, array.shape, name_of(array.dtype))
         return found
+
+
+def _rows_of(numbers, x):
+    """Whether these are float32 numbers (N, 1, ..., 1), one for each x (N, ...)."""
+    float32 = numbers.dtype == x.dtype == np.float32
+    return float32 and numbers.shape != x.shape and numbers.shape == (x.shape[0], *[1] * (x.ndim - 1))
 
 
 def _owner(array):
