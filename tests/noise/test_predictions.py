@@ -23,19 +23,20 @@ def test_conversions_round_trip(kind, other, angle, seed):
     assert_close(predictions.convert(other, kind, there, x, a, s), prediction, 1e-9)
 
 
-def test_min_snr_weighs_the_error_of_x0_alike_whatever_is_predicted():
+@pytest.mark.parametrize("weighting", ["min_snr", "truncated_snr"])
+def test_the_error_of_x0_is_weighed_alike_whatever_is_predicted(weighting):
     schedule = schedules.cosine(100)
     snr = schedule.alpha_bar / (1 - schedule.alpha_bar)
     # an error e of x0 is an error -a/s e of eps, -e/s of v and -(a + s)/s e of flow
     on_x0 = {
-        "x0": predictions.loss_weights(schedule, "x0", "min_snr"),
-        "eps": predictions.loss_weights(schedule, "eps", "min_snr") * snr,
-        "v": predictions.loss_weights(schedule, "v", "min_snr") / schedule.noise_rate**2,
-        "flow": predictions.loss_weights(schedule, "flow", "min_snr")
+        "x0": predictions.loss_weights(schedule, "x0", weighting),
+        "eps": predictions.loss_weights(schedule, "eps", weighting) * snr,
+        "v": predictions.loss_weights(schedule, "v", weighting) / schedule.noise_rate**2,
+        "flow": predictions.loss_weights(schedule, "flow", weighting)
         * (schedule.signal_rate / schedule.noise_rate + 1) ** 2,
     }
     for weights in on_x0.values():
-        assert_close(weights, np.minimum(snr, 5), 1e-9)
+        assert_close(weights, np.minimum(snr, 5) if weighting == "min_snr" else np.maximum(snr, 1), 1e-9)
     assert np.all(predictions.loss_weights(schedule, "v", "simple") == 1)
 
 
@@ -51,5 +52,5 @@ def test_denoiser_clips_to_the_range_of_the_data():
 def test_bad_names():
     with pytest.raises(ValueError, match="prediction must be one of eps, x0, v, flow, got 'score'"):
         predictions.join("score", 0, 0, 1, 0)
-    with pytest.raises(ValueError, match="loss_weight must be one of simple, min_snr, got 'p2'"):
+    with pytest.raises(ValueError, match="loss_weight must be one of simple, min_snr, truncated_snr, got 'p2'"):
         predictions.loss_weights(schedules.linear(10), "v", "p2")

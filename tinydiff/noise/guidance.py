@@ -26,13 +26,19 @@ def guided(predict, labels, null_label, guidance, backend):
     """
     if not 0 <= guidance < float("inf"):
         raise ValueError(f"guidance must be a finite number of at least 0, got {guidance}")
-    N = labels.shape[0]
-    null_labels = backend.zeros((N,), labels.dtype) + null_label
+    null_labels = backend.zeros(labels.shape, labels.dtype) + null_label
     if guidance == 0:
         return lambda x, step: predict(x, step, null_labels)
     if guidance == 1:
         return lambda x, step: predict(x, step, labels)
 
+    return extrapolated(predict, labels, null_labels, guidance, backend)
+
+
+def extrapolated(predict, labels, null_labels, guidance, backend):
+    """The same for any guidance, which may be one for each sample, an array of the backend (N, 1, ..., 1), and null
+    labels (N,): returns ``predict(x, step)``, one evaluation of twice the batch."""
+    N = labels.shape[0]
     both_labels = backend.empty((2 * N,), labels.dtype)
     both_labels[:N], both_labels[N:] = labels, null_labels
 

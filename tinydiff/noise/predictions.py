@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 
 KINDS = ("eps", "x0", "v", "flow")
-WEIGHTINGS = ("simple", "min_snr")
+WEIGHTINGS = ("simple", "min_snr", "truncated_snr")
 
 
 def join(kind, x0, eps, a, s):
@@ -73,9 +73,11 @@ def convert(kind, other, prediction, x, a, s):
 def loss_weights(schedule, kind, weighting="simple", gamma=5.0):
     """The weight of each noise step in the mean squared error of that prediction, (T,) float64.
 
-    simple    1 everywhere
-    min_snr   the weight that amounts to min(SNR, gamma) on the error of x0: squared errors of eps, v and flow are
-              those of x0 times SNR, SNR + 1 and (sqrt(SNR) + 1)^2, so their weights are divided by that
+    simple         1 everywhere
+    min_snr        the weight that amounts to min(SNR, gamma) on the error of x0: squared errors of eps, v and flow are
+                   those of x0 times SNR, SNR + 1 and (sqrt(SNR) + 1)^2, so their weights are divided by that
+    truncated_snr  likewise to max(SNR, 1): of a student the error of x0 counts where nothing but noise is seen, too
+                   (Salimans and Ho, 2022, section 4)
     """
     _check(kind)
     if weighting not in WEIGHTINGS:
@@ -83,7 +85,8 @@ def loss_weights(schedule, kind, weighting="simple", gamma=5.0):
     if weighting == "simple":
         return np.ones(schedule.T)
     snr = np.exp(schedule.log_snr)
-    return np.minimum(snr, gamma) / {"x0": 1.0, "eps": snr, "v": snr + 1, "flow": (np.sqrt(snr) + 1) ** 2}[kind]
+    of_x0 = np.minimum(snr, gamma) if weighting == "min_snr" else np.maximum(snr, 1)
+    return of_x0 / {"x0": 1.0, "eps": snr, "v": snr + 1, "flow": (np.sqrt(snr) + 1) ** 2}[kind]
 
 
 def denoiser(predict, schedule, kind, *, clip=None):

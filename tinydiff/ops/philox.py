@@ -53,6 +53,7 @@ PURPOSES = {
     "dropout": 8,  # what a layer drops (see dropout); sample = place in the batch, draw = training step
     "flip": 9,  # which images are mirrored (see corrupt); sample and draw likewise
     "latent": 10,  # the sample of an image's latents (see gaussian_sample); sample and draw likewise
+    "guidance": 11,  # with which a student's training sample is guided; sample and draw likewise
 }
 PURPOSE_BITS = 8  # of the counter's last word; what stands above them tells streams of one purpose apart
 
