@@ -1,5 +1,5 @@
-"""The command line: ``tinydiff train | train-vae | sample | evaluate | gradcheck | program | site | export | import |
-info``."""
+"""The command line: ``tinydiff train | train-vae | distill | sample | evaluate | gradcheck | program | site | export |
+import | info``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from tinydiff import __version__, backends, terminal
 from tinydiff import ranks as processes
-from tinydiff.commands import evaluate, sample, site, train, train_vae
+from tinydiff.commands import distill, evaluate, sample, site, train, train_vae
 from tinydiff.data import mnist
 from tinydiff.gradcheck import command as gradcheck
 from tinydiff.interop import command as interop
@@ -33,7 +33,7 @@ def main(argv=None):
         prog="tinydiff", description="Diffusion without autograd: train on images, draw new ones."
     )
     parser.add_argument("--version", action="version", version=f"tinydiff {__version__}")
-    names = "train | train-vae | sample | evaluate | gradcheck | program | site | export | import | info"
+    names = "train | train-vae | distill | sample | evaluate | gradcheck | program | site | export | import | info"
     commands = parser.add_subparsers(required=True, metavar=names)
 
     command = commands.add_parser("train", help="train a model")
@@ -43,6 +43,12 @@ def main(argv=None):
     command = commands.add_parser("train-vae", help="train an autoencoder, to train in its latents")
     train_vae.add_arguments(command)
     command.set_defaults(function=together(train_vae.train_vae))
+
+    command = commands.add_parser(
+        "distill", help="teach a student to draw in few steps what a trained model draws in many"
+    )
+    distill.add_arguments(command)
+    command.set_defaults(function=together(distill.distill))
 
     command = commands.add_parser("sample", help="draw images with a trained model")
     sample.add_arguments(command)

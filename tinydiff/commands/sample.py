@@ -23,9 +23,11 @@ from tinydiff.samplers import SAMPLERS
 from tinydiff.samplers.ddpm import VARIANCES
 from tinydiff.terminal import one_line
 from tinydiff.train import texts
+from tinydiff.train.distill_config import DistillConfig
 from tinydiff.train.latents import codec_of
 from tinydiff.train.run import MOST_ROWS
 
+STEPS = 25  # of a model that is no student
 DRAWING = ("guidance", "steps", "sampler", "spacing", "eta", "variance", "seed", "weights")  # arguments that images depend on
 
 
@@ -75,7 +77,11 @@ def add_drawing_arguments(parser):
         type=float,
         help="0 ignores the label, 1 follows it, more exaggerates (default 2 where labels are)",
     )
-    parser.add_argument("--steps", type=int, default=25, help="of the sampler, at most the schedule's T")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="of the sampler, at most the schedule's T (default 25; of a student those it was taught)",
+    )
     parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
     parser.add_argument(
         "--spacing",
@@ -113,7 +119,7 @@ def sample(args, ranks):
     size = pictures.grid_size(len(rows) * columns, columns, checkpoint.image_shape)
     if ranks.speaks:
         pictures.expect_can_be_saved("out", args.out, size)
-    args.guidance = guidance_of(args, checkpoint)
+    args.guidance, args.steps = guidance_of(args, checkpoint), steps_of(args, checkpoint)
     init, keep = _images_of(args, checkpoint)
     labels = np.repeat(np.array(rows), columns)
     way = Interpolation(args.between, last, args.to_seed) if args.between else None
@@ -197,12 +203,30 @@ def _label(text, checkpoint):
 
 
 def guidance_of(args, checkpoint):
-    """The guidance to draw with. Raises ``ValueError`` if one is given that a model without classes cannot obey."""
+    """The guidance to draw with. Raises ``ValueError`` if one is given that a model without classes cannot obey, or that
+    a student was not taught."""
+    config = checkpoint.config
+    if config.model.guidance_width:
+        guidance = config.guidance_near(2.0) if args.guidance is None else args.guidance
+        config.expect_taught(guidance)
+        return guidance
     if checkpoint.config.model.classes or checkpoint.config.text:
         return 2.0 if args.guidance is None else args.guidance
     if args.guidance not in (None, 1):
         raise ValueError(f"guidance must be 1 for a model without classes, got {args.guidance:g}")
     return 1.0
+
+
+def steps_of(args, checkpoint):
+    """The number of steps to draw in. It is said where a student draws otherwise than it was taught."""
+    config = checkpoint.config
+    if not isinstance(config, DistillConfig):
+        return STEPS if args.steps is None else args.steps
+    taught = config.stage_at(checkpoint.step).steps
+    steps = taught if args.steps is None else args.steps
+    if (steps, args.sampler) != (taught, "ddim"):
+        print(f"this student was taught to draw in {taught} steps of ddim, not in {steps} of {args.sampler}")
+    return steps
 
 
 def draw(args, backend, checkpoint, labels, ranks, looked_at=None, init=None, keep=None, way=None):

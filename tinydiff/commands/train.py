@@ -63,7 +63,7 @@ RUN_OVERRIDES = {
     "schedule": (str, "noise schedule: linear, cosine or flow"),
     "noise-steps": (int, "T, the number of noise steps"),
     "prediction": (str, "what the network predicts: eps, x0, v or flow"),
-    "loss-weight": (str, "simple or min_snr"),
+    "loss-weight": (str, "simple, min_snr or truncated_snr"),
     "step-power": (float, "1 meets every noise step as often, more favours high noise"),
 }
 OF_THE_NETWORK = ("schedule", "noise_steps", "prediction")  # what of a run its parameters go with
@@ -95,6 +95,8 @@ class Kind(NamedTuple):
     folder: str  # where its runs go by default: the part of the name between data and preset
     finish: Callable  # (args, folder, trainer): what is done when training is complete, or its time over
     picture_of: Callable | None = None  # as of ``run``
+    begin: Callable = lambda trainer: None  # what is done with the trainer of a new run before its first step
+    called: dict[str, str] = {}  # flags of other names than their fields: {the field's, with dashes: the flag's}
 
 
 MANY = """\
@@ -163,7 +165,8 @@ def add_training_arguments(kind, parser, resumed_preset):
     parser.add_argument("--no-pictures", action="store_true", help="none on the way, none at the end")
     parser.add_argument("--keep", type=at_least(1), default=3, metavar="K", help="how many checkpoints to keep")
     for flag, (of, said) in {**kind.run_overrides, **kind.model_overrides}.items():
-        parser.add_argument(f"--{flag}", type=of, help=said, metavar=of.__name__.upper())
+        name, field = kind.called.get(flag, flag), flag.replace("-", "_")
+        parser.add_argument(f"--{name}", dest=field, type=of, help=said, metavar=of.__name__.upper())
 
 
 def begin_or_go_on(kind, args, ranks):
@@ -202,12 +205,16 @@ def _new(kind, args, ranks):
         raise ValueError(
             f"{dataset.name} has {len(dataset)} images, fewer than a batch of {config.batch}; choose a smaller batch"
         )
-    return _trainer(kind, args, config, dataset, backend, ranks)
+    trainer = _trainer(kind, args, config, dataset, backend, ranks)
+    kind.begin(trainer)
+    return trainer
 
 
 def _resumed(kind, args, ranks, folder=None):
     """A trainer at the step of a checkpoint, which goes on in its own folder or, without ``folder``, in a new one."""
     checkpoint = load_checkpoint(args.resume, ranks, kind.config)
+    if type(checkpoint.config) is not kind.config:  # a student is a diffusion model, too
+        raise ValueError(f"{args.resume} is a student; tinydiff {checkpoint.config.COMMAND} --resume goes on with it")
     before = checkpoint.precision or "fp32"  # that of all that do not say
     backend = backend_of(args, ranks, before if args.precision == "auto" else None)
     if checkpoint.step and backend.precision != before:
@@ -347,7 +354,13 @@ def _diffusion_data_of(args, ranks, backend, checkpoint):
     for name, what in (("latent", "autoencoder"), ("text", "encoder")):
         if getattr(args, name):
             raise ValueError(f"{name} goes with a new run: one that goes on has its {what}, if any, in its folder")
-    encoder = load_encoder(args.resume, checkpoint, backend) if checkpoint.config.text else None
+    return data_of_run(args, ranks, backend, checkpoint, args.resume)
+
+
+def data_of_run(args, ranks, backend, checkpoint, path):
+    """The data set of the run of a diffusion model whose checkpoint, at this path, is given: in latents, or with texts,
+    as the run is."""
+    encoder = load_encoder(path, checkpoint, backend) if checkpoint.config.text else None
     if encoder:
         _expect_unflipped(checkpoint.config.flip)
     dataset = load_data_of(args, ranks, checkpoint, args.image_size)

@@ -10,9 +10,11 @@ from tinydiff.data import NAMES
 from tinydiff.interop import onnx, pipeline, web
 from tinydiff.interop.autoencoder import checkpoint_of, export_autoencoder, import_autoencoder, is_autoencoder
 from tinydiff.interop.folder import NULL_LABELS, POSITIONS, UNET, VAE, export_folder, import_folder
+from tinydiff.interop.student import at_guidance
 from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.config import TrainConfig
+from tinydiff.train.distill_config import DistillConfig
 from tinydiff.train.folder import RunFolder
 from tinydiff.train.run_config import RunConfig
 from tinydiff.train.texts import encoder_of_run
@@ -33,10 +35,17 @@ def add_export_arguments(parser):
     parser.add_argument("--format", choices=FORMATS, default="diffusers", help="default %(default)s")
     parser.add_argument("--weights", choices=("average", "model"), help="averaged or last parameters (default average)")
     parser.add_argument("--what", choices=onnx.WHATS, help="of onnx: the network (the default), or the training step")
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        help="of diffusers: with which a student is to draw there, once and for all (default 2)",
+    )
     page = parser.add_argument_group("with --format web")
     page.add_argument("--count", type=int, help="images at a time (default 1)")
     page.add_argument("--sampler", choices=SAMPLERS, nargs="+", help="those that can be chosen (default ddim)")
-    page.add_argument("--steps", type=int, nargs="+", help="numbers of steps that can be chosen (default 25)")
+    page.add_argument(
+        "--steps", type=int, nargs="+", help="numbers of steps that can be chosen (default 25, or a student's)"
+    )
     page.add_argument("--precision", choices=web.PRECISIONS, help="of the weights in the file (default fp32)")
     page.add_argument("--train", type=int, metavar="IMAGES", help="a training step too, on so many images of the page")
 
@@ -45,6 +54,7 @@ def run_export(args):
     """Write a checkpoint in another format."""
     for name, of in {
         "what": "onnx",
+        "guidance": "diffusers",
         **dict.fromkeys(("count", "sampler", "steps", "precision", "train"), "web"),
     }.items():
         if getattr(args, name) is not None and args.format != of:
@@ -68,6 +78,11 @@ def _export_diffusers(args):
         export_autoencoder(config.model, checkpoint.parts[part], args.output, scale=checkpoint.scale)
         print(f"wrote {written}: the parameters and the scale of latents, {without}")
         return
+    if isinstance(config, DistillConfig):
+        guidance = config.guidance_near(2.0) if args.guidance is None else args.guidance
+        checkpoint = at_guidance(checkpoint, guidance)
+    elif args.guidance is not None:
+        raise ValueError("guidance goes with a student: any other model is guided as it draws")
     encoder = encoder_of_run(args.checkpoint, checkpoint, backends.get("numpy")) if config.text else None
     export_folder(checkpoint, args.output, part=part, encoder=encoder)
     print(f"wrote {written}: the parameters and the noise schedule, {without}")
@@ -78,6 +93,9 @@ def _export_diffusers(args):
     elif encoder:
         given = "encoder_hidden_states, its last hidden state, and encoder_attention_mask"
         print(f"no pipeline of diffusers' has these parts: the U-Net is given what {pipeline.TEXT_ENCODER} makes of a text as {given}")
+    if isinstance(config, DistillConfig):
+        how = f"with guidance {guidance:g}, to be asked once a step" if config.model.guidance_width else "as it is"
+        print(f"a student, {how}: it draws in {config.sampling_steps} steps")
     if config.model.positions:
         print(f"this U-Net is told where it is: diffusers' must be given the waves in {POSITIONS} as its last channels")
 
@@ -107,13 +125,18 @@ def _export_web(args):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(args, name)}")
     checkpoint = _load(args.checkpoint, TrainConfig)
+    if args.train and isinstance(checkpoint.config, DistillConfig):
+        raise ValueError("train does not go with a student: its training step asks another network, its teacher")
     said = web.export_folder(
         checkpoint,
         args.output,
         part=args.weights or "average",
         precision=args.precision or web.PRECISIONS[0],
         count=args.count or 1,
-        ways={sampler: args.steps or [25] for sampler in args.sampler or ["ddim"]},
+        ways={
+            sampler: args.steps or [getattr(checkpoint.config, "sampling_steps", 25)]
+            for sampler in args.sampler or ["ddim"]
+        },
         images=args.train or 0,
     )
     print(f"wrote {terminal.one_line(args.output)}: {said[0]}", *said[1:], sep="\n")

@@ -27,6 +27,7 @@ from tinydiff import backends, files
 from tinydiff.model.unet import UNet
 from tinydiff.program import onnx, runs
 from tinydiff.train.checkpoint import METADATA, PARTS
+from tinydiff.train.distill_config import DistillConfig
 
 FORMAT = 1
 WHATS = ("predict", "train")
@@ -35,6 +36,7 @@ DOCUMENTS = {
     "x": "noisy images",
     "step": "the noise step of each, 0 .. T - 1",
     "labels": "the class of each; the number of classes itself stands for none",
+    "guidance": "of each, of a student alone: 0 ignores the label, 1 follows it, more exaggerates",
     "prediction": "what the network predicts of x: see the metadata",
     "target": "what it should predict",
     "weight": "of each sample in the loss; 1 is plain",
@@ -81,8 +83,11 @@ def train_model(checkpoint):
     average_decay (1,); and PART.NAME of every parameter, PART one of ``checkpoint.PARTS``
     -> loss (), norm (1,) and next.PART.NAME.
     What a step draws at random (images, noise, steps, dropped labels) is the caller's to draw: it comes in the batch.
-    Raises ``ValueError`` for a model with dropout, which is drawn in the middle of a step.
+    Raises ``ValueError`` for a model with dropout, which is drawn in the middle of a step, and for a student, which
+    learns from another network.
     """
+    if isinstance(checkpoint.config, DistillConfig):
+        raise ValueError("what must be predict for a student: its training step asks another network, its teacher")
     trainer = runs.without_data(checkpoint.config, backends.get("numpy"))
     trainer.restore(checkpoint)
     recordings = [runs.learn(trainer, count) for count in BATCHES]

@@ -13,6 +13,8 @@ from tinydiff.program.record import record
 from tinydiff.program.text import ROUNDED
 from tinydiff.train import texts
 from tinydiff.train.config import TrainConfig
+from tinydiff.train.distill_config import DistillConfig
+from tinydiff.train.distiller import Distiller
 from tinydiff.train.latents import Encoded
 from tinydiff.train.trainer import Trainer
 from tinydiff.train.vae_config import VAETrainConfig
@@ -24,13 +26,16 @@ PLACES = 16  # tokens of a text, where it is not known which
 def predict(model, count):
     """The ``Recording`` of one evaluation of a model on so many samples.
 
-    Takes x, step and, with classes, labels; gives prediction. State: the parameters, under their names.
+    Takes x, step and, with classes, labels, of a student guidance; gives prediction. State: the parameters, under their
+    names.
     """
     backend = model.backend
     inputs = {"x": backend.zeros((count, *model.config.shape)), "step": backend.zeros(count)}
     if model.classes:
         inputs["labels"] = backend.zeros(count, np.int64)
-    evaluate = lambda: {"prediction": model.predict(*inputs.values())}
+    if model.takes_guidance:
+        inputs["guidance"] = backend.zeros(count)
+    evaluate = lambda: {"prediction": model.predict(**inputs)}
     return record(evaluate, backend, inputs=inputs, state=parameters_of(model.parameters))
 
 
@@ -118,7 +123,7 @@ def _no_texts(config):
 
 def training_of(config):
     """The class of ``Training`` by a configuration."""
-    return {TrainConfig: Trainer, VAETrainConfig: VAETrainer}[type(config)]
+    return {TrainConfig: Trainer, DistillConfig: Distiller, VAETrainConfig: VAETrainer}[type(config)]
 
 
 def parameters_of(parameters):

@@ -11,7 +11,8 @@ In ``about`` of the file:
 To draw, set ``labels``, ``seed`` and ``sample`` (the number of each image among all drawn from that seed) and run
 "start"; then of each entry of a way: fill ``step``, run "predict" or, where guidance is neither 0 nor 1,
 "predict_guided", with ``guidance`` set; set ``numbers`` and ``draw``, the number of the entry; run the stage.
-``tinydiff/site/drawing.js`` does that. Guidance 0 is "predict" with the label for any class.
+``tinydiff/site/drawing.js`` does that. Guidance 0 is "predict" with the label for any class. A student is told the
+guidance, and asked once.
 """
 
 from __future__ import annotations
@@ -74,8 +75,9 @@ def evaluations(model, stages, asked, *, state, into="prediction"):
     step, labels, guidance = asked
     count = len(step)
 
-    def predict(x, step, labels):
-        return model.predict(x, step, labels if classes else None)
+    def predict(x, step, labels, guidance=1.0):
+        told = {"guidance": backend.zeros(count) + guidance} if model.takes_guidance else {}
+        return model.predict(x, step, labels if classes else None, **told)
 
     def predict_both(both_x, _, both_labels):
         both_steps = backend.empty(2 * count)
@@ -83,6 +85,8 @@ def evaluations(model, stages, asked, *, state, into="prediction"):
         return predict(both_x, both_steps, both_labels)
 
     def predict_guided():
+        if model.takes_guidance:
+            return predict(x, step, labels, guidance)
         return guided(predict_both, labels, classes, guidance, backend)(x, None)
 
     inputs, programs = {"step": step, "labels": labels}, {}

@@ -4,6 +4,7 @@
     average.<name>         their running average
     adamw.mean.<name>      the optimizer's moments
     adamw.mean_square.<name>
+    teacher.<name>         of a student: the parameters of the teacher that it is learning from
     metadata "tinydiff"    JSON: "format", "kind" of run (a diffusion model's where it does not say), "step", "config",
                            "data_set" (its identity), "precision" in which it was trained, "scale" of the latents where an
                            autoencoder's were measured, and "sha256", of all the rest
@@ -33,19 +34,22 @@ from tinydiff.files import write_atomically
 from tinydiff.model.autoencoder import LatentScale
 from tinydiff.tensors import Damaged
 from tinydiff.train.config import TrainConfig
+from tinydiff.train.distill_config import DistillConfig
 from tinydiff.train.run_config import RunConfig
 from tinydiff.train.vae_config import VAETrainConfig
 
 METADATA = "tinydiff"  # one entry for all, as safetensors keeps several in no fixed order
 FORMAT = 1
 PARTS = ("model", "average", "adamw.mean", "adamw.mean_square")
-KINDS = {config.KIND: config for config in (TrainConfig, VAETrainConfig)}
+TEACHER = "teacher"  # one part more, of a student: the parameters of the teacher that it is learning from
+KINDS = {config.KIND: config for config in (TrainConfig, VAETrainConfig, DistillConfig)}
 AUTOENCODER = "autoencoder.safetensors"
 NAME = re.compile(r"step-(\d+)\.safetensors")  # what else lies beside a checkpoint is somebody's own
 
 
 class Checkpoint(NamedTuple):
-    """A file's content: ``parts`` maps each of ``PARTS`` to named NumPy arrays.
+    """A file's content: ``parts`` maps each of ``PARTS``, and of a student ``TEACHER``, to named NumPy
+    arrays.
 
     ``data_set`` is the identity of the images it was trained on, ``precision`` that of the backend, of which the bits of
     a run depend; None in files that do not say. ``scale`` is that of an autoencoder's latents, where it was measured
@@ -193,9 +197,9 @@ def _read(path, kind):
     if types == {"F32"} and description.get("sha256", digest := _sha256(description, named)) != digest:
         raise Damaged(f"{path} is damaged: its content is not what its checksum was made of")
 
-    parts = {part: {} for part in PARTS}
+    parts = {part: {} for part in PARTS + ((TEACHER,) if isinstance(config, DistillConfig) else ())}
     for name, array in named.items():
-        part = next((part for part in PARTS if name.startswith(part + ".")), None)
+        part = next((part for part in parts if name.startswith(part + ".")), None)
         if part is None:
             raise ValueError(f"{path}: unexpected tensor {name}")
         parts[part][name.removeprefix(part + ".")] = array

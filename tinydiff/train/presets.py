@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tinydiff.model.autoencoder import AutoencoderConfig
 from tinydiff.model.unet import UNetConfig
 from tinydiff.train.config import TrainConfig
+from tinydiff.train.distill_config import DistillConfig
 from tinydiff.train.vae_config import VAETrainConfig
 
 
@@ -118,5 +119,18 @@ VAE_PRESETS = {
             learning_rate=5e-4,
             warmup_steps=500,
         )
+    ),
+}
+
+
+class DistillPreset(NamedTuple):
+    """A run that teaches a student; its network and noise are those of the teacher."""
+
+    config: DistillConfig
+
+
+DISTILL_PRESETS = {
+    "laptop": DistillPreset(
+        DistillConfig(batch=32, steps=3000, learning_rate=1e-3, warmup_steps=30, average_decay=0.99),
     ),
 }

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from tinydiff.model.layers import Dropped
+
+
+class Batch(NamedTuple):
+    """What a model learns from in one step, or in a part of it: N samples."""
+
+    x: Any  # (N, ...), the noisy input
+    target: Any  # (N, ...), what is to be predicted
+    weight: Any  # (N,) floats, of each sample in the loss
+    step: Any  # (N,) floats, the noise step
+    labels: Any  # (N,) integers, or None
+    dropped: Dropped | None = None  # what dropout drops
+    guidance: Any = None  # (N,) floats, of a model that is told it
+    quantile: Any = None  # (N,) integers, of which part of their probability the noise step was drawn
 
 
 def training_step(model, optimizer, corrupt, images, labels, step_quantiles, **options):
@@ -10,14 +25,15 @@ def training_step(model, optimizer, corrupt, images, labels, step_quantiles, **o
 
     model, optimizer  a U-Net or MLP and its ``AdamW``, prepared: its number says which step this is
 
-    The others as for ``gradients``. Returns loss () and gradient norm before clipping (1,), the noisy input and the
+    The others as for ``drawn``. Returns loss () and gradient norm before clipping (1,), the noisy input and the
     prediction, (batch, ...).
     """
-    loss, x, prediction = gradients(model, optimizer.number, corrupt, images, labels, step_quantiles, **options)
-    return loss, optimizer.step(), x, prediction
+    batch = drawn(model, optimizer.number, corrupt, images, labels, step_quantiles, **options)
+    loss, norm, prediction = learn(model, optimizer, batch)
+    return loss, norm, batch.x, prediction
 
 
-def gradients(
+def drawn(
     model,
     number,
     corrupt,
@@ -28,12 +44,11 @@ def gradients(
     place=None,
     *,
     batch,
-    parts=1,
     label_dropout,
     flip=False,
     seed,
 ):
-    """Draw a batch, corrupt it, and leave the gradients of its loss in the model: of all of it, or of a part.
+    """Draw a batch and corrupt it, all of it or a part: a ``Batch``.
 
     number          (1,) int64, which training step this is: 1, 2, ...
     corrupt         a ``Corruptor``
@@ -41,12 +56,9 @@ def gradients(
     step_quantiles  (P,) int64, noise steps as evenly likely parts (``noise.density``)
     slot            the part's places in the batch, (batch / parts,) int64; None: all
     place           where in ``images`` those of the part lie, (batch / parts,) int64, if that is not the data set
-    parts           of how many the gradients are to be added
     label_dropout   how often to train without the label
     flip            whether to mirror half of the images
     seed            of everything random, here and in the model's dropout
-
-    Returns loss (), the part's own mean, the noisy input and the prediction.
     """
     backend = model.backend
     index, quantile, labels = backend.draw_batch.forward(
@@ -65,27 +77,22 @@ def gradients(
     index = index if place is None else place
     x, target, weight = corrupt.draw(images, index, step, number, slot, seed=seed, flip=flip)
     step, dropped = step.astype(corrupt.table.dtype), Dropped(seed, number, slot)
-    loss, prediction = loss_and_gradients(model, x, target, weight, step, labels, dropped, parts)
-    return loss, x, prediction
+    return Batch(x, target, weight, step, labels, dropped, quantile=quantile)
 
 
-def learn(model, optimizer, x, target, weight, step, labels, dropped=None):
-    """What a step does with its batch: forward, loss, backward, clip, AdamW, average.
-
-    Arguments as of ``loss_and_gradients`` -> loss (), gradient norm before clipping (1,), prediction (N, ...).
-    """
-    loss, prediction = loss_and_gradients(model, x, target, weight, step, labels, dropped)
+def learn(model, optimizer, batch):
+    """What a step does with its ``Batch``: forward, loss, backward, clip, AdamW, average -> loss (), gradient norm
+    before clipping (1,), prediction (N, ...)."""
+    loss, prediction = loss_and_gradients(model, batch)
     return loss, optimizer.step(), prediction
 
 
-def loss_and_gradients(model, x, target, weight, step, labels, dropped=None, parts=1):
-    """Forward, loss, backward.
-
-    x and target (N, ...), weight and step (N,) floats, labels (N,) integers or None, dropped a ``Dropped`` or None
-    -> loss (), prediction (N, ...); the model's gradients are those of the loss divided by ``parts``.
-    """
-    prediction, cache = model.forward(x, step, labels, **dropping(model, dropped))
-    loss, loss_cache = model.backend.mse_loss.forward(prediction, target, weight)
+def loss_and_gradients(model, batch, parts=1):
+    """Forward, loss, backward of a ``Batch`` -> loss (), its own mean, prediction (N, ...); the model's gradients are
+    those of the loss divided by ``parts``."""
+    told = {} if batch.guidance is None else {"guidance": batch.guidance}
+    prediction, cache = model.forward(batch.x, batch.step, batch.labels, **dropping(model, batch.dropped), **told)
+    loss, loss_cache = model.backend.mse_loss.forward(prediction, batch.target, batch.weight)
     dprediction, _, _ = model.backend.mse_loss.backward(1.0 / parts, loss_cache, prediction_only=True)
     model.backward(dprediction, cache)
     return loss, prediction

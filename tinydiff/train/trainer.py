@@ -13,7 +13,7 @@ from tinydiff.noise.corrupt import Corruptor
 from tinydiff.noise.density import step_quantiles
 from tinydiff.ranks import alone
 from tinydiff.train.latents import LatentCorruptor, decoder_of
-from tinydiff.train.step import gradients, learn
+from tinydiff.train.step import Batch, drawn, learn, loss_and_gradients
 from tinydiff.train.training import Training
 
 
@@ -38,7 +38,9 @@ class Trainer(Training):
         corruptor = Corruptor
         if config.autoencoder:
             if dataset.flip != config.flip:
-                raise ValueError(f"flip of the run is {config.flip}, of the latents that it is trained on {dataset.flip}")
+                raise ValueError(
+                    f"flip of the run is {config.flip}, of the latents that it is trained on {dataset.flip}"
+                )
             self.autoencoder = dataset.autoencoder
             corruptor = functools.partial(LatentCorruptor, count=config.part)
         if config.text:
@@ -55,8 +57,14 @@ class Trainer(Training):
 
     def one_part(self):
         """The gradients of a part, or of an undivided batch. Returns its loss, the noisy input and the prediction."""
+        batch = self.drawn()
+        loss, prediction = loss_and_gradients(self.model, batch, self.config.parts)
+        return {"loss": loss, "x": batch.x, "prediction": prediction}
+
+    def drawn(self):
+        """The ``Batch`` of a part, or an undivided one."""
         config = self.config
-        loss, x, prediction = gradients(
+        return drawn(
             self.model,
             self.optimizer.number,
             self.corrupt,
@@ -66,17 +74,15 @@ class Trainer(Training):
             self.slot,
             self.feed.place if self.feed else None,
             batch=config.batch,
-            parts=config.parts,
             label_dropout=config.label_dropout,
             flip=config.flip,
             seed=config.seed,
         )
-        return {"loss": loss, "x": x, "prediction": prediction}
 
     def learn(self, x, target, weight, step, labels):
         """What a step does with its batch (``train.step.learn``), which comes from outside."""
         dropped = Dropped(self.config.seed, self.optimizer.number)
-        return learn(self.model, self.optimizer, x, target, weight, step, labels, dropped)
+        return learn(self.model, self.optimizer, Batch(x, target, weight, step, labels, dropped))
 
     @property
     def image_shape(self):

@@ -66,13 +66,17 @@ class Training:
             average=self.average,
         )
         self.step = 0
-        capture = backend.capture if captured else lambda function: function
-        if config.parts == 1:
-            self.slot = None
-            self._run_step = capture(self.one_step)
+        # the places of the part that is computed
+        self.slot = None if config.parts == 1 else backend.zeros(config.part, np.int64)
+        self._capture = backend.capture if captured else lambda function: function
+        self.capture()
+
+    def capture(self):
+        """Have a step captured when it is next taken, as it is by then."""
+        if self.slot is None:
+            self._run_step = self._capture(self.one_step)
         else:
-            self.slot = backend.zeros(config.part, np.int64)  # the places of the part that is computed
-            self._run_part, self._run_update = capture(self.one_part), capture(self.optimizer.step)
+            self._run_part, self._run_update = self._capture(self.one_part), self._capture(self.optimizer.step)
 
     @property
     def program(self):
