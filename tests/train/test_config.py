@@ -63,7 +63,7 @@ def test_the_average_warms_up():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"schedule": "sine"}, "schedule must be one of linear, cosine, flow, got 'sine'"),
+        ({"schedule": "sine"}, "schedule must be one of linear, cosine, flow, scaled_linear, got 'sine'"),
         ({"prediction": "score"}, "prediction must be one of eps, x0, v, flow"),
         ({"loss_weight": "p2"}, "loss_weight must be one of simple, min_snr"),
         ({"decay": "step"}, "decay must be one of cosine, constant"),
