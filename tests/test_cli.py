@@ -379,7 +379,7 @@ def failure(arguments, capsys):
     [
         (["--channels", "4,8,8,8"], "size must be divisible by 8, as 4 levels halve it 3 times, got 28"),
         (["--channels", "4,9"], "groups must divide every width in (4, 9), got 2"),
-        (["--schedule", "sine"], "schedule must be one of linear, cosine, flow, got 'sine'"),
+        (["--schedule", "sine"], "schedule must be one of linear, cosine, flow, scaled_linear, got 'sine'"),
         (["--prediction", "score"], "prediction must be one of eps, x0, v, flow, got 'score'"),
         (["--batch", "0"], "batch must lie in [1, inf], got 0"),
         (["--steps", "-5"], "steps must lie in [1, 1000000000], got -5"),

@@ -60,7 +60,7 @@ EVERY_RUN = {
 RUN_OVERRIDES = {
     **EVERY_RUN,
     "label-dropout": (float, "how often to train without the label"),
-    "schedule": (str, "noise schedule: linear, cosine or flow"),
+    "schedule": (str, "noise schedule: linear, cosine, flow or scaled_linear"),
     "noise-steps": (int, "T, the number of noise steps"),
     "prediction": (str, "what the network predicts: eps, x0, v or flow"),
     "loss-weight": (str, "simple, min_snr or truncated_snr"),
