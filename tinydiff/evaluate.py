@@ -145,7 +145,7 @@ def measure(samples, labels, train, test=None, *, net=None, said=None, backend="
         results["accuracy"] = _accuracy(samples, labels, train, test, backend)
     if has_digits:
         results["digits"] = _digits(samples, labels, test, backend)
-    real = train.images[rng.permutation(len(train))[: 2 * len(samples)]]
+    real = train.images[rng.permutation(len(train.images))[: 2 * len(samples)]]
     results["mmd"] = _or_why_not(mmd, samples, bytes_to_signed(real), seed=seed)
     results["memorisation"] = _or_why_not(memorisation, samples, train.images, held_out)
     return results

@@ -32,7 +32,8 @@ def test_images_with_their_texts(tmp_path, kind):
     data = load(make(tmp_path, kind=kind), said)
     texts = [data.class_names[label] for label in data.labels]
     assert texts == ["a red dot", "something red", "a blue dot, small", "a red dot"]
-    assert data.images[:, 0, 0, 0].tolist() == [0, 0, 40, 80] and data.images.shape == (4, 4, 4, 3)
+    assert data.images[:, 0, 0, 0].tolist() == [0, 40, 80] and data.images.shape == (3, 4, 4, 3)
+    assert data.image_of.tolist() == [0, 0, 1, 2] and len(data) == 4
     assert data.classes == 3 and data.name == "folder" and said == [f"{tmp_path}: 3 images, 4 captions"]
 
 
@@ -60,7 +61,7 @@ def test_images_are_brought_to_a_size_and_may_be_skipped(tmp_path):
         load(tmp_path)
     said = []
     data = load(tmp_path, said, skip_unreadable=True, size=8)
-    assert data.images.shape == (4, 8, 8, 3) and "nothing" not in data.class_names
+    assert data.images.shape == (3, 8, 8, 3) and "nothing" not in data.class_names
     assert said[0].startswith(f"skipped {tmp_path / 'gone.png'}: No such file")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.checks import assert_close
+from tests.checks import COMPILED, assert_close, backend_or_skip
 from tests.text.folders import write_bert, write_clip
 from tests.train import tiny
 from tinydiff import backends, text
@@ -113,3 +113,23 @@ def test_texts_are_encoded_once(encoder, monkeypatch):
     monkeypatch.setattr(encoder, "fingerprint", "another")
     with pytest.raises(TypeError):
         texted(encoder)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("name, fits", [("numpy", False), *((name, True) for name in ("numpy", *COMPILED))])
+def test_an_image_with_several_texts_is_kept_once_and_learned_from_as_if_it_were_copied(
+    tmp_path, monkeypatch, name, fits, parts
+):
+    encoder = text.load(write_bert(tmp_path), backends.get("numpy"))
+    bars, image_of = tiny.dataset(12), np.arange(12).repeat(np.arange(12) % 3 + 1)
+    said = [CAPTIONS[i % 2] for i in range(len(image_of))]
+    copied = Captioned.of("bars", bars.images[image_of], said)
+    once = Captioned.of("bars", bars.images, said, image_of=image_of)
+    assert once.identity == copied.identity and len(once) == len(copied) == 24
+    backend, found = backend_or_skip(name), []
+    if not fits:
+        monkeypatch.setattr(type(backend), "has_room_for", lambda self, nbytes: False)
+    for data in (copied, once):
+        made = trainer(texts.encode(data, encoder, say=lambda _: None), encoder, name, parts=parts)
+        found.append(([made.train_step() for _ in range(3)], tiny.state(made)))
+    assert found[0] == found[1]

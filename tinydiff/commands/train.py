@@ -324,6 +324,8 @@ def _new_diffusion(args, ranks, backend, preset, name):
         if name in data.OF_MANY_SIZES and size is None:
             size = autoencoder.config.model.size
     encoder = text.load(args.text, backends.get(backend.name)) if args.text else None  # in float32
+    if encoder:
+        _expect_unflipped(preset.flip if args.flip is None else args.flip)
     dataset = load_data(args, ranks, name, size, captioned=bool(encoder))
     classes = dataset.classes if dataset.classes > 1 and not encoder else 0
     if not classes and not encoder:
@@ -336,7 +338,6 @@ def _new_diffusion(args, ranks, backend, preset, name):
     _, size, image_channels = dataset.shape
     images = {"size": size, "image_channels": image_channels, "classes": classes}
     if encoder:
-        _expect_unflipped(fields.get("flip", preset.flip))
         fields["text"], images["context_width"] = encoder.fingerprint, encoder.width
         dataset = _texted(args, ranks, dataset, encoder)
     model = dataclasses.replace(preset.model, **images, **given(args, MODEL_OVERRIDES))

@@ -49,11 +49,10 @@ def load(path, *, size=None, skip_unreadable=False, cache=True, say=print):
     readable = [file for file in files if file.name not in set(unreadable)]
     counts = [len(texts_of[file.name]) for file in readable]
     texts = [text for file in readable for text in texts_of[file.name]]
-    if max(counts) > 1:
-        images = np.repeat(images, counts, axis=0)
+    image_of = np.repeat(np.arange(len(images)), counts) if max(counts) > 1 else None
     digest = hashlib.sha256(repr([(file.name, file.size) for file in readable]).encode()).hexdigest()[:16]
     say(f"{path}: {len(readable):,} images, {len(texts):,} captions")
-    return Captioned.of("folder", images, texts, digest)
+    return Captioned.of("folder", images, texts, digest, image_of)
 
 
 def _captions(path):

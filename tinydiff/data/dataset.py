@@ -79,6 +79,8 @@ class Dataset:
     files_digest: str = ""
     digits: bool = False
 
+    image_of = None  # an image has one label
+
     def __post_init__(self):
         if not self.class_names:
             object.__setattr__(self, "class_names", tuple(str(label) for label in range(self.classes)))
@@ -89,9 +91,10 @@ class Dataset:
                 f"{self.name}: images must be uint8 (n, H, W, C) or float32 (n, ...) and not empty, "
                 f"got {self.images.dtype} {self.images.shape}"
             )
-        if self.labels.shape != (len(self.images),) or self.labels.dtype.kind not in "iu":
+        count = len(self.images if self.image_of is None else self.image_of)
+        if self.labels.shape != (count,) or self.labels.dtype.kind not in "iu":
             raise ValueError(
-                f"{self.name}: labels must be {len(self.images)} integers, got {self.labels.dtype} {self.labels.shape}"
+                f"{self.name}: labels must be {count} integers, got {self.labels.dtype} {self.labels.shape}"
             )
         if self.labels.min() < 0 or self.labels.max() >= self.classes:
             raise ValueError(
@@ -103,7 +106,7 @@ class Dataset:
                 raise ValueError(f"{self.name}: item {int(np.argmin(finite))} holds a value that is not finite")
 
     def __len__(self):
-        return len(self.images)
+        return len(self.labels)
 
     @property
     def shape(self):
@@ -119,17 +122,22 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Captioned(Dataset):
-    """Images with a text each. Labels are places in ``class_names``, the texts that there are; a run knows them again by a
-    digest alone, and not one by one."""
+    """Images with texts. Labels (m,) are places in ``class_names``, the texts that there are; a run knows them again by a
+    digest alone, and not one by one.
+
+    image_of  (m,) integers, of which image each label is; None where each image has one, m = n
+    """
+
+    image_of: np.ndarray | None = None
 
     @classmethod
-    def of(cls, name, images, texts, files_digest=""):
-        """Images (n, H, W, C) and n texts, of which some may be the same."""
+    def of(cls, name, images, texts, files_digest="", image_of=None):
+        """Images (n, H, W, C) and m texts, of which some may be the same, of images (m,), or of one each."""
         different = list(dict.fromkeys(texts))
         place = {text: i for i, text in enumerate(different)}
         labels = np.array([place[text] for text in texts], np.int32)
         digest = hashlib.sha256(json.dumps([files_digest, texts]).encode()).hexdigest()[:16]
-        return cls(name, images, labels, len(different), tuple(different), digest)
+        return cls(name, images, labels, len(different), tuple(different), digest, image_of=image_of)
 
     @property
     def identity(self):

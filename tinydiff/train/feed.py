@@ -19,7 +19,7 @@ class Feed:
 
     def __init__(self, config, dataset, backend, ranks):
         count = config.part
-        self._config, self._from, self._share = config, dataset.images, ranks.share(config.parts)
+        self._config, self._from, self._share = config, dataset, ranks.share(config.parts)
         self.images = backend.zeros((count, *dataset.images.shape[1:]), dataset.images.dtype)
         self.place = backend.asarray(np.arange(count))
         self._uploads = backend.uploads(self.images.shape, self.images.dtype)
@@ -40,4 +40,6 @@ class Feed:
         """Write the images of a part into ``array``."""
         slot = part * len(array) + np.arange(len(array))
         index = draw_batch.index_of(number, slot, self._config.batch, len(self._from), self._config.seed)
-        np.take(self._from, index, axis=0, out=array)
+        if self._from.image_of is not None:
+            index = self._from.image_of[index]
+        np.take(self._from.images, index, axis=0, out=array)

@@ -25,7 +25,7 @@ from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.checkpoint import Checkpoint
 from tinydiff.train.codec import Codec
 
-RULES = 1  # raise it whenever latents come out otherwise than before: what older rules encoded is encoded again
+RULES = 2  # raise it whenever latents come out otherwise than before: what older rules encoded is encoded again
 MEASURED = 10_000  # images that the scale is measured on: of their channels' deviations a percent is known
 
 
@@ -93,10 +93,11 @@ class Encoded:
     labels = property(lambda self: np.tile(self.of.labels, 1 + self.flip))
     classes = property(lambda self: self.of.classes)
     class_names = property(lambda self: self.of.class_names)
+    image_of = property(lambda self: self.of.image_of)  # only where nothing is mirrored, as captions may speak of sides
     identity = property(lambda self: self.of.identity)
 
     def __len__(self):
-        return len(self.images)
+        return len(self.labels)
 
     @property
     def shape(self):
@@ -113,11 +114,11 @@ def encode(dataset, autoencoder, backend, *, flip=False, cache=True, say=print):
 
     def write(out):
         codec, ways = codec_of(autoencoder, backend), (1, -1) if flip else (1,)  # along the width
-        parts = [(way, batch) for way in ways for batch in batches(len(dataset), dataset.shape)]
+        parts = [(way, batch) for way in ways for batch in batches(len(dataset.images), dataset.shape)]
         for way, batch in progress_bar(parts, unit="batch", desc="encoding: ", leave=False):
             out.write(codec.encode(dataset.images[batch][:, :, ::way]).astype(np.float32, copy=False).tobytes())
         *hw, Z = autoencoder.config.model.latent_shape
-        return (len(ways) * len(dataset), *hw, 2 * Z), []
+        return (len(ways) * len(dataset.images), *hw, 2 * Z), []
 
     place = f"latents-{dataset.identity.digest}"
     key = decoded.name_of([RULES, checkpoints.digest(autoencoder), backend.identity, flip])

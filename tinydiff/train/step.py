@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 from tinydiff.model.layers import Dropped
@@ -43,6 +44,7 @@ def drawn(
     slot=None,
     place=None,
     *,
+    image_of=None,
     batch,
     label_dropout,
     flip=False,
@@ -52,7 +54,8 @@ def drawn(
 
     number          (1,) int64, which training step this is: 1, 2, ...
     corrupt         a ``Corruptor``
-    images, labels  the data set: (n, ...) bytes or floats, (n,) int64
+    images, labels  the data set: (n, ...) bytes or floats, (n,) int64; or of ``image_of``, (m,) int64, which image each of
+                    m labels is of
     step_quantiles  (P,) int64, noise steps as evenly likely parts (``noise.density``)
     slot            the part's places in the batch, (batch / parts,) int64; None: all
     place           where in ``images`` those of the part lie, (batch / parts,) int64, if that is not the data set
@@ -61,15 +64,11 @@ def drawn(
     seed            of everything random, here and in the model's dropout
     """
     backend = model.backend
-    index, quantile, labels = backend.draw_batch.forward(
-        labels,
-        number,
-        batch=batch,
-        noise_steps=len(step_quantiles),  # as many parts of their probability, drawn evenly
-        classes=model.classes,
-        dropout=label_dropout,
-        seed=seed,
-    )
+    # as many noise steps as parts of their probability, drawn evenly
+    draw = functools.partial(backend.draw_batch.forward, batch=batch, noise_steps=len(step_quantiles), seed=seed)
+    index, quantile, labels = draw(labels, number, classes=model.classes, dropout=label_dropout)
+    if image_of is not None and place is None:
+        _, _, index = draw(image_of, number, classes=len(images), dropout=0.0)  # of the same places
     if slot is not None:
         index, quantile = backend.take(index, slot), backend.take(quantile, slot)
         labels = None if labels is None else backend.take(labels, slot)

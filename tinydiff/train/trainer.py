@@ -53,7 +53,8 @@ class Trainer(Training):
         """{name: array} of what a step reads beside the data."""
         texts = self.model.texts._asdict() if self.model.texts else {}
         texts = {f"texts.{name}": array for name, array in texts.items() if array is not None}
-        return {"step_quantiles": self.step_quantiles, "noise": self.corrupt.table, **texts}
+        image_of = {} if self.image_of is None else {"image_of": self.image_of}
+        return {"step_quantiles": self.step_quantiles, "noise": self.corrupt.table, **image_of, **texts}
 
     def one_part(self):
         """The gradients of a part, or of an undivided batch. Returns its loss, the noisy input and the prediction."""
@@ -73,6 +74,7 @@ class Trainer(Training):
             self.step_quantiles,
             self.slot,
             self.feed.place if self.feed else None,
+            image_of=self.image_of,
             batch=config.batch,
             label_dropout=config.label_dropout,
             flip=config.flip,

@@ -52,6 +52,7 @@ class Training:
         self.feed = None if backend.has_room_for(dataset.images.nbytes) else Feed(config, dataset, backend, self.ranks)
         self.images = self.feed.images if self.feed else backend.asarray(dataset.images)
         self.labels = backend.asarray(dataset.labels, np.int64)
+        self.image_of = None if dataset.image_of is None else backend.asarray(dataset.image_of, np.int64)
 
         self.model = self.MODEL(config.model, backend)
         self.averaged_model = self.MODEL(config.model, backend)  # its parameters are the average
