@@ -241,16 +241,17 @@ def print_peak_memory(make_step):
     """
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # else the steps take what is held but free, and it is not counted
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     step = make_step()
     step()
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     step()
     step()
-    print(round((_resident("VmHWM") - before) / 1e6))
+    print(round((resident("VmHWM") - before) / 1e6))
 
 
-def _resident(field):
+def resident(field):
+    """Bytes of memory by a field of proc_pid_status(5): VmRSS, now, or VmHWM, at its peak."""
     return 1024 * int(re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 

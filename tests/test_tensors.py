@@ -102,3 +102,24 @@ def test_a_folder_and_a_missing_file_are_errors_of_the_system(tmp_path):
         with pytest.raises(OSError) as caught:
             tensors.read(path)
         assert str(caught.value.filename) == str(path)
+
+
+def test_an_array_that_is_made_when_it_is_asked_for(tmp_path):
+    named = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "half": np.ones((2, 2, 1), np.float16)}
+    safetensors.numpy.save_file(named, tmp_path / "x")
+    lazies, _, kinds = tensors.read_lazily(tmp_path / "x")
+    turned = lazies["a"].then(lambda array: array.T[::-1])
+    assert kinds == {"F32", "F16"} and lazies["half"].shape == (2, 2, 1) and turned.shape == (3, 2)
+    assert np.array_equal(turned, named["a"].T[::-1]) and np.asarray(lazies["half"]).dtype == np.float32
+    assert np.asarray(turned, np.float64).dtype == np.float64
+    (tmp_path / "x").unlink()
+    with pytest.raises(FileNotFoundError):  # nothing of it was in memory
+        np.asarray(turned)
+
+
+def test_a_value_that_is_not_finite_is_found_when_it_is_read(tmp_path):
+    safetensors.numpy.save_file({"a": np.array([1, np.nan]), "b": np.ones(2)}, tmp_path / "x")
+    named = tensors.read_lazily(tmp_path / "x").named
+    assert np.array_equal(named["b"], [1, 1])
+    with pytest.raises(tensors.Damaged, match="x: tensor a holds a value that is not finite"):
+        np.asarray(named["a"])

@@ -140,8 +140,8 @@ def test_the_commands(written, clip, tmp_path, monkeypatch, capsys):
 
 
 def test_training_goes_on_from_one(folder, tmp_path, monkeypatch, capsys):
-    """In the latents of its autoencoder, with the texts of its encoder, at the learning rate that is asked for, and on images of
-    another size."""
+    """In the latents of its autoencoder, with the texts of its encoder, at the learning rate that is asked for, and on
+    images of another size."""
     monkeypatch.chdir(tmp_path)
     changed("unet/config.json")(folder)
     rng, lines = np.random.default_rng(0), []
@@ -181,7 +181,7 @@ def test_other_models_of_texts(clip, tmp_path, monkeypatch, capsys):
         save(tmp_path / f"run-{name}", made, encoder)
         assert cli.main(["export", f"run-{name}", f"out-{name}"]) == 0
         assert (
-            "the U-Net is given what text_encoder makes of a text as encoder_hidden_states" in capsys.readouterr().out
+            "the U-Net is given what text_encoder makes of a text as encoder_hidden_states, beside" in capsys.readouterr().out
         )
         assert not (tmp_path / f"out-{name}" / "model_index.json").exists()
         after = import_folder(tmp_path / f"out-{name}")

@@ -49,6 +49,16 @@ def test_positions_are_more_channels_in_and_only_the_image_out():
         to_unet_config(given)
 
 
+def test_heads_by_their_number():
+    config = unet_config(attention_levels=(0, 1), channels=(8, 16), heads=(2, 4))
+    assert settings.from_unet_config(config)["attention_head_dim"] == 4
+    config = unet_config(attention_levels=(0, 1), channels=(8, 16), heads=(2, 2))
+    with pytest.raises(
+        ValueError, match=r"heads \[2, 2\] are of several widths; UNet2DModel has one attention_head_dim"
+    ):
+        settings.from_unet_config(config)
+
+
 def test_heads_that_diffusers_cannot_express():
     config = unet_config(attention_levels=(0, 1), head_width=12, channels=(8, 24))
     with pytest.raises(
@@ -139,7 +149,10 @@ def test_a_prediction_that_their_scheduler_does_not_know():
             {"beta_end": 0.03},
             'beta_schedule "linear" with beta_start 0.0001, beta_end 0.03 and 1000 steps is none of linear, cosine, flow,',
         ),
-        ({"trained_betas": [0.1] * 1000}, "trained_betas are those of none of linear, cosine, flow, scaled_linear with 1000 steps"),
+        (
+            {"trained_betas": [0.1] * 1000},
+            "trained_betas are those of none of linear, cosine, flow, scaled_linear with 1000 steps",
+        ),
         ({"prediction_type": "flow"}, 'prediction_type must be "epsilon" or "sample" or "v_prediction", got "flow"'),
         ({"clip_sample": "no"}, 'clip_sample must be true or false, got "no"'),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr must be false, got true"),

@@ -31,6 +31,7 @@ def build(dtype=np.float64, seed=0, **changes):
         {"channels": (4, 4, 8), "downsample_padding": 0},
         {"channels": (4,)},
         {"positions": 2, "image_channels": 2},
+        {"heads": (1, 4), "attention_levels": (0, 1)},
     ],
     ids=str,
 )
@@ -183,6 +184,9 @@ def test_the_label_and_the_step_matter_and_the_null_label_is_one_of_them():
         ({"channels": (5, 10), "groups": 1}, "channels must begin with an even width, got 5"),
         ({"attention_levels": (2,)}, r"attention_levels must lie in \[-2, 2\)"),
         ({"classes": -1}, "classes must be at least 0"),
+        ({"heads": (2,)}, r"heads must be one number a level that divides its width, got \(2,\)"),
+        ({"heads": (1, 3)}, r"heads must be one number a level that divides its width, got \(1, 3\)"),
+        ({"heads": (0, 2)}, r"heads must be one number a level that divides its width, got \(0, 2\)"),
         ({"positions": -1}, "positions must be at least 0, got -1"),
         ({"blocks": 0}, "blocks must be at least 1"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
@@ -236,3 +240,21 @@ def test_a_context_that_does_not_fit(width, tokens, message):
     context = None if tokens is None else Context(np.zeros(tokens, np.float32))
     with pytest.raises(ValueError, match=message):
         model.forward(np.zeros((2, *model.config.shape), np.float32), np.zeros(2, np.float32), context=context)
+
+
+def test_heads_by_their_number_are_heads_of_that_width():
+    x, step, labels = normal(0, 2, 8, 8, 1), np.array([3.0, 700.0]), np.array([0, 2])
+    options = dict(attention_levels=(0, 1), channels=(4, 8))
+    of_width = build(head_width=2, **options)
+    y = of_width.predict(x, step, labels)
+    assert np.array_equal(build(heads=(2, 4), **options).predict(x, step, labels), y)
+    assert not np.allclose(build(heads=(2, 2), **options).predict(x, step, labels), y)
+    assert build(heads=(3, 4), channels=(4, 8)).config.head_width_at(1) == 2  # of the first level nobody asks
+
+
+def test_a_model_to_draw_with_has_no_gradients():
+    config = UNetConfig(size=8, channels=(4, 8), blocks=1, groups=2, classes=0)
+    model = UNet(config, backends.get("numpy"), frozen=True)
+    assert model.parameters.grads is None and model.parameters["conv_in.weight"].grad is None
+    x = normal(0, 1, 8, 8, 1).astype(np.float32)
+    assert model.predict(x, np.zeros(1, np.float32)).shape == (1, 8, 8, 1)

@@ -28,7 +28,8 @@ from tinydiff.train.latents import codec_of
 from tinydiff.train.run import MOST_ROWS
 
 STEPS = 25  # of a model that is no student
-DRAWING = ("guidance", "steps", "sampler", "spacing", "eta", "variance", "seed", "weights")  # arguments that images depend on
+# arguments that images depend on
+DRAWING = ("guidance", "steps", "sampler", "spacing", "eta", "variance", "seed", "weights")
 
 
 def add_arguments(parser):

@@ -25,8 +25,8 @@ def add_export_arguments(parser):
     """The arguments of ``export``."""
     parser.description = (
         "Write a folder that UNet2DModel.from_pretrained(DIR) of diffusers loads, of an autoencoder AutoencoderKL, of a run "
-        "in latents both, of one with CLIP's texts StableDiffusionPipeline; or an ONNX file, the network or the training step that any ONNX runtime takes; or a folder of "
-        "programs for a web page."
+        "in latents both, of one with CLIP's texts StableDiffusionPipeline; or an ONNX file, the network or the training "
+        "step that any ONNX runtime takes; or a folder of programs for a web page."
     )
     parser.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
     parser.add_argument(
@@ -91,8 +91,8 @@ def _export_diffusers(args):
     if encoder and pipeline.is_stable_diffusion(checkpoint, encoder):
         print(f"StableDiffusionPipeline.from_pretrained loads it: its texts are read by CLIP, in {pipeline.TEXT_ENCODER}")
     elif encoder:
-        given = "encoder_hidden_states, its last hidden state, and encoder_attention_mask"
-        print(f"no pipeline of diffusers' has these parts: the U-Net is given what {pipeline.TEXT_ENCODER} makes of a text as {given}")
+        given = f"what {pipeline.TEXT_ENCODER} makes of a text as encoder_hidden_states, beside encoder_attention_mask"
+        print(f"no pipeline of diffusers' has these parts: the U-Net is given {given}")
     if isinstance(config, DistillConfig):
         how = f"with guidance {guidance:g}, to be asked once a step" if config.model.guidance_width else "as it is"
         print(f"a student, {how}: it draws in {config.sampling_steps} steps")
@@ -151,8 +151,9 @@ def add_import_arguments(parser):
         "Read a folder of diffusers' (config.json, safetensors and, if there, scheduler_config.json) as a checkpoint."
     )
     parser.add_argument(
-        "folder", metavar="DIR", help="the folder of a UNet2DModel, of a pipeline with one or of Stable Diffusion, or of an "
-        "AutoencoderKL",
+        "folder",
+        metavar="DIR",
+        help="the folder of a UNet2DModel, of a pipeline with one or of Stable Diffusion, or of an AutoencoderKL",
     )
     parser.add_argument(
         "--output",
@@ -229,7 +230,8 @@ def _import_autoencoder(folder, path, options):
 def _save(checkpoint, path, encoder=None):
     """Write a new checkpoint and, in the folder of what may become its run, its autoencoder and its text encoder."""
     run = RunFolder(checkpoints.run_folder(path.parent))
-    for place, whose, there in ((run.autoencoder, "autoencoder", checkpoint.autoencoder), (run.text, "encoder", encoder)):
+    kept = (run.autoencoder, "autoencoder", checkpoint.autoencoder), (run.text, "encoder", encoder)
+    for place, whose, there in kept:
         if there and place.exists():
             raise ValueError(f"output: {place}, where its {whose} is to be, already exists")
     path.parent.mkdir(parents=True, exist_ok=True)

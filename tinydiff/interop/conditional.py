@@ -5,8 +5,8 @@ Beside what it shares with a ``UNet2DModel`` (``settings``):
     theirs                          ours
     cross_attention_dim             context_width
     down_block_types, up_...        attention_levels: those of CrossAttnDownBlock2D and CrossAttnUpBlock2D
-    attention_head_dim              heads, or head_width where that is the same at all levels with attention. In spite of its
-                                    name it is how many heads there are, at every level or one number each: in Stable
+    attention_head_dim              heads, or head_width where that is the same at all levels with attention. In spite of
+                                    its name it is how many heads there are, at every level or one number each: in Stable
                                     Diffusion 1.x 8, in 2.x [5, 10, 20, 20], which makes all of them 64 wide
     transformer_layers_per_block    transformer_depth
     use_linear_projection           nothing: a 1x1 convolution is a linear layer on pixels, and ``weights`` reads both

@@ -6,10 +6,10 @@
     positions.safetensors                of a U-Net with positions: "positions" (1, channels, H, W), the waves that ours
                                          puts beside the image itself and theirs must be given as its last channels
 
-Of a model of latents these lie in the folders unet and scheduler, and vae is its autoencoder (``autoencoder``): so are the
-parts of a pipeline. Of a model of texts they do too, and config.json is read by UNet2DConditionModel; text_encoder and
-tokenizer are the files of its encoder, as transformers reads them. With all of these, and CLIP for the encoder, it is a
-StableDiffusionPipeline, which model_index.json says.
+Of a model of latents these lie in the folders unet and scheduler, and vae is its autoencoder (``autoencoder``): so are
+the parts of a pipeline. Of a model of texts they do too, and config.json is read by UNet2DConditionModel; text_encoder
+and tokenizer are the files of its encoder, as transformers reads them. With all of these, and CLIP for the encoder, it
+is a StableDiffusionPipeline, which model_index.json says (``pipeline``).
 
 Such a folder holds one set of parameters. What training needs besides (the optimizer's moments, the average apart from
 the parameters, the step) is not in it: training that goes on from it starts with a fresh optimizer at step 0.
