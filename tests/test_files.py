@@ -73,6 +73,20 @@ def test_where_nothing_can_be_replaced_files_are_written_over(tmp_path, monkeypa
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
+def test_pieces_of_a_file_are_written_as_they_are_made(tmp_path):
+    path = tmp_path / "a"
+    write_atomically(path, (bytes([each]) * 2 for each in range(3)))
+    assert path.read_bytes() == b"\0\0\1\1\2\2"
+
+    def failing():
+        yield b"new"
+        raise ValueError("cannot be made")
+
+    with pytest.raises(ValueError, match="cannot be made"):
+        write_atomically(path, failing())
+    assert path.read_bytes() == b"\0\0\1\1\2\2" and list(tmp_path.iterdir()) == [path]
+
+
 def test_what_cannot_be_written_over_leaves_no_new_file(tmp_path, monkeypatch):
     refusing(monkeypatch, "replace", errno.EXDEV)
     monkeypatch.setattr(files.shutil, "copyfileobj", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))

@@ -26,22 +26,24 @@ LONGEST_NAME = 128  # bytes that another name is made of; the longest are of 255
 
 
 def write_atomically(path, content):
-    """Write bytes so that ``path`` holds either what it held or all of ``content``, whatever happens.
+    """Write bytes, or pieces of them, so that ``path`` holds either what it held or all of ``content``, whatever happens.
 
     Written to a temporary file beside it, synced to disk, renamed; where the file system cannot replace a file, written
     over it, which a crash may leave half done. A link stays one: the file it leads to is written. A device or a pipe is
     written to as it is. Raises ``OSError`` naming the path if that fails.
     """
     path = Path(path)
+    pieces = [content] if isinstance(content, bytes) else content
     try:
         if path.exists() and not path.is_file():
-            path.write_bytes(content)
+            with open(path, "wb") as file:
+                file.writelines(pieces)
             return
         target = Path(os.path.realpath(path))
         partial = partial_beside(target)
         try:
             with open(partial, "wb") as file:
-                file.write(content)
+                file.writelines(pieces)
                 file.flush()
                 sync(file.fileno())
             _replace(partial, target)

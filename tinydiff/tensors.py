@@ -102,21 +102,28 @@ def as_float32(numbers, kind):
 
 
 def encode(named, *, types=None, metadata=None):
-    """The bytes of a file of {name: array}.
+    """The bytes of a file of {name: array}; arguments as of ``pieces``."""
+    return b"".join(pieces(named, types=types, metadata=metadata))
+
+
+def pieces(named, *, types=None, metadata=None):
+    """The same one after another, a tensor at a time: what is in memory is not all of it twice.
 
     types     {name: "BF16" or "F16"} of float32 arrays to be rounded; the others are written as they are
     metadata  {name: text}
 
     Of NumPy's arrays the library of the format writes any, but bfloat16 only with a package more.
     """
-    header, parts, end = {"__metadata__": metadata} if metadata else {}, [], 0
+    header, types, end = {"__metadata__": metadata} if metadata else {}, types or {}, 0
     for name, value in named.items():
-        kind, data = _written(value, (types or {}).get(name))
-        header[name] = {"dtype": kind, "shape": value.shape, "data_offsets": [end, end := end + len(data)]}
-        parts.append(data)
+        kind = types.get(name) or f"{value.dtype.kind.upper()}{8 * value.dtype.itemsize}"
+        length = value.size * (2 if name in types else value.dtype.itemsize)
+        header[name] = {"dtype": kind, "shape": value.shape, "data_offsets": [end, end := end + length]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+    yield len(text).to_bytes(8, "little") + text
+    for name, value in named.items():
+        yield _written(value, types.get(name))
 
 
 def round_to_bf16(values):
@@ -126,9 +133,7 @@ def round_to_bf16(values):
 
 
 def _written(value, kind):
-    """(type, bytes) of an array in a file; ``kind`` None is its own type."""
+    """The bytes of an array in a file; ``kind`` None is its own type."""
     if kind == "BF16":
-        return kind, (round_to_bf16(value).view(np.uint32) >> 16).astype("<u2").tobytes()
-    if kind == "F16":
-        return kind, value.astype("<f2").tobytes()
-    return f"{value.dtype.kind.upper()}{8 * value.dtype.itemsize}", value.tobytes()
+        return (round_to_bf16(value).view(np.uint32) >> 16).astype("<u2").tobytes()
+    return (value.astype("<f2") if kind == "F16" else value).tobytes()

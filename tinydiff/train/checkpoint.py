@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors.numpy
 
 from tinydiff import tensors
 from tinydiff.data.dataset import Identity
@@ -100,7 +99,8 @@ def save(path, checkpoint):
     """Write a checkpoint, without its autoencoder. Raises ``OSError`` if that fails; a file of that name then is as it
     was."""
     description, named = _described(checkpoint)
-    write_atomically(path, safetensors.numpy.save(named, {METADATA: json.dumps(description)}))
+    named = {name: named[name] for name in sorted(named)}
+    write_atomically(path, tensors.pieces(named, metadata={METADATA: json.dumps(description)}))
 
 
 def digest(checkpoint):
