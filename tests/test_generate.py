@@ -46,6 +46,17 @@ def test_images_lie_in_the_range_of_the_data(trained):
         assert np.abs(state.x0_hat).max() <= 1
 
 
+def test_leading_steps_end_with_the_noise_of_step_0(trained):
+    """Whatever the sampler is; and a spacing of one's own is gone by every one of them."""
+    states = list(trained.sample([0, 1], steps=5, spacing="leading"))
+    assert [state.step for state in states] == [41, 31, 21, 11, 1, -1]
+    a, s = trained.schedule.rates(0)
+    (a_1, s_1), (x, x0_hat) = trained.schedule.rates(1), states[-2][1:]
+    assert_close(states[-1].x, a * x0_hat + s * (x - a_1 * x0_hat) / s_1, 1e-6)
+    states = list(trained.sample([0, 1], steps=5, sampler="dpm++", spacing="linspace"))
+    assert [state.step for state in states] == [49, 37, 24, 12, 0, -1]
+
+
 @pytest.mark.parametrize(
     "labels, options, message",
     [
@@ -54,6 +65,7 @@ def test_images_lie_in_the_range_of_the_data(trained):
         ([0], {"sampler": "rk4"}, r"sampler must be one of ddpm, ddim, heun, dpm\+\+, euler, flow-heun, got 'rk4'"),
         ([0], {"steps": 51}, r"steps must be an integer in \[1, 50\], the schedule's noise steps, got 51"),
         ([0], {"steps": 0}, r"steps must be an integer in \[1, 50\]"),
+        ([0], {"spacing": "even"}, "spacing must be one of trailing, linspace, karras, leading, got 'even'"),
         ([0], {"guidance": -1}, "guidance must be a finite number of at least 0, got -1"),
         ([0], {"seed": -1}, "seed must be an integer"),
     ],

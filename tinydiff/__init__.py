@@ -26,7 +26,7 @@ A map, in an order to read it in; lower folders never import higher ones, and te
     tinydiff/metrics/    MMD, FID, classifiers of digits and of CIFAR-10, a reader of scenes, memorisation: what quality
                          is, and why a number needs a floor
     tinydiff/gradcheck/  every gradient against central differences; derivations worked by hand
-    tinydiff/interop/    weights and settings of diffusers, both ways
+    tinydiff/interop/    weights and settings of diffusers, both ways, and folders of Stable Diffusion
     tinydiff/program/    a function of arrays written down: one program for the CPU, browsers and ONNX
     tinydiff/pages/      the site, made; its HTML and modules are in tinydiff/site/, where engine.js runs programs
     tinydiff/plot.py     plots with Pillow alone
