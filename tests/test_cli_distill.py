@@ -18,6 +18,7 @@ from tinydiff.model.unet import UNet
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.distill_config import DistillConfig
 from tinydiff.train.folder import read_metrics
+from tinydiff.train.presets import DISTILL_PRESETS
 
 TEACHER = ["--channels", "4,8", "--groups", "2", "--batch", "4", "--noise-steps", "20", "--no-pictures"]
 TEACHER += ["--data", "folder", "--image-size", "16"]
@@ -88,6 +89,15 @@ def test_every_knob_of_a_run_is_a_flag():
     assert (
         fields - settable == as_teacher | {"restarts", "teacher", "from_student", "step_power"} and settable <= fields
     )
+
+
+@pytest.mark.parametrize("steps, teacher_steps", [(4, 16), (1, 16), (3, 12), (10, 20)])
+def test_stages_are_as_long_however_many_there_are(teacher, steps, teacher_steps):
+    preset = DISTILL_PRESETS["laptop"].config
+    config = distill.student_of(checkpoints.load(teacher), preset, {"sampling_steps": steps})
+    assert config.teacher_steps == teacher_steps and config.stages[-1].steps == steps
+    lasts = [0, *(stage.last for stage in config.stages)]
+    assert {*np.diff(lasts)} == {preset.steps / len(preset.stages)}
 
 
 def test_stopped_and_resumed_ends_bit_identical(teacher, student, data_dir, tmp_path, capsys):

@@ -201,3 +201,25 @@ def test_a_prompt_to_a_model_without_texts(pictures, tmp_path, capsys):
     for name in ("prompt", "negative"):
         reason = failure(["sample", str(out), f"--{name}", "a 3"], capsys)
         assert f"{name} does not go with this model, it was trained without texts" in reason
+
+
+def test_a_student_draws_by_prompt(run, pictures, encoder, tmp_path):
+    """Guided in one evaluation a step."""
+    out, picture = tmp_path / "student", tmp_path / "x.png"
+    arguments = [
+        "distill",
+        str(run),
+        "--steps",
+        "2",
+        "--training-steps",
+        "2",
+        "--batch",
+        "4",
+        "--data-dir",
+        str(pictures),
+    ]
+    assert cli.main([*arguments, "--out", str(out)]) == 0
+    assert {path.name for path in (out / "text").iterdir()} == {path.name for path in encoder.iterdir()}
+    assert cli.main(["sample", str(out), "--prompt", "a red circle", "--guidance", "3", "--out", str(picture)]) == 0
+    config = checkpoints.load(out).config
+    assert config.model.guidance_width and config.text and picture.exists()

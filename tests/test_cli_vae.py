@@ -200,6 +200,16 @@ def test_sample_and_evaluate_give_images(pets, latent, tmp_path, capsys):
     assert cli.main(["evaluate", str(latent), *BRIEF, "--data-dir", str(pets), "--data", "strokes"]) == 2
 
 
+def test_a_student_of_a_run_in_latents(pets, latent, tmp_path):
+    out = tmp_path / "student"
+    arguments = ["distill", str(latent), "--steps", "2", "--training-steps", "1", "--batch", "4", "--sample-every", "1"]
+    assert cli.main([*arguments, "--data-dir", str(pets), "--out", str(out)]) == 0
+    with Image.open(out / "samples" / "step-0000001.png") as picture:  # images of the teacher's, and its own
+        assert picture.size == (2 * 2 * (4 * 18 + 2) + 12, 2 * (2 * 18 + 2))
+    assert cli.main(["sample", str(out), "--count", "1", "--out", str(tmp_path / "x.png")]) == 0
+    assert checkpoints.load(out).autoencoder.scale == checkpoints.load(latent).autoencoder.scale
+
+
 def test_memory_is_told(vae, latent, capsys):
     assert cli.main(["info", str(vae)]) == 0
     said = capsys.readouterr().out.splitlines()

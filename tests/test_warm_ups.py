@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-WARM_UPS = sorted(EXAMPLES.glob("[0-9]_*.py"))
+NUMBERED = {int(path.name.partition("_")[0]): path for path in EXAMPLES.glob("[0-9]*_*.py")}
+WARM_UPS = [NUMBERED[number] for number in sorted(NUMBERED)]
 
 
 @pytest.mark.parametrize("script", WARM_UPS, ids=lambda path: path.stem)
@@ -31,8 +32,8 @@ def test_warm_up(script, tmp_path):
 
 
 def test_they_are_numbered_and_open_with_what_the_reader_will_see():
-    assert [path.name[0] for path in WARM_UPS] == list("123456789")
-    for path in WARM_UPS:
+    assert list(sorted(NUMBERED)) == list(range(1, 11))
+    for number, path in NUMBERED.items():
         text = path.read_text()
-        assert text.startswith(f'"""Warm-up {path.name[0]}: ') and "What you will see" in text and "assert " in text
+        assert text.startswith(f'"""Warm-up {number}: ') and "What you will see" in text and "assert " in text
         assert f"python examples/{path.name}" in text

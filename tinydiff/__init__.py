@@ -20,7 +20,8 @@ A map, in an order to read it in; lower folders never import higher ones, and te
                          digits and scenes of them, which need no files, and captions of scenes; points2d, whose density, score and best denoiser are known at
                          every noise level
     tinydiff/ranks/      processes that train one run together, and the order in which they add
-    tinydiff/train/      training: a training step, start to end, in ``one_step``; trainer, vae_trainer: what it computes;
+    tinydiff/train/      training: a training step, start to end, in ``one_step``; trainer, vae_trainer, distiller: what it
+                         computes, of a student what its teacher says (noise/distillation.py: why);
                          latents, texts: what an autoencoder, or an encoder of captions, makes of a data set; runs,
                          checkpoints, presets
     tinydiff/metrics/    MMD, FID, classifiers of digits and of CIFAR-10, a reader of scenes, memorisation: what quality
@@ -30,7 +31,8 @@ A map, in an order to read it in; lower folders never import higher ones, and te
     tinydiff/program/    a function of arrays written down: one program for the CPU, browsers and ONNX
     tinydiff/pages/      the site, made; its HTML and modules are in tinydiff/site/, where engine.js runs programs
     tinydiff/plot.py     plots with Pillow alone
-    tinydiff/cli.py      tinydiff train | train-vae | sample | evaluate | gradcheck | program | site | export | import | info
+    tinydiff/cli.py      tinydiff train | train-vae | distill | sample | evaluate | gradcheck | program | site | export |
+                         import | info
     tinydiff/commands/   those of them that are nobody else's
     examples/            the numbered warm-ups, and training on MNIST
     benchmarks/          what is measured, and how

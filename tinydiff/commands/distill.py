@@ -71,7 +71,7 @@ def _new(teacher, args, ranks, backend, preset):
 
 
 def student_of(teacher, preset, fields):
-    """The ``DistillConfig`` of a student of a ``Checkpoint``: a preset's, but for these fields.
+    """The ``DistillConfig`` of a student of a ``Checkpoint``: a preset's, with stages as long, but for these fields.
 
     Raises ``ValueError`` for what cannot be had of this teacher.
     """
@@ -90,8 +90,7 @@ def student_of(teacher, preset, fields):
         if not low <= min(fields["guidance_range"]) <= max(fields["guidance_range"]) <= high:
             raise ValueError(f"guidance_range must lie in that of this teacher, [{low:g}, {high:g}]")
     else:
-        fields.setdefault("consistency_steps", preset.consistency_steps_for(steps, most))
-        halved_to = fields["consistency_steps"] or steps
+        halved_to = fields.get("consistency_steps") or steps
         doublings = max(1, int(math.log2(max(1, min(preset.teacher_steps, most) // halved_to))))
         fields.setdefault("teacher_steps", halved_to * 2**doublings)
     model = of.model
@@ -99,7 +98,11 @@ def student_of(teacher, preset, fields):
         model = dataclasses.replace(model, guidance_width=GUIDANCE_WIDTH)
     as_teacher = {name: getattr(of, name) for name in AS_TEACHER}
     told = dict(teacher=checkpoints.digest(teacher), from_student=is_student, restarts=())
-    return dataclasses.replace(preset, model=model, **{**as_teacher, **told, **fields})
+    config = dataclasses.replace(preset, model=model, **{**as_teacher, **told, **fields})
+    if "steps" in fields:
+        return config
+    each = preset.steps // len(preset.stages)
+    return dataclasses.replace(config, steps=each * len(config.stages), restarts=())
 
 
 def _data_of(args, ranks, backend, checkpoint):

@@ -121,9 +121,3 @@ class DistillConfig(TrainConfig):
             raise ValueError(
                 f"guidance must lie in [{low:g}, {high:g}], which this student was taught, got {guidance:g}"
             )
-
-    @staticmethod
-    def consistency_steps_for(steps, most):
-        """To how many steps halving goes before consistency, for a student of so many, where there are ``most`` at
-        all."""
-        return 0

@@ -3,7 +3,8 @@
 config.json         the configuration, the data set's identity and the words that say whose folder this is
 metrics.jsonl       one line a step: step, loss, grad_norm, learning_rate; of an autoencoder what its loss is made of, too
 checkpoints/step-NNNNNNN.safetensors
-samples/step-NNNNNNN.png      the same noise drawn at that step, one row a class; of an autoencoder the same reconstructions
+samples/step-NNNNNNN.png      the same noise drawn at that step, one row a class; of an autoencoder the same reconstructions, of a
+                              student its teacher's beside its own
 autoencoder.safetensors       of a model of latents: what decodes them
 text/               of a model that looks at texts: the files of what encodes them
 samples.png, denoising.gif, reconstructions.png, loss.png
