@@ -91,7 +91,7 @@ def test_every_knob_of_a_run_is_a_flag():
     )
 
 
-@pytest.mark.parametrize("steps, teacher_steps", [(4, 16), (1, 16), (3, 12), (10, 20)])
+@pytest.mark.parametrize("steps, teacher_steps", [(4, 16), (1, 16), (2, 16), (3, 12), (10, 20)])
 def test_stages_are_as_long_however_many_there_are(teacher, steps, teacher_steps):
     preset = DISTILL_PRESETS["laptop"].config
     config = distill.student_of(checkpoints.load(teacher), preset, {"sampling_steps": steps})
@@ -145,8 +145,8 @@ def test_the_command_it_prints_draws_in_its_steps(student, data_dir, tmp_path, c
     assert np.array_equal(plain, drawn("--steps", "4", "--guidance", "2")[0]) and "taught" not in said
     other, said = drawn("--steps", "5")
     assert not np.array_equal(plain, other)
-    assert "this student was taught to draw in 4 steps of ddim, not in 5 of ddim" in said
-    assert "not in 4 of heun" in drawn("--sampler", "heun")[1]
+    assert "this student was taught to draw in 4 steps of ddim, not in 5 steps of ddim" in said
+    assert "not in 4 steps of heun" in drawn("--sampler", "heun")[1]
 
 
 def test_evaluate_draws_in_its_steps(student, data_dir, tmp_path, capsys):
@@ -258,7 +258,7 @@ def test_it_is_exported_to_diffusers_at_one_guidance(student, tmp_path, capsys):
     assert (
         cli.main(["export", str(tmp_path / "step-0000004.safetensors"), str(tmp_path / "out"), "--guidance", "3"]) == 0
     )
-    assert "a student, with guidance 3, to be asked once a step: it draws in 4 steps" in capsys.readouterr().out
+    assert "a student, with guidance 3, to be asked once a step: it draws in 4 steps of ddim" in capsys.readouterr().out
     imported = import_folder(tmp_path / "out").checkpoint
     assert imported.config.model.guidance_width == 0
     plain = UNet(imported.config.model, backend)
@@ -308,3 +308,49 @@ def test_a_damaged_teacher_in_a_students_checkpoint(student, data_dir, tmp_path,
     assert failure(["sample", str(path), "--out", str(tmp_path / "x.png")], capsys).endswith(
         "what its checksum was made of"
     )
+
+
+def test_a_student_of_two_steps_is_made_consistent_and_draws_with_fresh_noise(teacher, data_dir, tmp_path, capsys):
+    out, measured = tmp_path / "two", tmp_path / "measured.json"
+    arguments = ["distill", str(teacher), *SMALL, "--steps", "2", "--training-steps", "2", *data_dir, "--out", str(out)]
+    assert cli.main(arguments) == 0
+    loaded = checkpoints.load(out)
+    assert [stage[1:4] for stage in loaded.config.stages] == [(16, 8, False), (8, 2, True)]
+    assert cli.main(["evaluate", str(out), *data_dir, "--samples", "4", "--json", str(measured)]) == 0
+    drawn = json.loads(measured.read_text())["drawn"]
+    assert (drawn["steps"], drawn["sampler"]) == (2, "ddpm")
+    said = failure(["distill", str(out), "--steps", "1", *data_dir, "--out", str(tmp_path / "one")], capsys)
+    assert said == "a student made consistent draws in one step as it is: there is nothing that it could teach"
+
+
+def test_a_student_of_a_stage_is_one_of_its_steps(teacher, data_dir, tmp_path, capsys):
+    """What a run has by the way draws, and teaches, as what it is by then."""
+    out = tmp_path / "run"
+    arguments = [
+        "distill",
+        str(teacher),
+        *SMALL,
+        "--training-steps",
+        "4",
+        "--no-pictures",
+        *data_dir,
+        "--out",
+        str(out),
+    ]
+    assert cli.main(arguments) == 0
+    early = checkpoints.saved(out / "checkpoints")[0]
+    assert cli.main(["sample", str(early), "--count", "1", "--steps", "4", "--out", str(tmp_path / "x.png")]) == 0
+    assert "was taught to draw in 8 steps of ddim, not in 4 steps" in capsys.readouterr().out
+    again = ["distill", str(early), *SMALL, "--steps", "4", "--training-steps", "1", "--no-pictures", *data_dir]
+    assert cli.main([*again, "--out", str(tmp_path / "again")]) == 0
+    assert checkpoints.load(tmp_path / "again").config.teacher_steps == 8
+
+
+@pytest.mark.parametrize(
+    "of, steps, expected", [(8, 1, [(8, 1, True)]), (8, 4, [(8, 4, False)]), (4, 1, [(4, 2, False), (2, 1, False)])]
+)
+def test_stages_of_a_students_student(teacher, of, steps, expected):
+    checkpoint, preset = checkpoints.load(teacher), DISTILL_PRESETS["laptop"].config
+    student = checkpoint._replace(config=distill.student_of(checkpoint, preset, {"sampling_steps": of}))
+    student = student._replace(step=student.config.steps)
+    assert [stage[1:4] for stage in distill.student_of(student, preset, {"sampling_steps": steps}).stages] == expected

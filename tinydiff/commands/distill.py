@@ -25,6 +25,7 @@ from tinydiff.train.distiller import Distiller
 from tinydiff.train.presets import DISTILL_PRESETS
 
 AS_TEACHER = ("schedule", "noise_steps", "prediction", "flip", "text", "autoencoder", "label_dropout")  # fields
+CONSISTENT = {1: 8, 2: 8}  # to which steps is halved before consistency, by the steps of the student; see ``presets``
 WITHOUT_FLAG = ("schedule", "noise-steps", "prediction", "flip", "step-power")
 
 
@@ -79,12 +80,17 @@ def student_of(teacher, preset, fields):
     steps = fields.setdefault("sampling_steps", preset.sampling_steps)
     if steps < 1:
         raise ValueError(f"steps of a student must be at least 1, got {steps}")
-    most = of.sampling_steps if is_student else of.noise_steps
+    stage = of.stage_at(teacher.step) if is_student else None
+    if is_student and stage.consistency:
+        raise ValueError("a student made consistent draws in one step as it is: there is nothing that it could teach")
+    most = stage.steps if is_student else of.noise_steps
     if 2 * steps > most:
         whose = "the steps of this teacher, a student itself" if is_student else "the noise steps of its teacher"
         raise ValueError(f"steps of a student must be at most half of {whose}, {most}, got {steps}")
+    if steps in CONSISTENT and CONSISTENT[steps] * (1 if is_student else 2) <= most:
+        fields.setdefault("consistency_steps", CONSISTENT[steps])
     if is_student:
-        fields.setdefault("teacher_steps", of.sampling_steps)
+        fields.setdefault("teacher_steps", most)
         fields.setdefault("guidance_range", of.guidance_range)
         low, high = of.guidance_range
         if not low <= min(fields["guidance_range"]) <= max(fields["guidance_range"]) <= high:
@@ -112,7 +118,7 @@ def _data_of(args, ranks, backend, checkpoint):
 def _finish(args, folder, trainer):
     """Draw the pictures and say how more are drawn."""
     config, stage = trainer.config, trainer.stage
-    sampling = dict(sampler="ddim", steps=stage.steps, guidance=config.guidance_near(2.0))
+    sampling = {**stage.sampling, "guidance": config.guidance_near(2.0)}
     if not args.no_pictures and trainer.ranks.speaks:
         for path in report.write(trainer, folder.path, sampling):
             print(f"wrote {one_line(path)}")

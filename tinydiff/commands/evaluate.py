@@ -16,7 +16,7 @@ from tinydiff.commands.arguments import (
     load_data_of,
     load_encoder,
 )
-from tinydiff.commands.sample import add_drawing_arguments, draw, guidance_of, steps_of
+from tinydiff.commands.sample import add_drawing_arguments, draw, settle
 from tinydiff.data import captions, scenes
 from tinydiff.data.dataset import Captioned, evenly
 from tinydiff.evaluate import TITLES, Said, measure, proportional_labels
@@ -50,7 +50,7 @@ def add_arguments(parser):
 def evaluate(args, ranks):
     """Draw samples and print all that can be measured of them; several ranks share the work."""
     checkpoint = load_checkpoint(args.checkpoint, ranks)
-    args.guidance, args.steps = guidance_of(args, checkpoint), steps_of(args, checkpoint)
+    settle(args, checkpoint)
     backend = backend_of(args, ranks)
     args.precision = backend.precision  # which of the two
     if args.json and ranks.speaks:

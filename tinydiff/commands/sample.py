@@ -27,7 +27,7 @@ from tinydiff.train.distill_config import DistillConfig
 from tinydiff.train.latents import codec_of
 from tinydiff.train.run import MOST_ROWS
 
-STEPS = 25  # of a model that is no student
+SAMPLING = {"sampler": "ddim", "steps": 25}  # of a model that is no student
 # arguments that images depend on
 DRAWING = ("guidance", "steps", "sampler", "spacing", "eta", "variance", "seed", "weights")
 
@@ -83,7 +83,7 @@ def add_drawing_arguments(parser):
         type=int,
         help="of the sampler, at most the schedule's T (default 25; of a student those it was taught)",
     )
-    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
+    parser.add_argument("--sampler", choices=SAMPLERS, help="default ddim, or that which a student was taught")
     parser.add_argument(
         "--spacing",
         choices=schedules.SPACINGS,
@@ -120,7 +120,7 @@ def sample(args, ranks):
     size = pictures.grid_size(len(rows) * columns, columns, checkpoint.image_shape)
     if ranks.speaks:
         pictures.expect_can_be_saved("out", args.out, size)
-    args.guidance, args.steps = guidance_of(args, checkpoint), steps_of(args, checkpoint)
+    settle(args, checkpoint)
     init, keep = _images_of(args, checkpoint)
     labels = np.repeat(np.array(rows), columns)
     way = Interpolation(args.between, last, args.to_seed) if args.between else None
@@ -218,16 +218,18 @@ def guidance_of(args, checkpoint):
     return 1.0
 
 
-def steps_of(args, checkpoint):
-    """The number of steps to draw in. It is said where a student draws otherwise than it was taught."""
-    config = checkpoint.config
-    if not isinstance(config, DistillConfig):
-        return STEPS if args.steps is None else args.steps
-    taught = config.stage_at(checkpoint.step).steps
-    steps = taught if args.steps is None else args.steps
-    if (steps, args.sampler) != (taught, "ddim"):
-        print(f"this student was taught to draw in {taught} steps of ddim, not in {steps} of {args.sampler}")
-    return steps
+def settle(args, checkpoint):
+    """Give guidance, sampler and steps, where they are not given, the values that suit the model. It is said where a student
+    draws otherwise than it was taught. Raises ``ValueError`` as ``guidance_of``."""
+    args.guidance, config = guidance_of(args, checkpoint), checkpoint.config
+    taught = config.stage_at(checkpoint.step).sampling if isinstance(config, DistillConfig) else SAMPLING
+    for name, value in taught.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    asked = {name: getattr(args, name) for name in taught}
+    if taught is not SAMPLING and asked != taught:
+        way = "{steps} steps of {sampler}".format
+        print(f"this student was taught to draw in {way(**taught)}, not in {way(**asked)}")
 
 
 def draw(args, backend, checkpoint, labels, ranks, looked_at=None, init=None, keep=None, way=None):

@@ -42,7 +42,9 @@ def add_export_arguments(parser):
     )
     page = parser.add_argument_group("with --format web")
     page.add_argument("--count", type=int, help="images at a time (default 1)")
-    page.add_argument("--sampler", choices=SAMPLERS, nargs="+", help="those that can be chosen (default ddim)")
+    page.add_argument(
+        "--sampler", choices=SAMPLERS, nargs="+", help="those that can be chosen (default ddim, or a student's)"
+    )
     page.add_argument(
         "--steps", type=int, nargs="+", help="numbers of steps that can be chosen (default 25, or a student's)"
     )
@@ -95,7 +97,8 @@ def _export_diffusers(args):
         print(f"no pipeline of diffusers' has these parts: the U-Net is given {given}")
     if isinstance(config, DistillConfig):
         how = f"with guidance {guidance:g}, to be asked once a step" if config.model.guidance_width else "as it is"
-        print(f"a student, {how}: it draws in {config.sampling_steps} steps")
+        sampling = config.stage_at(checkpoint.step).sampling
+        print(f"a student, {how}: it draws in {sampling['steps']} steps of {sampling['sampler']}")
     if config.model.positions:
         print(f"this U-Net is told where it is: diffusers' must be given the waves in {POSITIONS} as its last channels")
 
@@ -133,13 +136,18 @@ def _export_web(args):
         part=args.weights or "average",
         precision=args.precision or web.PRECISIONS[0],
         count=args.count or 1,
-        ways={
-            sampler: args.steps or [getattr(checkpoint.config, "sampling_steps", 25)]
-            for sampler in args.sampler or ["ddim"]
-        },
+        ways=_ways(args, checkpoint),
         images=args.train or 0,
     )
     print(f"wrote {terminal.one_line(args.output)}: {said[0]}", *said[1:], sep="\n")
+
+
+def _ways(args, checkpoint):
+    """{sampler: numbers of steps} that a page is to have: those given, or as a student was taught, or ddim's 25."""
+    config, taught = checkpoint.config, {"sampler": "ddim", "steps": 25}
+    if isinstance(config, DistillConfig):
+        taught = config.stage_at(checkpoint.step).sampling
+    return {sampler: args.steps or [taught["steps"]] for sampler in args.sampler or [taught["sampler"]]}
 
 
 FORMATS = {"diffusers": _export_diffusers, "onnx": _export_onnx, "web": _export_web}

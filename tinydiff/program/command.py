@@ -8,12 +8,13 @@ from tinydiff.program import runs, text
 from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.config import TrainConfig
+from tinydiff.train.distill_config import DistillConfig
 from tinydiff.train.run_config import RunConfig
 
 WHATS = ("predict", "sample", "train")
 SAMPLING = {
-    "sampler": (dict(choices=SAMPLERS), "default ddim"),
-    "steps": (dict(type=int), "default 25"),
+    "sampler": (dict(choices=SAMPLERS), "default ddim, or a student's"),
+    "steps": (dict(type=int), "default 25, or a student's"),
     "guidance": (dict(type=float), "default 2 where labels are"),
 }
 
@@ -55,7 +56,10 @@ def run(args):
     config = checkpoint.config
     sampling = {}
     if args.what == "sample" and isinstance(config, TrainConfig):
-        sampling = {"steps": min(25, config.noise_steps), "guidance": 2.0 if config.model.classes else 1.0} | given
+        sampling = {"steps": min(25, config.noise_steps), "guidance": 2.0 if config.model.classes else 1.0}
+        if isinstance(config, DistillConfig):
+            sampling |= config.stage_at(checkpoint.step).sampling
+        sampling |= given
     backend = _recorder(args.precision or _precision(args.what, checkpoint))
     program = runs.of_config(config, backend, args.what, count=args.batch or 1, **sampling).program
     print("\n".join([*text.head(program), "", *text.totals(program)]) if args.totals else program)

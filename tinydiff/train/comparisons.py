@@ -18,9 +18,9 @@ def picture_of(trainer):
     sides = {}  # by stage, as another has another teacher
 
     def of_stage(stage):
-        both = (trainer.teacher_trajectory, stage.teacher_steps), (trainer.trajectory, stage.steps)
-        options = dict(sampler="ddim", guidance=guidance)
-        return [functools.cache(functools.partial(of, steps=steps, **options)) for of, steps in both]
+        by_teacher = {"sampler": "ddim", "steps": stage.teacher_steps}
+        both = (trainer.teacher_trajectory, by_teacher), (trainer.trajectory, stage.sampling)
+        return [functools.cache(functools.partial(of, guidance=guidance, **sampling)) for of, sampling in both]
 
     def draw_picture(path):
         if trainer.stage not in sides:

@@ -27,6 +27,12 @@ class Stage(NamedTuple):
     consistency: bool
     told: bool
 
+    @property
+    def sampling(self):
+        """How the student then draws, as options of ``Trajectory``. One made consistent is asked again at images that are
+        noised anew (Song et al., "Consistency models", 2023, algorithm 1), as DDPM does from next to pure noise."""
+        return {"sampler": "ddpm" if self.consistency else "ddim", "steps": self.steps}
+
 
 @dataclasses.dataclass(frozen=True)
 class DistillConfig(TrainConfig):
