@@ -14,6 +14,7 @@ memory. CPU seconds are those of all threads, which other work on the machine st
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import importlib.metadata
 import json
@@ -44,8 +45,9 @@ CONFIG = UNetConfig(
     context_width=768,
 )
 TOKENS = 77
+MILLION = 1_000_003  # a prime, so that rows differ
 OURS = ("cpu", "cpu, op by op", "cpu, bf16", "cpu, bf16, op by op")
-THEIRS = ("torch eager", "torch eager, channels last", "torch eager, bf16", "torch eager, channels last, bf16")
+THEIRS = ("torch eager", "torch eager, bf16")  # channels-last took as many seconds of the CPU, and more of the clock
 
 
 def inputs():
@@ -55,10 +57,16 @@ def inputs():
     return x.astype(np.float32), np.full(1, 500, np.float32), tokens.astype(np.float32)
 
 
+@functools.cache
+def numbers():
+    return np.random.default_rng(1).standard_normal(MILLION, np.float32)
+
+
 def values(parameter):
-    """Random values of a parameter, the same in every process, under which activations stay of one size."""
-    rng = np.random.default_rng(zlib.crc32(parameter.name.encode()))
-    array = rng.standard_normal(parameter.shape, np.float32)
+    """Random values of a parameter, the same in every process, under which activations stay of one size: as many of a
+    million, again and again, from a place on that its name decides."""
+    first = zlib.crc32(parameter.name.encode()) % MILLION
+    array = np.resize(np.roll(numbers(), first), parameter.shape)
     if parameter.decay:
         return array * np.float32(np.prod(parameter.shape[:-1]) ** -0.5)
     is_scale = "norm" in parameter.name and parameter.name.endswith("weight")

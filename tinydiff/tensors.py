@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -55,9 +56,9 @@ def read_lazily(path, passed_over=lambda name: False):
     """The same with a ``Lazy`` for each array, so that of a large file no more is in memory than is asked for. A value that
     is not finite raises when it is read."""
     metadata = read_metadata(path)  # a header that is sound, and a file as long as it says
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
+    held = _Held(path)
+    length = int.from_bytes(held.file.read(8), "little")
+    header = json.loads(held.file.read(length))
     header.pop("__metadata__", None)
     named = {}
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
@@ -65,16 +66,26 @@ def read_lazily(path, passed_over=lambda name: False):
             continue
         if (kind := entry["dtype"]) not in KINDS:
             raise ValueError(f"{path}: tensor {name} is {kind}; F64, F32, F16 and BF16 are read")
-        named[name] = _lazy(path, name, kind, entry["shape"], 8 + length + entry["data_offsets"][0])
+        named[name] = _lazy(held, name, kind, entry["shape"], 8 + length + entry["data_offsets"][0])
     return Tensors(named, metadata, {entry["dtype"] for entry in header.values()})
 
 
-def _lazy(path, name, kind, shape, at):
+class _Held:
+    """A file that is open as long as one of its tensors may be asked for, so that it may be removed meanwhile: of the
+    checkpoints of a run only the last ones stay."""
+
+    def __init__(self, path):
+        self.path, self.file = path, open(path, "rb")
+        weakref.finalize(self, self.file.close)
+
+
+def _lazy(held, name, kind, shape, at):
     def load():
-        numbers = np.fromfile(path, KINDS[kind], math.prod(shape), offset=at).reshape(shape)
+        held.file.seek(at)
+        numbers = np.fromfile(held.file, KINDS[kind], math.prod(shape)).reshape(shape)
         array = numbers if kind == "F32" else as_float32(numbers, kind)
         if not np.isfinite(array).all():
-            raise Damaged(f"{path}: tensor {name} holds a value that is not finite")
+            raise Damaged(f"{held.path}: tensor {name} holds a value that is not finite")
         return array
 
     return Lazy(shape, load)

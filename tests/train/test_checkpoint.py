@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 
 from tests.train import tiny
+from tinydiff import tensors
 from tinydiff.train import checkpoint as checkpoints
 
 
@@ -27,6 +28,23 @@ def test_round_trip(saved):
     other.restore(loaded)
     assert tiny.state(other) == tiny.state(trainer)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_read_lazily_it_is_the_same_and_checked_as_well(saved, tmp_path):
+    path, _ = saved
+    whole, lazily = checkpoints.load(path), checkpoints.load(path, lazily=True)
+    assert lazily._replace(parts=None) == whole._replace(parts=None)
+    for part, named in whole.parts.items():
+        for name, array in named.items():
+            assert isinstance(lazily.parts[part][name], tensors.Lazy)
+            assert np.array_equal(lazily.parts[part][name], array)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    newest = checkpoints.path_for(tmp_path, 2)
+    newest.write_bytes(content)
+    with pytest.raises(checkpoints.Damaged, match="its content is not what its checksum was made of"):
+        checkpoints.load(newest, lazily=True)
+    assert checkpoints.load(tmp_path, lazily=True, say=[].append).step == 1
 
 
 def test_the_newest_of_a_folder_is_found(saved, tmp_path):
@@ -84,8 +102,10 @@ def test_instead_of_a_damaged_one_the_one_before_is_read(saved, tmp_path):
     newest.write_bytes(path.read_bytes()[:-5])
     said = []
     assert checkpoints.load(tmp_path, say=said.append).step == 1
-    assert len(said) == 1 and said[0].startswith(f"{newest} is truncated") and said[0].endswith(
-        "step-0000001.safetensors, the one before it, is read instead"
+    assert (
+        len(said) == 1
+        and said[0].startswith(f"{newest} is truncated")
+        and said[0].endswith("step-0000001.safetensors, the one before it, is read instead")
     )
     with pytest.raises(checkpoints.Damaged, match="step-0000002.safetensors is truncated"):
         checkpoints.load(newest)

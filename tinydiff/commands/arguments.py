@@ -44,9 +44,10 @@ def backend_of(args, ranks, precision=None):
     return backends.get(args.backend, precision or args.precision)
 
 
-def load_checkpoint(path, ranks, kind=TrainConfig):
-    """A checkpoint of that kind of run, or the newest in a folder, that rank 0 reads for all."""
-    return ranks.broadcast(checkpoints.load(path, kind) if ranks.speaks else None)
+def load_checkpoint(path, ranks, kind=TrainConfig, **options):
+    """A checkpoint of that kind of run, or the newest in a folder, that rank 0 reads for all; options as of
+    ``checkpoints.load``."""
+    return ranks.broadcast(checkpoints.load(path, kind, **options) if ranks.speaks else None)
 
 
 def load_encoder(path, checkpoint, backend):
@@ -60,7 +61,7 @@ def load_to_draw(path, ranks, backend):
     if interop.is_folder(path):
         imported = interop.import_folder(path, backend=backends.get(backend.name))
         return imported.checkpoint, imported.encoder
-    checkpoint = load_checkpoint(path, ranks)
+    checkpoint = load_checkpoint(path, ranks, lazily=ranks.size == 1)  # else it is sent to the others
     return checkpoint, load_encoder(path, checkpoint, backend) if checkpoint.config.text else None
 
 

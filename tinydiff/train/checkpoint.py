@@ -126,16 +126,18 @@ def _sha256(description, named):
     rest = {key: value for key, value in description.items() if key != "sha256"}
     digest = hashlib.sha256(json.dumps(rest).encode())
     for name in sorted(named):
-        digest.update(f"{name} {named[name].dtype} {named[name].shape}".encode())
-        digest.update(np.ascontiguousarray(named[name]).data)
+        array = np.asarray(named[name])  # which may be lazy
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
-def load(path, kind=TrainConfig, *, say=print):
+def load(path, kind=TrainConfig, *, lazily=False, say=print):
     """Read a checkpoint: a file, or the newest in a folder (or in its ``checkpoints``); and its autoencoder, where it works
     in the latents of one.
 
-    kind  the class of the configuration that is asked for; ``RunConfig`` asks for any
+    kind    the class of the configuration that is asked for; ``RunConfig`` asks for any
+    lazily  the parts hold a ``tensors.Lazy`` for each array: who needs one of them has no more in memory
 
     Of a folder whose newest is damaged the one before it is read, and ``say`` tells.
     Raises ``ValueError`` naming the file if it is missing, not a checkpoint of this project or of another kind of run, or
@@ -145,7 +147,7 @@ def load(path, kind=TrainConfig, *, say=print):
     files = _files(path)
     for file, before in zip(reversed(files), [*reversed(files[:-1]), None]):
         try:
-            return _with_autoencoder(_read(file, kind), file)
+            return _with_autoencoder(_read(file, kind, lazily), file)
         except Damaged as error:
             if before is None:
                 raise
@@ -173,8 +175,8 @@ def run_folder(path):
     return beside.parent if beside.name == "checkpoints" else beside
 
 
-def _read(path, kind):
-    named, metadata, types = tensors.read(path)
+def _read(path, kind, lazily=False):
+    named, metadata, types = (tensors.read_lazily if lazily else tensors.read)(path)
     if METADATA not in metadata:
         raise ValueError(f"{path} is a safetensors file, but not a tinydiff checkpoint")
     try:
