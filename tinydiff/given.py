@@ -97,17 +97,14 @@ def refuse_pickle(path):
 
 def _parts(folder, index):
     found = read_json(index).get("weight_map")
-    names = sorted(set(found.values())) if isinstance(found, dict) and all(map(_is_text, found.values())) else []
+    is_map = isinstance(found, dict) and all(isinstance(each, str) for each in found.values())
+    names = sorted(set(found.values())) if is_map else []
     if not names or any(Path(each).name != each for each in names):
         raise ValueError(f"{index} must have weight_map, the name of a file beside it for each tensor")
     for each in names:
         if not (folder / each).is_file():
             raise ValueError(f"{folder} holds no {each}, which {index.name} names")
     return [folder / each for each in names]
-
-
-def _is_text(value):
-    return isinstance(value, str)
 
 
 def public(given, class_name, known):

@@ -270,6 +270,7 @@ def test_bad_input(written, folder, tmp_path, capsys):
     for size in (0, -8, 10):
         reason = failure(["sample", str(folder), "--prompt", "a 3", "--size", str(size)], capsys)
         assert reason == f"size must be a multiple of 4 for this model, got {size}"
+        assert failure(["import", str(folder), "--size", str(size)], capsys) == reason
     reason = failure(["sample", str(folder), "--prompt", "a 3", "--spacing", "leading", "--steps", "50"], capsys)
     assert reason == "steps must be fewer than the 50 noise steps with spacing leading, got 50"
     (tmp_path / "run" / "text").mkdir(parents=True)

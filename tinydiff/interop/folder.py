@@ -171,7 +171,7 @@ def import_folder(
     named = {each.name: named[each.name] for each in parameters}
     parts = dict.fromkeys(("model", "average"), named) if backend else _parts(named)
     checkpoint = Checkpoint(0, config, parts, autoencoder=vae)
-    if size:
+    if size is not None:
         checkpoint = checkpoint.of_size(size)
     return Imported(checkpoint, assumed, theirs_of.passed_over(described), encoder)
 
