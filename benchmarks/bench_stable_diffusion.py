@@ -34,6 +34,7 @@ from tinydiff.model.transformer_block import Context
 from tinydiff.model.unet import UNet, UNetConfig
 from tinydiff.program.record import record
 from tinydiff.program.text import flops
+from tinydiff.tensors import Lazy
 
 CONFIG = UNetConfig(
     size=64,
@@ -77,9 +78,8 @@ def tinydiff_evaluation(variant):
     name, _, precision = variant.removesuffix(", op by op").partition(", ")
     backend = backends.get(name, precision or "fp32")
     model = UNet(CONFIG, backend, frozen=True)
-    for each in model.parameters:
-        each.value[...] = values(each)
-    model.parameters.refresh()
+    drawn = {each.name: Lazy(each.shape, functools.partial(values, each)) for each in model.parameters}
+    model.parameters.load(model.parameters.values, drawn)
     x, step, tokens = inputs()
     context = Context(tokens.astype(backend.activations or np.float32))
     evaluate = lambda: model.predict(x, step, context=context)

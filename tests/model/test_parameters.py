@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 
@@ -6,12 +8,12 @@ from tinydiff import backends
 from tinydiff.model.parameters import Constant, Normal, Parameters, Uniform
 
 
-def build(backend=None):
+def build(backend=None, **options):
     parameters = Parameters(backend or backends.get("numpy"))
     parameters.add("a.bias", (3,), Constant(2.0))
     parameters.add("a.weight", (200, 3), Uniform(0.5), decay=True)
     parameters.add("b", (1000,), Normal(3.0))
-    parameters.allocate()
+    parameters.allocate(**options)
     return parameters
 
 
@@ -86,3 +88,21 @@ def test_matrices_are_read_rounded_where_activations_are(backend):
     parameters.values[...] = 1 + 2**-8 + 2**-20  # just above the middle between two bfloat16
     parameters.refresh()
     assert (weight.operand == 1 + 2**-7).all() and (weight.value != weight.operand).all()
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_frozen_they_are_held_in_the_precision_in_which_they_are_read_alone(backend):
+    named = build().to_numpy(np.arange(1603, dtype=np.float32) / np.float32(7))
+    whole, frozen = (build(backend_or_skip(backend, "bf16"), frozen=each) for each in (False, True))
+    for parameters in (whole, frozen):
+        parameters.load(parameters.values, named)
+        parameters.refresh()
+    assert frozen.grads is None and frozen["a.weight"].value is None
+    assert frozen.values.size + frozen.rounded.size == frozen.count == whole.count
+    for each in whole:
+        assert np.array_equal(frozen[each.name].operand, each.operand)
+    again = copy.deepcopy(frozen)
+    assert all(np.array_equal(again[each.name].operand, each.operand) for each in whole)
+    with pytest.raises(ValueError, match="parameters that are frozen in bfloat16 are loaded, not drawn"):
+        frozen.initialise(1)
+    assert build(backend_or_skip(backend), frozen=True)["a.weight"].value is not None

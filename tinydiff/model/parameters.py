@@ -69,7 +69,7 @@ class Parameters:
         self.backend = backend
         self.dtype = np.dtype(dtype)
         self.values = self.grads = self.rounded = None
-        self.count = self.decayed = 0
+        self.count = self.decayed = self._first = 0  # the last: of values, where in the layout they begin
         self._declared: dict[str, Parameter] = {}
 
     def add(self, name, shape, init, *, decay=False):
@@ -80,11 +80,16 @@ class Parameters:
         return self._declared[name]
 
     def allocate(self, *, frozen=False):
-        """Make the flat buffers, decayed parameters first, and bind every view. Values start at zero. Of a model that is
-        ``frozen`` there are no gradients."""
+        """Make the flat buffers, decayed parameters first, and bind every view. Values start at zero.
+
+        Of a model that is ``frozen`` there are no gradients; nor, where ops read matrices and filters rounded, what these
+        are rounded from: ``values`` are then only those that are not decayed, whose ``value`` is None, and only ``load``
+        writes them.
+        """
         self.count = sum(math.prod(parameter.shape) for parameter in self)
         self.decayed = sum(math.prod(parameter.shape) for parameter in self if parameter.decay)
-        self.values = self.backend.zeros(self.count, self.dtype)
+        self._first = self.decayed if frozen and self.backend.activations is not None else 0
+        self.values = self.backend.zeros(self.count - self._first, self.dtype)
         self.grads = None if frozen else self.backend.zeros(self.count, self.dtype)
         if self.backend.activations is not None:
             self.rounded = self.backend.zeros(self.decayed, self.backend.activations)
@@ -95,7 +100,9 @@ class Parameters:
         start = 0
         for parameter in sorted(self, key=lambda parameter: not parameter.decay):  # stable: else in order declared
             parameter.span = slice(start, start + math.prod(parameter.shape))
-            parameter.value = self.values[parameter.span].reshape(parameter.shape)
+            if start >= self._first:
+                held = slice(start - self._first, parameter.span.stop - self._first)
+                parameter.value = self.values[held].reshape(parameter.shape)
             parameter.grad = None if self.grads is None else self.grads[parameter.span].reshape(parameter.shape)
             parameter.operand = parameter.value
             if parameter.decay and self.rounded is not None:
@@ -120,6 +127,8 @@ class Parameters:
 
         into  a flat array of this layout that gets them, by default ``values``
         """
+        if self._first and into is None:
+            raise ValueError("parameters that are frozen in bfloat16 are loaded, not drawn")
         flat = self.values if into is None else into
         for index, parameter in enumerate(self):
             kind, scale = type(parameter.init), parameter.init[0]
@@ -140,7 +149,7 @@ class Parameters:
 
     def refresh(self):
         """Round the values of matrices and filters again, where ops read them rounded."""
-        if self.rounded is not None:
+        if self.rounded is not None and not self._first:
             self.rounded[...] = self.values[: self.decayed]
 
     def __iter__(self):
@@ -164,7 +173,10 @@ class Parameters:
         self.expect(named)
         for parameter in self:
             values = self.backend.asarray(named[parameter.name], self.dtype)
-            flat[parameter.span] = values.reshape(-1)
+            if flat is self.values:
+                (parameter.operand if parameter.value is None else parameter.value)[...] = values
+            else:
+                flat[parameter.span] = values.reshape(-1)
         if flat is self.values:
             self.refresh()
 
