@@ -41,6 +41,23 @@ def test_guidance_one_is_the_conditional_model(trained):
     assert not np.allclose(exact, finish(trained.sample(labels, steps=5, guidance=3)), atol=1e-3)
 
 
+def test_a_model_that_takes_guidance_is_told_it_and_asked_once(monkeypatch):
+    trainer = tiny.trainer(model={"guidance_width": 4})
+    model = trainer.averaged_model
+    model.parameters.values[...] = np.random.default_rng(0).standard_normal(model.parameters.count) / 4
+    predict, told = model.predict, []
+
+    def noting(x, step, labels, guidance):
+        told.append((len(x), *guidance))
+        return predict(x, step, labels, guidance=guidance)
+
+    monkeypatch.setattr(model, "predict", noting)
+    drawn = [finish(trainer.sample([0, 1], steps=3, guidance=guidance)) for guidance in (0.5, 3.0)]
+    assert told == 3 * [(2, 0.5, 0.5)] + 3 * [(2, 3.0, 3.0)] and not np.allclose(*drawn, atol=1e-3)
+    with pytest.raises(ValueError, match="guidance must be a finite number of at least 0, got -1"):
+        finish(trainer.sample([0, 1], steps=3, guidance=-1))
+
+
 def test_images_lie_in_the_range_of_the_data(trained):
     for state in trained.sample([0, 1], steps=5, guidance=4):
         assert np.abs(state.x0_hat).max() <= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinydiff.noise.guidance import guided
+from tinydiff.noise.guidance import expect_guidance, guided
 from tinydiff.noise.predictions import denoiser
 from tinydiff.noise.schedules import CLEAN
 from tinydiff.ranks import alone
@@ -164,6 +164,7 @@ class Trajectory:
 
         def denoise_of(labels):
             if model.takes_guidance:
+                expect_guidance(self.guidance)
                 predict_guided = lambda x, step: predict(x, step, labels, guidance=self.guidance)
             else:
                 predict_guided = guided(predict, labels, model.classes, self.guidance, backend)

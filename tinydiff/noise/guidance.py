@@ -24,8 +24,7 @@ def guided(predict, labels, null_label, guidance, backend):
 
     Raises ``ValueError`` for a negative or non-finite guidance.
     """
-    if not 0 <= guidance < float("inf"):
-        raise ValueError(f"guidance must be a finite number of at least 0, got {guidance}")
+    expect_guidance(guidance)
     null_labels = backend.zeros(labels.shape, labels.dtype) + null_label
     if guidance == 0:
         return lambda x, step: predict(x, step, null_labels)
@@ -33,6 +32,12 @@ def guided(predict, labels, null_label, guidance, backend):
         return lambda x, step: predict(x, step, labels)
 
     return extrapolated(predict, labels, null_labels, guidance, backend)
+
+
+def expect_guidance(guidance):
+    """Raise ``ValueError`` for a negative or non-finite guidance."""
+    if not 0 <= guidance < float("inf"):
+        raise ValueError(f"guidance must be a finite number of at least 0, got {guidance}")
 
 
 def extrapolated(predict, labels, null_labels, guidance, backend):
