@@ -25,6 +25,7 @@ from tinydiff.generate import batches
 from tinydiff.program import runs
 from tinydiff.program.text import amount
 from tinydiff.ranks import alone
+from tinydiff.train.distiller import Distiller
 from tinydiff.train.run import SAMPLES_PER_CLASS, shown
 from tinydiff.train.trainer import Trainer
 
@@ -41,6 +42,7 @@ class Need(NamedTuple):
     pictures  what drawing samples on the way takes beside both
     images    the data set, with its labels and what is made of its texts, in the host's memory
     copied    what of it is needed once more, on a GPU
+    teacher   the parameters of the network that a student learns from
     """
 
     parameters: int
@@ -49,17 +51,19 @@ class Need(NamedTuple):
     pictures: int
     images: int
     copied: int
+    teacher: int = 0
 
     @property
     def total(self):
         """All but the images that the host holds already."""
-        return self.state + self.step + self.pictures + self.copied
+        return self.state + self.teacher + self.step + self.pictures + self.copied
 
     def __str__(self):
         parts = [
             f"{amount(self.state, 'B')} for {self.parameters:,} parameters, their gradients, average and two moments",
             f"{amount(self.step, 'B')} for a step",
         ]
+        parts += [f"{amount(self.teacher, 'B')} for its teacher"] if self.teacher else []
         parts += [f"{amount(self.pictures, 'B')} for pictures"] if self.pictures else []
         parts += [f"{amount(self.copied, 'B')} for images"] if self.copied else []
         return f"{amount(self.total, 'B')}: {', '.join(parts)}"
@@ -110,22 +114,29 @@ def of_training(config, backend, dataset, *, pictures=True, free=None):
     rounded = 0 if averaged.rounded is None else averaged.rounded.nbytes
     if backend.name != "cuda":  # zeros of NumPy's take no memory before somebody writes them
         state -= averaged.grads.nbytes + rounded
+    teacher = _size(trainer.teacher.parameters) if isinstance(trainer, Distiller) else 0
     need = Need(
         trainer.parameters.count,
-        state,
+        state - teacher,
         step=0,
         pictures=0,
         images=dataset.images.nbytes + trainer.labels.nbytes + texts,
         copied=images if backend.name == "cuda" else 0,
+        teacher=teacher,
     )
     if free is not None and need.total > free:
         return need
     step, drawing = WORK[backend.name](trainer, backend, _drawn_at_once(trainer) if pictures else [])
     if backend.name in IN_A_HEAP:
-        step += round((GAPS - 1) * (state + step))
+        step += round((GAPS - 1) * (need.state + need.teacher + step))
     if pictures and backend.name != "cuda":
         drawing += rounded
     return need._replace(step=step, pictures=drawing)
+
+
+def _size(parameters):
+    """Bytes of parameters that are not trained, and of what is rounded of them."""
+    return parameters.values.nbytes + (0 if parameters.rounded is None else parameters.rounded.nbytes)
 
 
 def _drawn_at_once(trainer):
