@@ -17,12 +17,14 @@ which is the (x'' - (s'' / s) x) / (a'' - (s'' / s) a) of Salimans and Ho, witho
 Where the second step ends at the clean image, rho'' is infinite and the target x0_2 alone.
 
 Consistency distillation asks for the same image from every place on the teacher's way: x0_2 is what the student itself
-sees at x', where the teacher's step leads, and the target, so share = 0; where that is the clean image the target is
-x0_1, so share = 1. The boundary condition of consistency models, f = c_skip x + c_out F with f = x where there is no
-noise, is kept by a prediction v: x0_hat = a x - s v, so c_skip = a and c_out = -s.
+sees at x', where the teacher's step leads (itself, not its average: Song and Dhariwal, section 3.2), and the target, so
+share = 0; where that is the clean image the target is x0_1, so share = 1. The boundary condition of consistency
+models, f = c_skip x + c_out F with f = x where there is no noise, is kept by a prediction v: x0_hat = a x - s v, so
+c_skip = a and c_out = -s.
 
 Source: Salimans and Ho, "Progressive distillation for fast sampling of diffusion models", 2022, algorithm 2 and
-appendix G; Song et al., "Consistency models", 2023, eqs. 5 and 7.
+appendix G; Song et al., "Consistency models", 2023, eqs. 5 and 7; Song and Dhariwal, "Improved techniques for training
+consistency models", 2023.
 """
 
 from __future__ import annotations

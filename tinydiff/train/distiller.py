@@ -58,11 +58,9 @@ class Distiller(Trainer):
         first that does not fit."""
         learned = checkpoint.parts["average"]
         self._load_teacher(learned)
-        untold = (
-            {} if self.stage.told else {TOLD: np.zeros(each.shape) for each in self.parameters if each.name == TOLD}
-        )
+        new = [each for each in self.parameters if each.name == TOLD and not self.stage.told]
         for flat in (self.parameters.values, self.average):
-            self.parameters.load(flat, {**learned, **untold})
+            self.parameters.load(flat, {**learned, **{each.name: np.zeros(each.shape) for each in new}})
 
     def _load_teacher(self, named):
         self.teacher.parameters.load(self.teacher.parameters.values, named)
