@@ -420,6 +420,7 @@ def test_every_knob_of_a_run_is_a_flag(tmp_path, data_dir):
         "autoencoder",
         "text",  # of the encoder that is given, as is the next
         "context_width",
+        "guidance_width",  # of a student
     }
 
 

@@ -131,6 +131,6 @@ class DistillPreset(NamedTuple):
 
 DISTILL_PRESETS = {
     "laptop": DistillPreset(
-        DistillConfig(batch=32, steps=1800, learning_rate=1e-3, warmup_steps=30, average_decay=0.99),
+        DistillConfig(batch=32, steps=1200, learning_rate=1e-3, warmup_steps=30, average_decay=0.99),
     ),
 }
