@@ -1,13 +1,17 @@
 """What the benchmarks compare computes the same, and what their tables say is what was timed."""
 
+import argparse
 import importlib
+import json
 
 import numpy as np
 import pytest
 
 from tests.checks import backend_or_skip
 from tests.test_install import ROOT
+from tests.train import tiny_student
 from tinydiff.model.unet import UNetConfig
+from tinydiff.train import checkpoint as checkpoints
 
 TINY = UNetConfig(size=8, channels=(8, 16), groups=2)
 SECONDS = {
@@ -182,3 +186,31 @@ def test_pytorch_computes_the_same_in_every_variant(benchmark, trains):
         assert peer.module.conv_in.weight.dtype == peer.dtype
         assert (peer.dtype is torch.bfloat16) == ("bf16" in name and not trains)
     benchmark("measure").check_same(functions)
+
+
+def test_a_teacher_is_measured_in_many_numbers_of_steps_and_a_student_in_its_own(benchmark, tmp_path):
+    few_steps, student = benchmark("bench_few_steps"), tiny_student.distiller(consistency_steps=4)
+    paths = [tmp_path / f"{name}.safetensors" for name in ("teacher", "halved", "consistent")]
+    checkpoints.save(paths[0], tiny_student.teacher())
+    checkpoints.save(paths[1], student.checkpoint())
+    checkpoints.save(paths[2], student.checkpoint()._replace(step=9))
+    rows = [row for path in paths for _, row in few_steps.cases_of(path)]
+    asked = {(row["network"], row["steps"], row["guidance"]): row["evaluations"] for row in rows}
+    assert len(rows) == len(asked) == 2 * len(few_steps.STEPS) + 4
+    assert asked["teacher", 25, 2] == 50 and asked["teacher", 25, 1] == asked["teacher", 25, 2] / 2
+    assert asked["halved", 8, 2] == asked["halved", 8, 1] == 8 and asked["consistent", 2, 2] == 2
+    assert {row["sampler"] for row in rows if row["network"] == "consistent"} == {"ddpm"}
+
+
+def test_what_was_measured_of_few_steps_is_kept(benchmark, tmp_path):
+    few_steps, row = benchmark("bench_few_steps"), {"network": "halved", "steps": 4, "guidance": 2, "sampler": "ddim"}
+    found = {"accuracy": {"value": 0.9}, "fid": {"value": 16.043, "floor": 2.8}, "drawn": {"samples": 100}}
+    (tmp_path / "halved-4-2.json").write_text(json.dumps(found))
+    columns = few_steps.quality("nowhere", row, argparse.Namespace(kept=tmp_path, samples=100))
+    assert columns == {
+        "digits": 100,
+        "recognised, %": 90.0,
+        "standard error": 3.0,
+        "FID": 16.0,
+        "of real digits": 2.8,
+    }

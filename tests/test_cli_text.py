@@ -203,7 +203,7 @@ def test_a_prompt_to_a_model_without_texts(pictures, tmp_path, capsys):
         assert f"{name} does not go with this model, it was trained without texts" in reason
 
 
-def test_a_student_draws_by_prompt(run, pictures, encoder, tmp_path):
+def test_a_student_draws_by_prompt(run, pictures, encoder, tmp_path, capsys):
     """Guided in one evaluation a step."""
     out, picture = tmp_path / "student", tmp_path / "x.png"
     arguments = [
@@ -223,3 +223,5 @@ def test_a_student_draws_by_prompt(run, pictures, encoder, tmp_path):
     assert cli.main(["sample", str(out), "--prompt", "a red circle", "--guidance", "3", "--out", str(picture)]) == 0
     config = checkpoints.load(out).config
     assert config.model.guidance_width and config.text and picture.exists()
+    said = failure(["sample", str(out), "--prompt", "a 7", "--negative", "red", "--out", str(picture)], capsys)
+    assert said == "negative does not go with a student: it is asked for the prompt alone, and told the guidance"

@@ -181,12 +181,15 @@ def _editing(args, init, keep, codec):
 
 
 def _expect_what_it_knows(args, checkpoint):
-    """Raise ``ValueError`` for a prompt to a model of labels, and a label to one of texts."""
+    """Raise ``ValueError`` for a prompt to a model of labels, a label to one of texts, and what only guiding leads
+    away from to one that is told the guidance instead."""
     wrong = ("label",) if checkpoint.config.text else ("prompt", "negative")
     for name in wrong:
         if getattr(args, name):
             other = "it looks at texts: --prompt" if checkpoint.config.text else "it was trained without texts"
             raise ValueError(f"{name} does not go with this model, {other}")
+    if args.negative and checkpoint.config.model.guidance_width:
+        raise ValueError("negative does not go with a student: it is asked for the prompt alone, and told the guidance")
 
 
 def _label(text, checkpoint):
@@ -204,8 +207,8 @@ def _label(text, checkpoint):
 
 
 def guidance_of(args, checkpoint):
-    """The guidance to draw with. Raises ``ValueError`` if one is given that a model without classes cannot obey, or that
-    a student was not taught."""
+    """The guidance to draw with. Raises ``ValueError`` if one is given that a model without classes cannot obey, or
+    that a student was not taught."""
     config = checkpoint.config
     if config.model.guidance_width:
         guidance = config.guidance_near(2.0) if args.guidance is None else args.guidance
@@ -219,8 +222,8 @@ def guidance_of(args, checkpoint):
 
 
 def settle(args, checkpoint):
-    """Give guidance, sampler and steps, where they are not given, the values that suit the model. It is said where a student
-    draws otherwise than it was taught. Raises ``ValueError`` as ``guidance_of``."""
+    """Give guidance, sampler and steps, where they are not given, the values that suit the model. It is said where a
+    student draws otherwise than it was taught. Raises ``ValueError`` as ``guidance_of``."""
     args.guidance, config = guidance_of(args, checkpoint), checkpoint.config
     taught = config.stage_at(checkpoint.step).sampling if isinstance(config, DistillConfig) else SAMPLING
     for name, value in taught.items():
@@ -233,9 +236,9 @@ def settle(args, checkpoint):
 
 
 def draw(args, backend, checkpoint, labels, ranks, looked_at=None, init=None, keep=None, way=None):
-    """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say, on all ranks. Of a model of
-    texts labels say which of a ``Context``, ``looked_at``, whose last text is what guidance leads away from. ``init`` and ``keep`` as of
-    ``_images_of``; ``way``, an ``Interpolation`` of as many."""
+    """Images (N, H, W, C) float32 in [-1, 1] of these labels (N,), as the drawing arguments say, on all ranks. Of a
+    model of texts labels say which of a ``Context``, ``looked_at``, whose last text is what guidance leads away from.
+    ``init`` and ``keep`` as of ``_images_of``; ``way``, an ``Interpolation`` of as many."""
     ranks.expect_same(backend.identity | {name: getattr(args, name) for name in DRAWING})
     config = checkpoint.config
     model = UNet(config.model, backend, frozen=True)
