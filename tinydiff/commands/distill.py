@@ -66,7 +66,7 @@ def distill(args, ranks):
 
 def _new(teacher, args, ranks, backend, preset):
     """The config and the data set of a new run, whose teacher is a ``Checkpoint``."""
-    config = student_of(teacher, preset, given(args, OVERRIDES))
+    config = student_of(teacher, preset.config, given(args, OVERRIDES))
     dataset = data_of_run(args, ranks, backend, teacher, args.run)
     return dataclasses.replace(config, data=dataset.name), dataset
 

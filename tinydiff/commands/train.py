@@ -87,10 +87,10 @@ class Kind(NamedTuple):
 
     config: type  # the ``RunConfig`` of its runs
     trainer: type  # their ``Training``
-    presets: dict[str, Any]  # each has a ``config`` and the name of its ``data``
+    presets: dict[str, Any]  # each has a ``config``
     run_overrides: dict[str, tuple[Callable, str]]  # flags of fields of the config: their type, and help
     model_overrides: dict[str, tuple[Callable, str]]  # and of its model
-    new: Callable  # (args, ranks, backend, preset's config, name of its data) -> config and data set of a new run
+    new: Callable  # (args, ranks, backend, preset) -> config and data set of a new run
     data_of: Callable  # (args, ranks, backend, checkpoint) -> the data set with which it goes on
     network: str  # what its model is called
     folder: str  # where its runs go by default: the part of the name between data and preset
@@ -200,8 +200,7 @@ def _new(kind, args, ranks):
     backend = backend_of(args, ranks)
     if args.data_changed:
         raise ValueError("data_changed goes with resume: a new run is on whatever the data are")
-    preset = kind.presets[args.preset]
-    config, dataset = kind.new(args, ranks, backend, preset.config, args.data or preset.data)
+    config, dataset = kind.new(args, ranks, backend, kind.presets[args.preset])
     if len(dataset) < config.batch:
         raise ValueError(
             f"{dataset.name} has {len(dataset)} images, fewer than a batch of {config.batch}; choose a smaller batch"
@@ -316,9 +315,9 @@ def _path_for(name, overwrite):
     return path
 
 
-def _new_diffusion(args, ranks, backend, preset, name):
-    """The config and the data set of a new run of ``train``, of the data set ``name`` or, with --latent, as its autoencoder."""
-    autoencoder, size = None, args.image_size
+def _new_diffusion(args, ranks, backend, preset):
+    """The config and the data set of a new run of ``train``."""
+    autoencoder, name, size, preset = None, args.data or preset.data, args.image_size, preset.config
     if args.latent:
         autoencoder = latents.for_latents(load_checkpoint(args.latent, ranks, VAETrainConfig), args.latent)
         name = args.data or autoencoder.config.data

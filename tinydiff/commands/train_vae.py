@@ -42,13 +42,13 @@ def train_vae(args, ranks):
     return begin_or_go_on(AUTOENCODER, args, ranks)
 
 
-def _new(args, ranks, backend, preset, name):
+def _new(args, ranks, backend, preset):
     """The config and the data set of a new run."""
-    dataset = load_data(args, ranks, name, args.image_size)
+    dataset = load_data(args, ranks, args.data or preset.data, args.image_size)
     _, size, image_channels = dataset.shape
     images = {"size": size, "image_channels": image_channels}
-    model = dataclasses.replace(preset.model, **images, **given(args, MODEL_OVERRIDES))
-    return dataclasses.replace(preset, model=model, data=dataset.name, **given(args, RUN_OVERRIDES)), dataset
+    model = dataclasses.replace(preset.config.model, **images, **given(args, MODEL_OVERRIDES))
+    return dataclasses.replace(preset.config, model=model, data=dataset.name, **given(args, RUN_OVERRIDES)), dataset
 
 
 def _data_of(args, ranks, backend, checkpoint):

@@ -63,14 +63,16 @@ class Distiller(Trainer):
             self.parameters.load(flat, {**learned, **{each.name: np.zeros(each.shape) for each in new}})
 
     def _load_teacher(self, named):
+        """Have the teacher's parameters on the backend, which may round them, and for checkpoints as they are."""
         self.teacher.parameters.load(self.teacher.parameters.values, named)
+        self._learned = {name: np.array(each, np.float32) for name, each in named.items()}
 
     @property
     def tables(self):
         """{name: array} of what a step reads beside the data."""
         lessons = {f"lessons.{name}": array for name, array in self.lessons._asdict().items()}
         places = {"places": self.places} if self.slot is None else {}
-        teacher = {f"teacher.{each.name}": each.value for each in self.teacher.parameters}
+        teacher = {f"teacher.{each.name}": each.operand for each in self.teacher.parameters}
         return {**super().tables, **lessons, **places, **teacher}
 
     def train_step(self):
@@ -134,8 +136,7 @@ class Distiller(Trainer):
 
     def checkpoint(self):
         checkpoint = super().checkpoint()
-        teacher = self.teacher.parameters
-        return checkpoint._replace(parts={**checkpoint.parts, TEACHER: teacher.to_numpy(teacher.values)})
+        return checkpoint._replace(parts={**checkpoint.parts, TEACHER: self._learned})
 
     def restore(self, checkpoint):
         self._enter(self.config.stage_at(checkpoint.step))
