@@ -1,8 +1,7 @@
 """What the benchmarks compare computes the same, and what their tables say is what was timed."""
 
-import argparse
 import importlib
-import json
+import types
 
 import numpy as np
 import pytest
@@ -194,7 +193,7 @@ def test_a_teacher_is_measured_in_many_numbers_of_steps_and_a_student_in_its_own
     checkpoints.save(paths[0], tiny_student.teacher())
     checkpoints.save(paths[1], student.checkpoint())
     checkpoints.save(paths[2], student.checkpoint()._replace(step=9))
-    rows = [row for path in paths for _, row in few_steps.cases_of(path)]
+    rows = [row for path in paths for row in few_steps.ways_of(path)]
     asked = {(row["network"], row["steps"], row["guidance"]): row["evaluations"] for row in rows}
     assert len(rows) == len(asked) == 2 * len(few_steps.STEPS) + 4
     assert asked["teacher", 25, 2] == 50 and asked["teacher", 25, 1] == asked["teacher", 25, 2] / 2
@@ -203,14 +202,8 @@ def test_a_teacher_is_measured_in_many_numbers_of_steps_and_a_student_in_its_own
 
 
 def test_what_was_measured_of_few_steps_is_kept(benchmark, tmp_path):
-    few_steps, row = benchmark("bench_few_steps"), {"network": "halved", "steps": 4, "guidance": 2, "sampler": "ddim"}
-    found = {"accuracy": {"value": 0.9}, "fid": {"value": 16.043, "floor": 2.8}, "drawn": {"samples": 100}}
-    (tmp_path / "halved-4-2.json").write_text(json.dumps(found))
-    columns = few_steps.quality("nowhere", row, argparse.Namespace(kept=tmp_path, samples=100))
-    assert columns == {
-        "digits": 100,
-        "recognised, %": 90.0,
-        "standard error": 3.0,
-        "FID": 16.0,
-        "of real digits": 2.8,
-    }
+    few_steps, row = benchmark("bench_few_steps"), {"network": "halved", "steps": 4, "guidance": 2}
+    judge = lambda: types.SimpleNamespace(columns=lambda of: {"FID": of})
+    assert few_steps.quality(row, tmp_path, judge, 12.5) == {"FID": 12.5}
+    assert few_steps.quality(row, tmp_path, None, None) == {"FID": 12.5}
+    assert few_steps.quality({**row, "guidance": 1}, tmp_path, judge, 3.5) == {"FID": 3.5}

@@ -122,7 +122,7 @@ def _finish(args, folder, trainer):
     if not args.no_pictures and trainer.ranks.speaks:
         for path in report.write(trainer, folder.path, sampling):
             print(f"wrote {one_line(path)}")
-    print(f"it draws in {stage.steps} steps; to draw more:")
+    print(f"it draws in {stage.steps} step{'s' * (stage.steps > 1)}; to draw more:")
     print(f"  {shell_words(['tinydiff', 'sample', str(folder), '--seed', '3', '--out', 'more.png'])}")
 
 
