@@ -7,23 +7,10 @@ import pytest
 
 from tests.checks import same_bits
 from tests.train import tiny
-from tinydiff import backends, cli, tensors
+from tinydiff import cli, tensors
 from tinydiff.interop.web import cost_of_rounding, export_folder
-from tinydiff.model.unet import UNet, UNetConfig
-from tinydiff.noise import schedules
-from tinydiff.program import file, web
+from tinydiff.program import file
 from tinydiff.train import checkpoint as checkpoints
-
-
-def test_of_a_network_that_takes_guidance_a_page_asks_once():
-    """And gives the network the guidance that it has."""
-    backend, rng = backends.get("numpy"), np.random.default_rng(0)
-    model = UNet(UNetConfig(**{**tiny.MODEL, "guidance_width": 4}), backend)
-    model.parameters.values[...] = rng.standard_normal(model.parameters.count) / 4
-    drawing, _ = web.drawing(model, schedules.cosine(50), "v", 2, {"ddim": [2]})
-    told = [call for call in drawing["predict_guided"].program.calls if call.op == "timestep_embedding"]
-    assert len(told) == 2 and all(next(iter(call.reads.values())).shape == (2,) for call in told)
-    assert "guidance" in drawing["predict_guided"].program.inputs
 
 
 @pytest.fixture

@@ -70,6 +70,21 @@ def draw(programs, way, labels, guidance, seed, first):
     return programs.get("x")
 
 
+@pytest.mark.parametrize("guidance", [0, 1, 2.5])
+def test_a_network_that_takes_guidance_is_given_it_and_asked_once(tmp_path, guidance):
+    """To the bits of a ``Trajectory``, by a page that guides others itself."""
+    stored = pytest.importorskip("tinydiff.backends.stored")
+    told = UNet(UNetConfig(**tiny.MODEL, guidance_width=4), backends.get("cpu"))
+    told.parameters.values[...] = np.random.default_rng(0).standard_normal(told.parameters.count, np.float32) / 4
+    recordings, ways = web.drawing(told, SCHEDULE, "v", 2, {"ddim": [2]})
+    file.write(tmp_path / "programs", file.gather(recordings))
+    drawn = draw(stored.StoredPrograms(tmp_path / "programs"), ways["ddim"][2], [0, 1], guidance, 5, 0)
+    labels = [0, 1] if guidance else [2, 2]
+    trajectory = lambda w: Trajectory(told, SCHEDULE, "v", 2, steps=2, guidance=w).draw(labels, seed=5).copy()
+    # without guidance a page asks for no label at all, of which any guidance makes the same in a student that is taught
+    assert same_bits(drawn, trajectory(guidance or 1)) and not np.array_equal(drawn, trajectory(4))
+
+
 @settings(max_examples=60)
 @given(
     kind=st.sampled_from(predictions.KINDS),

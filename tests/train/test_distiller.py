@@ -116,7 +116,7 @@ def test_guidances_are_drawn_from_the_range_and_told():
 
 
 @pytest.mark.parametrize("changes", [{}, {"consistency_steps": 4}, {"parts": 2}], ids=str)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(stop=st.integers(1, 8))
 def test_stopped_anywhere_and_resumed_equals_never_stopped(changes, stop):
     """At the end of a stage too."""
