@@ -87,12 +87,14 @@ class Judge:
         accuracy = float(np.mean(classifier.classify(images) == self.labels))
         found = fid(images, self.train.images, self.held_out, self.net)
         error = np.sqrt(accuracy * (1 - accuracy) / n)
-        columns = {"digits": n, "recognised, %": round(100 * accuracy, 1), "standard error": round(100 * error, 1)}
-        return {**columns, "FID": measure.short(found.value), "of real digits": measure.short(found.floor)}
+        percent = {"recognised, %": round(100 * accuracy, 1), "standard error": round(100 * error, 1)}
+        distances = {"FID": measure.short(found.value), "of real digits": measure.short(found.floor)}
+        return {"digits": n, **percent, **distances}
 
 
 def quality(row, kept, judge, trajectory_of):
-    """The columns of a row that say how good its digits are: those that are kept in a folder, or what the judge finds."""
+    """The columns of a row that say how good its digits are: those that are kept in a folder, or what the judge
+    finds."""
     path = kept / f"{row['network']}-{row['steps']}-{row['guidance']}.json"
     if not path.exists():
         path.write_text(json.dumps(judge().columns(trajectory_of)))

@@ -56,11 +56,11 @@ def main(out, quick):
         steps: length([state.x for state in states]) / length([start, ends[steps]]) for steps, states in ways.items()
     }
     lost = {steps: is_lost(each) for steps, each in ends.items()}
-    print("steps   off the teacher's end   the teacher in so few   length / distance   between clusters")
+    heads = "off the teacher's end", "the teacher in so few", "length / distance", "between clusters"
+    print("steps", *(f"{head:>22}" for head in heads))
     for steps in models:
-        print(
-            f"{steps:5} {off[steps]:23.3f} {off_by_teacher[steps]:23.3f} {detour[steps]:19.3f} {lost[steps].mean():18.1%}"
-        )
+        numbers = off[steps], off_by_teacher[steps], detour[steps]
+        print(f"{steps:5}", *(f"{number:22.3f}" for number in numbers), f"{lost[steps].mean():22.1%}")
 
     for steps in (8, 4, 2, 1):
         assert off[steps] < 0.6 * off_by_teacher[steps], (

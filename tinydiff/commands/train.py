@@ -1,5 +1,5 @@
-"""``tinydiff train``: a new run, or one that goes on. (``train-vae`` and ``distill`` are such commands too, each of its own
-``Kind``.)"""
+"""``tinydiff train``: a new run, or one that goes on. (``train-vae`` and ``distill`` are such commands too, each of its
+own ``Kind``.)"""
 
 from __future__ import annotations
 
