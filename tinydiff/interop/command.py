@@ -73,7 +73,7 @@ def _load(path, kind=RunConfig):
 
 
 def _export_diffusers(args):
-    checkpoint = checkpoints.load(args.checkpoint, RunConfig)
+    checkpoint = checkpoints.load(args.checkpoint, RunConfig, lazily=True)
     config, part = checkpoint.config, args.weights or "average"
     written, without = terminal.one_line(args.output), "without the optimizer's state"
     if isinstance(config, VAETrainConfig):

@@ -24,8 +24,9 @@ OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".
 
 
 def to_torch(named, *, flip_sin_to_cos):
-    """{name: array} of ours -> of theirs, contiguous copies."""
-    return {name: _contiguous(_turn(name, array, (3, 2, 0, 1), flip_sin_to_cos, 0)) for name, array in named.items()}
+    """{name: array} of ours, which may be lazy, -> of theirs, contiguous copies."""
+    turn = lambda name, array: _turn(name, np.asarray(array), (3, 2, 0, 1), flip_sin_to_cos, 0)
+    return {name: _contiguous(turn(name, array)) for name, array in named.items()}
 
 
 def from_torch(named, *, flip_sin_to_cos):
