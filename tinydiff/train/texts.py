@@ -62,8 +62,8 @@ def encode(dataset, encoder, *, cache=True, say=print):
     """A data set with captions for its class names, and the tokens that an encoder (``tinydiff.text``) makes of them, as
     ``Texted``.
 
-    They are encoded once: the file that keeps them is found again by the captions' digest, the encoder's fingerprint and
-    what its backend's bits depend on. Without ``cache``, or where no file can be written, which is said, into memory.
+    They are encoded once: the file that keeps them is found again by the captions' digest, the encoder and what its
+    backend's bits depend on. Without ``cache``, or where no file can be written, which is said, into memory.
     """
     ids, length = encoder.numbers([*dataset.class_names, NULL], say)
 
@@ -74,7 +74,12 @@ def encode(dataset, encoder, *, cache=True, say=print):
         return (*ids.shape, encoder.width), []
 
     place = f"texts-{decoded.name_of(dataset.class_names)}"
-    key = decoded.name_of([RULES, encoder.fingerprint, encoder.model.backend.identity])
+    made_by = [
+        encoder.fingerprint,
+        encoder.model.config,
+        encoder.words.padding,
+    ]  # the first alone: weights and tokenizer
+    key = decoded.name_of([RULES, *made_by, encoder.model.backend.identity])
     options = dict(cache=cache, without="texts are encoded into memory, as tokens cannot be kept", say=say)
     tokens = decoded.images_of(write, place, key, **options, dtype=np.float32).images
     return Texted(dataset, Context(tokens, None if encoder.model.pads_to_the_end else length), encoder.files)
