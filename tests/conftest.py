@@ -72,6 +72,18 @@ def own_cache(monkeypatch, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def module_cache(tmp_path_factory):
+    """A user's cache that is this file's own, for runs that all its tests share; pictures of them show one of a class."""
+    from tinydiff import report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TINYDIFF_DATA", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(report, "COLUMNS", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
 def baseline():
     """The cpu backend with the instruction set whose bits the engine has."""
     cpu = pytest.importorskip("tinydiff.backends.cpu")

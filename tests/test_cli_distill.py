@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.data.test_folder import save
 from tests.test_cli import failure, newest
-from tinydiff import backends, cli, report
+from tinydiff import backends, cli
 from tinydiff.commands import distill
 from tinydiff.interop.folder import import_folder
 from tinydiff.model.unet import UNet
@@ -20,19 +20,10 @@ from tinydiff.train.distill_config import DistillConfig
 from tinydiff.train.folder import read_metrics
 from tinydiff.train.presets import DISTILL_PRESETS
 
+pytestmark = pytest.mark.usefixtures("module_cache")
 TEACHER = ["--channels", "4,8", "--groups", "2", "--batch", "4", "--noise-steps", "20", "--no-pictures"]
 TEACHER += ["--data", "folder", "--image-size", "16"]
 SMALL = ["--batch", "4", "--sample-every", "2", "--checkpoint-every", "2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def module_cache(tmp_path_factory):
-    """A user's cache that is this file's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TINYDIFF_DATA", raising=False)
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(report, "COLUMNS", 1)
-        yield
 
 
 @pytest.fixture(scope="module")

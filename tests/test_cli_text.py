@@ -9,24 +9,15 @@ from PIL import Image
 
 from tests.test_cli import failure, newest
 from tests.text.folders import write_bert
-from tinydiff import cli, report
+from tinydiff import cli
 from tinydiff.data import captions
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import read_metrics
 
 pytest.importorskip("tokenizers", reason="needs tokenizers: pip install 'tinydiff[text]'")
+pytestmark = pytest.mark.usefixtures("module_cache")
 SMALL = ["--channels", "4,8", "--groups", "2", "--batch", "4", "--noise-steps", "5", "--head-width", "4"]
 TEXTS = ["a red circle", "a blue 7", "small green circle above a 3"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def module_cache(tmp_path_factory):
-    """A user's cache that is this file's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TINYDIFF_DATA", raising=False)
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(report, "COLUMNS", 1)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,26 +13,17 @@ from PIL import Image
 from tests.data.test_folder import save
 from tests.test_cli import failure, newest
 from tests.train import tiny
-from tinydiff import cli, report
+from tinydiff import cli
 from tinydiff.commands import train_vae
 from tinydiff.model.autoencoder import AutoencoderConfig
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import read_metrics
 from tinydiff.train.vae_config import VAETrainConfig
 
+pytestmark = pytest.mark.usefixtures("module_cache")
 SMALL_VAE = ["--channels", "4,8", "--groups", "2", "--batch", "4", "--sample-every", "2", "--checkpoint-every", "2"]
 SMALL = ["--channels", "4,8", "--groups", "2", "--batch", "4", "--noise-steps", "5", "--sample-every", "2"]
 BRIEF = ["--samples", "4", "--steps", "2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def module_cache(tmp_path_factory):
-    """A user's cache that is this file's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TINYDIFF_DATA", raising=False)
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(report, "COLUMNS", 1)
-        yield
 
 
 @pytest.fixture(scope="module")
