@@ -17,8 +17,8 @@ A map, in an order to read it in; lower folders never import higher ones, and te
     tinydiff/samplers/   DDPM, DDIM, Heun, DPM-Solver++ 2M, and Euler and Heun along straight paths: one signature;
                          tests/samplers measures their orders on data whose exact denoiser is known
     tinydiff/data/       MNIST, CIFAR-10; image folders, decoded once into a file that is mapped into memory; drawn
-                         digits and scenes of them, which need no files, and captions of scenes; points2d, whose density, score and best denoiser are known at
-                         every noise level
+                         digits and scenes of them, which need no files, and captions of scenes; points2d, whose
+                         density, score and best denoiser are known at every noise level
     tinydiff/ranks/      processes that train one run together, and the order in which they add
     tinydiff/train/      training: a training step, start to end, in ``one_step``; trainer, vae_trainer, distiller: what it
                          computes, of a student what its teacher says (noise/distillation.py: why);

@@ -141,7 +141,8 @@ def add_training_arguments(kind, parser, resumed_preset):
         default=next(iter(kind.presets)),
         help=f"a ready-made run (default %(default)s); with --resume it decides {resumed_preset}",
     )
-    add_data_arguments(parser, "the data set (default: the preset's; auto: MNIST if it can be had; with --resume that of the run)")
+    of_run = "the data set (default that of the preset, or of the run; auto: MNIST if it can be had)"
+    add_data_arguments(parser, of_run)
     parser.add_argument(
         "--image-size",
         type=at_least(1),
