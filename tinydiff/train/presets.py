@@ -130,12 +130,12 @@ class DistillPreset(NamedTuple):
 
 
 DISTILL_PRESETS = {
-    # two CPU cores: three stages in five minutes, about as long as the teacher took. Why students of one and two steps are
-    # made consistent: of the MNIST run above, halved to 8 steps in 800 training steps (and told the guidance by waves 20
-    # times as fast), of 1,000 digits at guidance 1 (standard error 0.6 %) and 2 (0.2 %), with their FID: in one step, halved
-    # on in 1,000 steps more, 96.9 % at 8.3 and 99.8 % at 17.0, consistent in 600 96.3 % at 8.3 and 99.7 % at 15.9; in two
-    # steps, halved on in 700 96.6 % at 7.6 and 99.8 % at 16.0, consistent in the same 600 and noised anew between the two
-    # 96.9 % at 6.5 and 99.7 % at 17.4, by DDIM without 94.0 % at 9.7 and 99.0 % at 11.9
+    # two CPU cores: three stages in four minutes. Why students of one and two steps are made consistent: of the MNIST run
+    # above, halved to 8 steps in 800 training steps (and told the guidance by waves 20 times as fast), of 1,000 digits at
+    # guidance 1 (standard error 0.6 %) and 2 (0.2 %), with their FID: in one step, halved on in 1,000 steps more, 96.9 %
+    # at 8.3 and 99.8 % at 17.0, consistent in 600 96.3 % at 8.3 and 99.7 % at 15.9; in two steps, halved on in 700 96.6 %
+    # at 7.6 and 99.8 % at 16.0, consistent in the same 600 and noised anew between the two 96.9 % at 6.5 and 99.7 % at
+    # 17.4, by DDIM without 94.0 % at 9.7 and 99.0 % at 11.9
     "laptop": DistillPreset(
         DistillConfig(batch=32, steps=1200, learning_rate=1e-3, warmup_steps=30, average_decay=0.99),
     ),
