@@ -77,9 +77,8 @@ def evaluate(args, ranks):
         return
 
     drawn = {name: getattr(args, name) for name in DRAWN}
-    print(
-        f"{one_line(args.checkpoint)}, step {checkpoint.step}, {train.name}; {', '.join(f'{k} {v}' for k, v in drawn.items())}"
-    )
+    how = ", ".join(f"{name} {value}" for name, value in drawn.items() if value is not None)
+    print(f"{one_line(args.checkpoint)}, step {checkpoint.step}, {train.name}; {how}")
     for name, result in results.items():
         print(f"{TITLES[name]:20}  {result}")
     if args.json:
