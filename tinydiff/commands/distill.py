@@ -118,7 +118,7 @@ def _data_of(args, ranks, backend, checkpoint):
 def _finish(args, folder, trainer):
     """Draw the pictures and say how more are drawn."""
     config, stage = trainer.config, trainer.stage
-    sampling = {**stage.sampling, "guidance": config.guidance_near(2.0)}
+    sampling = {**stage.sampling, "guidance": config.guidance_told()}
     if not args.no_pictures and trainer.ranks.speaks:
         for path in report.write(trainer, folder.path, sampling):
             print(f"wrote {one_line(path)}")

@@ -17,6 +17,7 @@ from tinydiff.generate import Trajectory
 from tinydiff.interpolation import Interpolation
 from tinydiff.model.unet import UNet
 from tinydiff.noise import schedules
+from tinydiff.noise.guidance import USUAL
 from tinydiff.ops import gaussian_sample
 from tinydiff.progress import progress_bar
 from tinydiff.samplers import SAMPLERS
@@ -211,11 +212,9 @@ def guidance_of(args, checkpoint):
     that a student was not taught."""
     config = checkpoint.config
     if config.model.guidance_width:
-        guidance = config.guidance_near(2.0) if args.guidance is None else args.guidance
-        config.expect_taught(guidance)
-        return guidance
-    if checkpoint.config.model.classes or checkpoint.config.text:
-        return 2.0 if args.guidance is None else args.guidance
+        return config.guidance_told(args.guidance)
+    if config.model.classes or config.text:
+        return USUAL if args.guidance is None else args.guidance
     if args.guidance not in (None, 1):
         raise ValueError(f"guidance must be 1 for a model without classes, got {args.guidance:g}")
     return 1.0

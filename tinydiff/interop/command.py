@@ -81,7 +81,7 @@ def _export_diffusers(args):
         print(f"wrote {written}: the parameters and the scale of latents, {without}")
         return
     if isinstance(config, DistillConfig):
-        guidance = config.guidance_near(2.0) if args.guidance is None else args.guidance
+        guidance = config.guidance_told(args.guidance)
         checkpoint = at_guidance(checkpoint, guidance)
     elif args.guidance is not None:
         raise ValueError("guidance goes with a student: any other model is guided as it draws")

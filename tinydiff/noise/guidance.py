@@ -13,6 +13,8 @@ Source: Ho and Salimans, "Classifier-free diffusion guidance", 2022, eq. 6.
 
 from __future__ import annotations
 
+USUAL = 2.0  # w where none is asked for
+
 
 def guided(predict, labels, null_label, guidance, backend):
     """Fix the labels and the guidance of a conditional network: returns ``predict(x, step)``.

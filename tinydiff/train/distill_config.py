@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import NamedTuple
 
+from tinydiff.noise.guidance import USUAL
 from tinydiff.train.config import TrainConfig
 
 GUIDANCE_WIDTH = 32  # of the waves that tell a student of a guided teacher the guidance
@@ -119,6 +120,13 @@ class DistillConfig(TrainConfig):
         """The guidance nearest to this one that the student knows."""
         low, high = self.guidance_range
         return min(max(guidance, low), high) if self.model.guidance_width else guidance
+
+    def guidance_told(self, asked=None):
+        """The guidance to draw with: the one asked for, by default that nearest to the usual one. Raises ``ValueError`` as
+        ``expect_taught``."""
+        guidance = self.guidance_near(USUAL) if asked is None else asked
+        self.expect_taught(guidance)
+        return guidance
 
     def expect_taught(self, guidance):
         """Raise ``ValueError`` for a guidance that the student does not know."""
