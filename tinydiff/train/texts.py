@@ -74,11 +74,8 @@ def encode(dataset, encoder, *, cache=True, say=print):
         return (*ids.shape, encoder.width), []
 
     place = f"texts-{decoded.name_of(dataset.class_names)}"
-    made_by = [
-        encoder.fingerprint,
-        encoder.model.config,
-        encoder.words.padding,
-    ]  # the first alone: weights and tokenizer
+    # a fingerprint is of weights and tokenizer alone
+    made_by = [encoder.fingerprint, encoder.model.config, encoder.words.padding]
     key = decoded.name_of([RULES, *made_by, encoder.model.backend.identity])
     options = dict(cache=cache, without="texts are encoded into memory, as tokens cannot be kept", say=say)
     tokens = decoded.images_of(write, place, key, **options, dtype=np.float32).images
