@@ -8,7 +8,8 @@ import pytest
 
 from tests.checks import backend_or_skip
 from tests.test_install import ROOT
-from tests.train import tiny_student
+from tests.train import tiny, tiny_student, tiny_vae
+from tests.train.test_run import quiet_run
 from tinydiff.model.unet import UNetConfig
 from tinydiff.train import checkpoint as checkpoints
 
@@ -207,3 +208,33 @@ def test_what_was_measured_of_few_steps_is_kept(benchmark, tmp_path):
     assert few_steps.quality(row, tmp_path, judge, 12.5) == {"FID": 12.5}
     assert few_steps.quality(row, tmp_path, None, None) == {"FID": 12.5}
     assert few_steps.quality({**row, "guidance": 1}, tmp_path, judge, 3.5) == {"FID": 3.5}
+
+
+def test_a_row_of_quality_says_what_was_found_and_what_it_cost(benchmark):
+    way = {"sampler": "ddim", "steps": 5, "guidance": 2.0}
+    drawn = {"checkpoint": "runs/a", "data": "bars", "training_step": 600, "samples": 9, **way}
+    fulfilled = {"kinds": 0.5, "colours": 0.4, "places": 0.3, "all": 0.2}
+    found = {
+        "accuracy": {"value": 0.25, "test": None},
+        "digits": "not measured: why",
+        "captions": {"known": fulfilled, "new": None, "test": {**fulfilled, "all": 0.9}},
+        "fid": {"value": 12.34, "floor": None},
+    }
+    row = benchmark("bench_quality").row_of({"drawn": drawn, **found}, tiny.trainer(), [0.05, 0.06, 0.09], [0.16, 0.32])
+    assert row == {
+        "run": "a", "images": "bars, 8x8x1", "in": "pixels", "channels": "(8, 16)", "batch": 8, "training steps": 600,
+        "ms a step": 60, "minutes": 0.6, **way, "samples": 9, "recognised, %": 25, "captions, %": 20, "real captions, %": 90,
+        "things, %": 50, "in colours, %": 40, "places, %": 30, "FID": 12.3, "ms an image": 15,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_steps_and_images_are_timed_of_runs_like_those_evaluated(benchmark, tmp_path):
+    quality, encoded = benchmark("bench_quality"), tiny_vae.encoded(tiny_vae.measured())
+    for name, trainer in (("pixels", tiny.trainer(steps=1)), ("latents", tiny_vae.latent_trainer(encoded, steps=1))):
+        quiet_run(trainer, tmp_path / name)
+        timed = quality.make_trainer(tmp_path / name, trainer.backend)
+        assert timed.config == trainer.config and timed.dataset.shape == trainer.dataset.shape
+        assert timed.train_step().step == 1
+        images = quality.drawing(timed, {"sampler": "ddim", "steps": 2, "guidance": 1.0, "seed": 0})()
+        assert images.shape == (quality.TIMED, 8, 8, 1)

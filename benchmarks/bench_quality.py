@@ -1,0 +1,121 @@
+"""How good the images of trained runs are, beside what a training step and an image cost: a row for each evaluation.
+
+    tinydiff evaluate RUN --guidance 1 --json FILE      # of each run, or checkpoint, in each way to draw
+    python benchmarks/bench_quality.py words FILE ...   # a table of TABLES
+
+What the evaluations found is read; steps and images are timed, all in turn, in the precision that is fastest. The minutes
+of a run are its steps times the time of one: what it takes where nothing else is done.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+
+import measure
+from tinydiff import backends
+from tinydiff.data import captions
+from tinydiff.data.dataset import Dataset
+from tinydiff.train import Trainer, latents, texts
+from tinydiff.train import checkpoint as checkpoints
+
+TABLES = ("colour", "latents", "words")
+IMAGES = 256  # that steps are timed with: more than a batch
+TIMED = 16  # images drawn at a time
+WAY = ("sampler", "steps", "guidance")  # how they are, as evaluations say it
+SHARES = {  # columns, in per cent: where an evaluation has them, and what real images have
+    "recognised": (("accuracy", "value"), ("accuracy", "test")),
+    "digits": (("digits", "value"), ("digits", "test")),
+    "captions": (("captions", "known", "all"), ("captions", "test", "all")),
+    "things": (("captions", "known", "kinds"), None),
+    "in colours": (("captions", "known", "colours"), None),
+    "places": (("captions", "known", "places"), None),
+    "captions of new pairs": (("captions", "new", "all"), None),
+}
+
+
+def main():
+    parser = measure.arguments(__doc__, repeats=5)
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("evaluations", nargs="+", type=Path, help="what tinydiff evaluate --json wrote")
+    parser.add_argument("--busy", action="store_true", help="do not wait until the cores have nothing else to do")
+    args = parser.parse_args()
+    backend = backends.get("auto", "auto")
+    trainer_of = functools.cache(lambda path: make_trainer(path, backend))
+    evaluations, work = [json.loads(path.read_text()) for path in args.evaluations], {}
+    for i, evaluation in enumerate(evaluations):
+        trainer = trainer_of(evaluation["drawn"]["checkpoint"])
+        work["step", trainer] = trainer.train_step
+        work["images", i] = drawing(trainer, evaluation["drawn"])
+    seconds = measure.interleaved(work, args.repeats, on_cpu=not args.busy)
+    rows = []
+    for i, evaluation in enumerate(evaluations):
+        trainer = trainer_of(evaluation["drawn"]["checkpoint"])
+        rows.append(row_of(evaluation, trainer, seconds["step", trainer], seconds["images", i]))
+        print(rows[-1])
+    measure.save(args.table, rows, dry_run=args.dry_run, precision=backend.precision)
+
+
+def make_trainer(path, backend):
+    """A ``Trainer`` like that of a run, at its first step, on few images: scenes with captions, or noise."""
+    checkpoint = checkpoints.load(path)
+    config, shape = checkpoint.config, checkpoint.image_shape
+    if config.text:
+        dataset, *_ = captions.load(IMAGES, size=shape[0], cache=False)
+    else:
+        images = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape)).astype(np.uint8)
+        classes = max(1, config.model.classes)
+        dataset = Dataset(config.data, images, np.arange(IMAGES) % classes, classes)
+    if checkpoint.autoencoder:
+        dataset = latents.encode(dataset, checkpoint.autoencoder, backend, flip=config.flip, cache=False)
+    if config.text:
+        encoder = texts.encoder_of_run(path, checkpoint, backends.get(backend.name))
+        dataset = texts.encode(dataset, encoder, cache=False)
+    return Trainer(config, dataset, backend)
+
+
+def drawing(trainer, drawn):
+    """A function that draws ``TIMED`` images as an evaluation was drawn, and decodes them."""
+    trajectory = trainer.trajectory(TIMED, **{name: drawn[name] for name in WAY})
+    labels = np.arange(TIMED) % max(1, trainer.model.classes)
+    return lambda: trainer.decode(trainer.backend.to_numpy(trajectory.draw(labels)))
+
+
+def row_of(evaluation, trainer, step, images):
+    """The row of an evaluation whose training steps and images took so many seconds."""
+    drawn, config, (H, W, C) = evaluation["drawn"], trainer.config, trainer.image_shape
+    space = "latents, {}x{}x{}".format(*config.model.shape) if trainer.autoencoder else "pixels"
+    row = {
+        "run": checkpoints.run_folder(drawn["checkpoint"]).name,
+        "images": f"{drawn['data']}, {H}x{W}x{C}",
+        "in": space,
+    }
+    row |= {"channels": str(config.model.channels), "batch": config.batch, "training steps": drawn["training_step"]}
+    row |= {"ms a step": measure.short(1e3 * np.median(step))}
+    row |= {"minutes": measure.short(drawn["training_step"] * np.median(step) / 60)}
+    row |= {name: drawn[name] for name in (*WAY, "samples")}
+    for name, (place, real) in SHARES.items():
+        row |= {f"{name}, %": percent(evaluation, place)} | (
+            {f"real {name}, %": percent(evaluation, real)} if real else {}
+        )
+    if isinstance(found := evaluation["fid"], dict):
+        row |= {
+            "FID": measure.short(found["value"]),
+            "of real images": found["floor"] and measure.short(found["floor"]),
+        }
+    row["ms an image"] = measure.short(1e3 * np.median(images) / TIMED)
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def percent(evaluation, place):
+    """The share that lies at a place, in per cent, or None where it was not measured."""
+    for name in place:
+        evaluation = evaluation.get(name) if isinstance(evaluation, dict) else None
+    return None if evaluation is None else round(100 * evaluation, 1)
+
+
+if __name__ == "__main__":
+    main()
