@@ -47,16 +47,21 @@ def main():
     trainer_of = functools.cache(lambda path: make_trainer(path, backend))
     evaluations, work = [json.loads(path.read_text()) for path in args.evaluations], {}
     for i, evaluation in enumerate(evaluations):
-        trainer = trainer_of(evaluation["drawn"]["checkpoint"])
+        trainer = trainer_of(run_of(evaluation))
         work["step", trainer] = trainer.train_step
         work["images", i] = drawing(trainer, evaluation["drawn"])
     seconds = measure.interleaved(work, args.repeats, on_cpu=not args.busy)
     rows = []
     for i, evaluation in enumerate(evaluations):
-        trainer = trainer_of(evaluation["drawn"]["checkpoint"])
+        trainer = trainer_of(run_of(evaluation))
         rows.append(row_of(evaluation, trainer, seconds["step", trainer], seconds["images", i]))
         print(rows[-1])
     measure.save(args.table, rows, dry_run=args.dry_run, precision=backend.precision)
+
+
+def run_of(evaluation):
+    """The folder of the run whose images were evaluated, at its end or on its way."""
+    return checkpoints.run_folder(evaluation["drawn"]["checkpoint"])
 
 
 def make_trainer(path, backend):
@@ -89,7 +94,7 @@ def row_of(evaluation, trainer, step, images):
     drawn, config, (H, W, C) = evaluation["drawn"], trainer.config, trainer.image_shape
     space = "latents, {}x{}x{}".format(*config.model.shape) if trainer.autoencoder else "pixels"
     row = {
-        "run": checkpoints.run_folder(drawn["checkpoint"]).name,
+        "run": run_of(evaluation).name,
         "images": f"{drawn['data']}, {H}x{W}x{C}",
         "in": space,
     }

@@ -73,7 +73,8 @@ PRESETS = {
     # 96, 192) 117.1, two blocks a level 112.3, batch 16 and twice as many steps 98.3. In a second, by 20 steps of
     # DPM-Solver++: as here 99.5, learning rate doubled 96.8, attention at two levels 97.0, both 104.5, min-SNR 97.4,
     # dropout 105.4: what differs by 5 cannot be told apart by one run each. No image is met twice in as few steps, so
-    # flips and dropout cannot help yet; nor is known how far an hour or a night lead
+    # flips and dropout cannot help yet. Of 10,000 images, of which real ones have 0.7: after 10,000 steps, half an hour,
+    # 44.8, after 33,000 23.4; how far a night leads is not known
     "cifar10-laptop": Preset(
         TrainConfig(
             model=UNetConfig(
