@@ -22,19 +22,23 @@ from tinydiff.data.dataset import Dataset
 from tinydiff.train import Trainer, latents, texts
 from tinydiff.train import checkpoint as checkpoints
 
-TABLES = ("colour", "latents", "words")
+TABLES = ("colour", "words")
 IMAGES = 256  # that steps are timed with: more than a batch
 TIMED = 16  # images drawn at a time
 WAY = ("sampler", "steps", "guidance")  # how they are, as evaluations say it
-SHARES = {  # columns, in per cent: where an evaluation has them, and what real images have
-    "recognised": (("accuracy", "value"), ("accuracy", "test")),
-    "digits": (("digits", "value"), ("digits", "test")),
-    "captions": (("captions", "known", "all"), ("captions", "test", "all")),
-    "things": (("captions", "known", "kinds"), None),
-    "in colours": (("captions", "known", "colours"), None),
-    "places": (("captions", "known", "places"), None),
-    "captions of new pairs": (("captions", "new", "all"), None),
+SHARES = {  # columns, in per cent: where an evaluation has them
+    "recognised": ("accuracy", "value"),
+    "real recognised": ("accuracy", "test"),
+    "digits": ("digits", "value"),
+    "real digits": ("digits", "test"),
+    "captions": ("captions", "known", "all"),
+    "real captions": ("captions", "test", "all"),
+    "things": ("captions", "known", "kinds"),
+    "in colours": ("captions", "known", "colours"),
+    "places": ("captions", "known", "places"),
+    "captions of new pairs": ("captions", "new", "all"),
 }
+DISTANCES = {"FID": ("fid", "value"), "of real images": ("fid", "floor")}
 
 
 def main():
@@ -44,17 +48,16 @@ def main():
     parser.add_argument("--busy", action="store_true", help="do not wait until the cores have nothing else to do")
     args = parser.parse_args()
     backend = backends.get("auto", "auto")
-    trainer_of = functools.cache(lambda path: make_trainer(path, backend))
-    evaluations, work = [json.loads(path.read_text()) for path in args.evaluations], {}
-    for i, evaluation in enumerate(evaluations):
-        trainer = trainer_of(run_of(evaluation))
-        work["step", trainer] = trainer.train_step
-        work["images", i] = drawing(trainer, evaluation["drawn"])
+    trainer_of, images_of = functools.cache(lambda run: make_trainer(run, backend)), functools.cache(drawing)
+    evaluations, timed = [json.loads(path.read_text()) for path in args.evaluations], []
+    for evaluation in evaluations:
+        trainer, drawn = trainer_of(run_of(evaluation)), evaluation["drawn"]
+        timed.append((trainer, trainer.train_step, images_of(trainer, *(drawn[name] for name in WAY))))
+    work = {each: each for _, *both in timed for each in both}  # once, however many evaluations share it
     seconds = measure.interleaved(work, args.repeats, on_cpu=not args.busy)
     rows = []
-    for i, evaluation in enumerate(evaluations):
-        trainer = trainer_of(run_of(evaluation))
-        rows.append(row_of(evaluation, trainer, seconds["step", trainer], seconds["images", i]))
+    for evaluation, (trainer, step, images) in zip(evaluations, timed):
+        rows.append(row_of(evaluation, trainer, seconds[step], seconds[images]))
         print(rows[-1])
     measure.save(args.table, rows, dry_run=args.dry_run, precision=backend.precision)
 
@@ -82,9 +85,9 @@ def make_trainer(path, backend):
     return Trainer(config, dataset, backend)
 
 
-def drawing(trainer, drawn):
-    """A function that draws ``TIMED`` images as an evaluation was drawn, and decodes them."""
-    trajectory = trainer.trajectory(TIMED, **{name: drawn[name] for name in WAY})
+def drawing(trainer, *way):
+    """A function that draws ``TIMED`` images in a way, the values of ``WAY``, and decodes them."""
+    trajectory = trainer.trajectory(TIMED, **dict(zip(WAY, way)))
     labels = np.arange(TIMED) % max(1, trainer.model.classes)
     return lambda: trainer.decode(trainer.backend.to_numpy(trajectory.draw(labels)))
 
@@ -93,33 +96,26 @@ def row_of(evaluation, trainer, step, images):
     """The row of an evaluation whose training steps and images took so many seconds."""
     drawn, config, (H, W, C) = evaluation["drawn"], trainer.config, trainer.image_shape
     space = "latents, {}x{}x{}".format(*config.model.shape) if trainer.autoencoder else "pixels"
-    row = {
-        "run": run_of(evaluation).name,
-        "images": f"{drawn['data']}, {H}x{W}x{C}",
-        "in": space,
-    }
+    row = {"run": run_of(evaluation).name, "images": f"{drawn['data']}, {H}x{W}x{C}", "in": space}
     row |= {"channels": str(config.model.channels), "batch": config.batch, "training steps": drawn["training_step"]}
     row |= {"ms a step": measure.short(1e3 * np.median(step))}
     row |= {"minutes": measure.short(drawn["training_step"] * np.median(step) / 60)}
     row |= {name: drawn[name] for name in (*WAY, "samples")}
-    for name, (place, real) in SHARES.items():
-        row |= {f"{name}, %": percent(evaluation, place)} | (
-            {f"real {name}, %": percent(evaluation, real)} if real else {}
-        )
-    if isinstance(found := evaluation["fid"], dict):
-        row |= {
-            "FID": measure.short(found["value"]),
-            "of real images": found["floor"] and measure.short(found["floor"]),
-        }
+    for name, place in SHARES.items():
+        if (share := found_at(evaluation, place)) is not None:
+            row[f"{name}, %"] = round(100 * share, 1)
+    for name, place in DISTANCES.items():
+        if (distance := found_at(evaluation, place)) is not None:
+            row[name] = measure.short(distance)
     row["ms an image"] = measure.short(1e3 * np.median(images) / TIMED)
-    return {name: value for name, value in row.items() if value is not None}
+    return row
 
 
-def percent(evaluation, place):
-    """The share that lies at a place, in per cent, or None where it was not measured."""
+def found_at(evaluation, place):
+    """What an evaluation has there, or None where it was not measured."""
     for name in place:
         evaluation = evaluation.get(name) if isinstance(evaluation, dict) else None
-    return None if evaluation is None else round(100 * evaluation, 1)
+    return evaluation
 
 
 if __name__ == "__main__":

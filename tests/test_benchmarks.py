@@ -236,5 +236,5 @@ def test_steps_and_images_are_timed_of_runs_like_those_evaluated(benchmark, tmp_
         timed = quality.make_trainer(tmp_path / name, trainer.backend)
         assert timed.config == trainer.config and timed.dataset.shape == trainer.dataset.shape
         assert timed.train_step().step == 1
-        images = quality.drawing(timed, {"sampler": "ddim", "steps": 2, "guidance": 1.0, "seed": 0})()
+        images = quality.drawing(timed, "ddim", 2, 1.0)()
         assert images.shape == (quality.TIMED, 8, 8, 1)
