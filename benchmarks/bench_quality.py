@@ -4,7 +4,8 @@
     python benchmarks/bench_quality.py words FILE ...   # a table of TABLES
 
 What the evaluations found is read; steps and images are timed, all in turn, in the precision that is fastest. The minutes
-of a run are its steps times the time of one: what it takes where nothing else is done.
+of a run are its steps times the time of one: what it takes where nothing else is done. Those of the autoencoder in whose
+latents it is are told beside it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from tinydiff.data import captions
 from tinydiff.data.dataset import Dataset
 from tinydiff.train import Trainer, latents, texts
 from tinydiff.train import checkpoint as checkpoints
+from tinydiff.train.vae_trainer import VAETrainer
 
-TABLES = ("colour", "words")
+TABLES = ("colour", "latents", "words")
 IMAGES = 256  # that steps are timed with: more than a batch
 TIMED = 16  # images drawn at a time
 WAY = ("sampler", "steps", "guidance")  # how they are, as evaluations say it
@@ -49,15 +51,19 @@ def main():
     args = parser.parse_args()
     backend = backends.get("auto", "auto")
     trainer_of, images_of = functools.cache(lambda run: make_trainer(run, backend)), functools.cache(drawing)
+    autoencoder_of = functools.cache(make_autoencoder_trainer)
     evaluations, timed = [json.loads(path.read_text()) for path in args.evaluations], []
     for evaluation in evaluations:
         trainer, drawn = trainer_of(run_of(evaluation)), evaluation["drawn"]
-        timed.append((trainer, trainer.train_step, images_of(trainer, *(drawn[name] for name in WAY))))
-    work = {each: each for _, *both in timed for each in both}  # once, however many evaluations share it
-    seconds = measure.interleaved(work, args.repeats, on_cpu=not args.busy)
+        work = [trainer.train_step, images_of(trainer, *(drawn[name] for name in WAY))]
+        if trainer.autoencoder:
+            work.append(autoencoder_of(trainer).train_step)
+        timed.append((trainer, work))
+    once = {each: each for _, work in timed for each in work}  # however many evaluations share it
+    seconds = measure.interleaved(once, args.repeats, on_cpu=not args.busy)
     rows = []
-    for evaluation, (trainer, step, images) in zip(evaluations, timed):
-        rows.append(row_of(evaluation, trainer, seconds[step], seconds[images]))
+    for evaluation, (trainer, work) in zip(evaluations, timed):
+        rows.append(row_of(evaluation, trainer, *(seconds[each] for each in work)))
         print(rows[-1])
     measure.save(args.table, rows, dry_run=args.dry_run, precision=backend.precision)
 
@@ -74,15 +80,24 @@ def make_trainer(path, backend):
     if config.text:
         dataset, *_ = captions.load(IMAGES, size=shape[0], cache=False)
     else:
-        images = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape)).astype(np.uint8)
-        classes = max(1, config.model.classes)
-        dataset = Dataset(config.data, images, np.arange(IMAGES) % classes, classes)
+        dataset = noise(config.data, shape, max(1, config.model.classes))
     if checkpoint.autoencoder:
         dataset = latents.encode(dataset, checkpoint.autoencoder, backend, flip=config.flip, cache=False)
     if config.text:
         encoder = texts.encoder_of_run(path, checkpoint, backends.get(backend.name))
         dataset = texts.encode(dataset, encoder, cache=False)
     return Trainer(config, dataset, backend)
+
+
+def make_autoencoder_trainer(trainer):
+    """A ``VAETrainer`` like that of the autoencoder in whose latents a trainer works, at its first step, on noise."""
+    config = trainer.autoencoder.config
+    return VAETrainer(config, noise(config.data, config.model.shape, 1), trainer.backend)
+
+
+def noise(name, shape, classes):
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape)).astype(np.uint8)
+    return Dataset(name, images, np.arange(IMAGES) % classes, classes)
 
 
 def drawing(trainer, *way):
@@ -92,14 +107,16 @@ def drawing(trainer, *way):
     return lambda: trainer.decode(trainer.backend.to_numpy(trajectory.draw(labels)))
 
 
-def row_of(evaluation, trainer, step, images):
-    """The row of an evaluation whose training steps and images took so many seconds."""
+def row_of(evaluation, trainer, step, images, autoencoder_step=()):
+    """The row of an evaluation whose training steps and images, and steps of its autoencoder, took so many seconds."""
     drawn, config, (H, W, C) = evaluation["drawn"], trainer.config, trainer.image_shape
     space = "latents, {}x{}x{}".format(*config.model.shape) if trainer.autoencoder else "pixels"
     row = {"run": run_of(evaluation).name, "images": f"{drawn['data']}, {H}x{W}x{C}", "in": space}
     row |= {"channels": str(config.model.channels), "batch": config.batch, "training steps": drawn["training_step"]}
     row |= {"ms a step": measure.short(1e3 * np.median(step))}
-    row |= {"minutes": measure.short(drawn["training_step"] * np.median(step) / 60)}
+    row |= {"minutes": minutes(drawn["training_step"], step)}
+    if trainer.autoencoder:
+        row |= {"and its autoencoder's": minutes(trainer.autoencoder.step, autoencoder_step)}
     row |= {name: drawn[name] for name in (*WAY, "samples")}
     for name, place in SHARES.items():
         if (share := found_at(evaluation, place)) is not None:
@@ -109,6 +126,10 @@ def row_of(evaluation, trainer, step, images):
             row[name] = measure.short(distance)
     row["ms an image"] = measure.short(1e3 * np.median(images) / TIMED)
     return row
+
+
+def minutes(steps, step):
+    return measure.short(steps * np.median(step) / 60)
 
 
 def found_at(evaluation, place):

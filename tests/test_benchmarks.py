@@ -238,3 +238,13 @@ def test_steps_and_images_are_timed_of_runs_like_those_evaluated(benchmark, tmp_
         assert timed.train_step().step == 1
         images = quality.drawing(timed, "ddim", 2, 1.0)()
         assert images.shape == (quality.TIMED, 8, 8, 1)
+    assert quality.make_autoencoder_trainer(timed).train_step().step == 1
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_minutes_of_an_autoencoder_are_told_beside_those_of_the_run_in_its_latents(benchmark):
+    trainer = tiny_vae.latent_trainer(tiny_vae.encoded(tiny_vae.measured(steps=3)))
+    drawn = {"checkpoint": "runs/a", "data": "bars", "training_step": 600, "samples": 9}
+    drawn |= {"sampler": "ddim", "steps": 5, "guidance": 2.0}
+    row = benchmark("bench_quality").row_of({"drawn": drawn}, trainer, [0.05], [0.16], [0.3, 0.6, 12.0])
+    assert row["minutes"] == 0.5 and row["and its autoencoder's"] == 0.03

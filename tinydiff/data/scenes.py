@@ -88,10 +88,8 @@ def images_at(index, size, seed, shapes, which, *, cache=True, say=print):
     draw = functools.partial(_draw_all, index, size, seed, shapes)
     rules = [RULES, size, seed, *which] + (["shapes"] if shapes else [])
     key = decoded.name_of([PIL.__version__, np.__version__, *rules])
-    cache, without = (
-        cache and len(index) >= WORTH_KEEPING,
-        "scenes are drawn into memory, as what is drawn cannot be kept",
-    )
+    cache = cache and len(index) >= WORTH_KEEPING
+    without = "scenes are drawn into memory, as what is drawn cannot be kept"
     return decoded.images_of(draw, f"scenes-{size}", key, cache=cache, without=without, say=say).images
 
 
