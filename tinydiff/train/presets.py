@@ -67,14 +67,9 @@ PRESETS = {
         dict(sampler="ddim", steps=50, guidance=2.0),
     ),
     # CIFAR-10 on two CPU cores, overnight, or as long as --minutes allow: the learning rate does not fall, so any stop
-    # is as good. Chosen by measurement, in about four minutes each of 1,300 steps or what else takes as long, by the
-    # FID of 2,000 images at guidance 1, of which real ones have 2.7. In a first series: noise steps met equally often
-    # 100.7, as above 117.8, and from there learning rate halved 122.8, a fourth level 119.8; from here channels (32,
-    # 96, 192) 117.1, two blocks a level 112.3, batch 16 and twice as many steps 98.3. In a second, by 20 steps of
-    # DPM-Solver++: as here 99.5, learning rate doubled 96.8, attention at two levels 97.0, both 104.5, min-SNR 97.4,
-    # dropout 105.4: what differs by 5 cannot be told apart by one run each. No image is met twice in as few steps, so
-    # flips and dropout cannot help yet. Of 10,000 images, of which real ones have 0.7: after 10,000 steps, half an hour,
-    # 44.8, after 33,000 23.4; how far a night leads is not known
+    # is as good. Chosen by measurement: benchmarks/README.md has what each choice gained, and that the FID of 10,000
+    # images, of which real ones have 0.7, is 44.8 after half an hour, 10,000 steps, and 23.4 after 33,000; how far a
+    # night leads is not known
     "cifar10-laptop": Preset(
         TrainConfig(
             model=UNetConfig(
