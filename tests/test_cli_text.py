@@ -166,6 +166,13 @@ def test_bad_training(pictures, encoder, tmp_path, capsys, arguments, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_preset_for_words_needs_an_encoder(tmp_path, capsys):
+    out = tmp_path / "run"
+    reason = failure(["train", "--preset", "words-laptop", "--out", str(out)], capsys)
+    assert reason == "text must be the folder of an encoder: the preset words-laptop is for a model of words"
+    assert not out.exists()
+
+
 def test_bad_drawing(run, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)

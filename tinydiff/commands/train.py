@@ -318,6 +318,8 @@ def _path_for(name, overwrite):
 
 def _new_diffusion(args, ranks, backend, preset):
     """The config and the data set of a new run of ``train``."""
+    if preset.words and not args.text:
+        raise ValueError(f"text must be the folder of an encoder: the preset {args.preset} is for a model of words")
     autoencoder, name, size, preset = None, args.data or preset.data, args.image_size, preset.config
     if args.latent:
         autoencoder = latents.for_latents(load_checkpoint(args.latent, ranks, VAETrainConfig), args.latent)
