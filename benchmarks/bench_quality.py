@@ -116,7 +116,7 @@ def row_of(evaluation, trainer, step, images, autoencoder_step=()):
     row |= {"ms a step": measure.short(1e3 * np.median(step))}
     row |= {"minutes": minutes(drawn["training_step"], step)}
     if trainer.autoencoder:
-        row |= {"and its autoencoder's": minutes(trainer.autoencoder.step, autoencoder_step)}
+        row |= {"minutes of its autoencoder": minutes(trainer.autoencoder.step, autoencoder_step)}
     row |= {name: drawn[name] for name in (*WAY, "samples")}
     for name, place in SHARES.items():
         if (share := found_at(evaluation, place)) is not None:
