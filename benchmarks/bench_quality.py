@@ -19,7 +19,6 @@ import numpy as np
 import measure
 from tinydiff import backends
 from tinydiff.data import captions
-from tinydiff.data.dataset import Dataset
 from tinydiff.train import Trainer, latents, texts
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.vae_trainer import VAETrainer
@@ -80,7 +79,7 @@ def make_trainer(path, backend):
     if config.text:
         dataset, *_ = captions.load(IMAGES, size=shape[0], cache=False)
     else:
-        dataset = noise(config.data, shape, max(1, config.model.classes))
+        dataset = measure.noise(IMAGES, shape, max(1, config.model.classes), name=config.data)
     if checkpoint.autoencoder:
         dataset = latents.encode(dataset, checkpoint.autoencoder, backend, flip=config.flip, cache=False)
     if config.text:
@@ -92,12 +91,7 @@ def make_trainer(path, backend):
 def make_autoencoder_trainer(trainer):
     """A ``VAETrainer`` like that of the autoencoder in whose latents a trainer works, at its first step, on noise."""
     config = trainer.autoencoder.config
-    return VAETrainer(config, noise(config.data, config.model.shape, 1), trainer.backend)
-
-
-def noise(name, shape, classes):
-    images = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape)).astype(np.uint8)
-    return Dataset(name, images, np.arange(IMAGES) % classes, classes)
+    return VAETrainer(config, measure.noise(IMAGES, config.model.shape, 1, name=config.data), trainer.backend)
 
 
 def drawing(trainer, *way):

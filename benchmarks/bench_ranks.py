@@ -25,7 +25,6 @@ import numpy as np
 from tinydiff import backends
 from tinydiff import ranks as processes
 from tinydiff.backends.cores import allowed_cores
-from tinydiff.data.dataset import Dataset
 from tinydiff.model.unet import UNetConfig
 from tinydiff.ranks import alone
 from tinydiff.train import TrainConfig, Trainer
@@ -38,9 +37,8 @@ PROJECTED = (1, 2, 8, 32, 128, 512, 1024)
 
 
 def make_trainer(batch, parts, ranks):
-    images = np.random.default_rng(0).integers(0, 256, (1000, 28, 28, 1)).astype(np.uint8)
-    dataset = Dataset("noise", images, np.arange(1000) % 10, 10)
-    config = TrainConfig(model=MODEL, data="noise", batch=batch, parts=parts)
+    dataset = measure.noise(1000, MODEL.shape, MODEL.classes)
+    config = TrainConfig(model=MODEL, data=dataset.name, batch=batch, parts=parts)
     return Trainer(config, dataset, backends.get("cpu"), ranks=ranks)
 
 

@@ -23,6 +23,7 @@ import tinydiff
 from tinydiff import backends
 from tinydiff.backends.cores import allowed_cores
 from tinydiff.backends.kernel_names import PRECISIONS
+from tinydiff.data.dataset import Dataset
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "README.md", HERE / "README.md"
@@ -253,6 +254,12 @@ def print_peak_memory(make_step):
 def resident(field):
     """Bytes of memory by a field of proc_pid_status(5): VmRSS, now, or VmHWM, at its peak."""
     return 1024 * int(re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+
+
+def noise(count, shape, classes, *, name="noise"):
+    """A ``Dataset`` of so many images (H, W, C) of noise, of each class as many, to time training steps with."""
+    images = np.random.default_rng(0).integers(0, 256, (count, *shape)).astype(np.uint8)
+    return Dataset(name, images, np.arange(count) % classes, classes)
 
 
 def device():
