@@ -138,6 +138,39 @@ Recycler& recycler() {
     return *the;
 }
 
+// Each thread's own memory for scratch: no thread waits for another's lock, and what one takes lies in its caches from the
+// time before.
+class Stack {
+ public:
+    ~Stack() {
+        if (start_) recycler().give(start_);
+    }
+
+    // Null where there is no room for it.
+    void* take(size_t bytes) {
+        if (!start_) start_ = static_cast<char*>(recycler().take(SIZE));
+        bytes = round_up(bytes == 0 ? 1 : bytes, LINE);
+        if (bytes > SIZE - top_) return nullptr;
+        top_ += bytes;
+        return start_ + top_ - bytes;
+    }
+
+    // Whether it was taken here; then so was all that was taken since.
+    bool give(void* memory) {
+        const size_t at = static_cast<size_t>(static_cast<char*>(memory) - start_);
+        if (!start_ || at >= SIZE) return false;
+        top_ = at;
+        return true;
+    }
+
+ private:
+    static constexpr size_t SIZE = HUGE_PAGE;
+    char* start_ = nullptr;
+    size_t top_ = 0;
+};
+
+thread_local Stack stack;
+
 // a forked child must not find the lock held by a thread it does not have
 const int fork_handler =
     pthread_atfork([] { recycler().lock(); }, [] { recycler().unlock(); }, [] { recycler().unlock(); });
@@ -152,6 +185,16 @@ void* take_memory(size_t bytes) {
 }
 
 void give_memory(void* memory) noexcept { RECYCLING ? recycler().give(memory) : std::free(memory); }
+
+void* take_scratch(size_t bytes) {
+    if (RECYCLING)
+        if (void* memory = stack.take(bytes)) return memory;
+    return take_memory(bytes);
+}
+
+void give_scratch(void* memory) noexcept {
+    if (!RECYCLING || !stack.give(memory)) give_memory(memory);
+}
 
 MemoryState memory_state() { return recycler().state(); }
 

@@ -13,6 +13,10 @@ namespace tinydiff {
 void* take_memory(size_t bytes);
 void give_memory(void* memory) noexcept;
 
+// The same for what is given back on the thread that took it, the last taken first.
+void* take_scratch(size_t bytes);
+void give_scratch(void* memory) noexcept;
+
 struct MemoryState {
     size_t in_use;  // bytes handed out
     size_t kept;    // bytes waiting to be handed out again
@@ -23,8 +27,8 @@ MemoryState memory_state();
 template <class T = float>
 class Scratch {
  public:
-    explicit Scratch(int64_t count) : values(static_cast<T*>(take_memory(count * sizeof(T)))) {}
-    ~Scratch() { give_memory(values); }
+    explicit Scratch(int64_t count) : values(static_cast<T*>(take_scratch(count * sizeof(T)))) {}
+    ~Scratch() { give_scratch(values); }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
     operator T*() const { return values; }

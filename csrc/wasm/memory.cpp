@@ -56,7 +56,7 @@ void* grow(size_t bytes) {
 
 bool exhausted() { return is_exhausted; }
 
-void* take_memory(size_t bytes) {
+void* take_scratch(size_t bytes) {
     bytes = (bytes / LINE + 1) * LINE;  // at least one line, so that no two blocks begin at the same place
     if (current < 0 || pieces[current].end - pieces[current].top < bytes) next_piece(bytes);
     Piece& piece = pieces[current];
@@ -65,7 +65,7 @@ void* take_memory(size_t bytes) {
     return reinterpret_cast<void*>(at);
 }
 
-void give_memory(void* memory) noexcept {
+void give_scratch(void* memory) noexcept {
     const auto at = reinterpret_cast<uintptr_t>(memory);
     while (at < pieces[current].start || at >= pieces[current].end) --current;
     pieces[current].top = at;
