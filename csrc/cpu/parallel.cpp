@@ -37,7 +37,7 @@ class Pool {
     explicit Pool(int count) {
         try {
             workers_.reserve(static_cast<size_t>(count - 1));
-            for (int i = 1; i < count; ++i) workers_.emplace_back([this] { work(); });
+            for (int i = 1; i < count; ++i) workers_.emplace_back([this, i] { work(i % 2 ? BACK : FRONT); });
         } catch (const std::exception& error) {
             static bool said = false;
             if (!said)
@@ -48,12 +48,9 @@ class Pool {
     }
 
     ~Pool() {
-        {
-            std::lock_guard<std::mutex> lock(sleep_mutex_);
-            stopping_ = true;
-            announced_.fetch_add(1);
-        }
-        wake_.notify_all();
+        stopping_ = true;
+        left_.store(job_after(left_.load()));
+        wake_sleepers();
         for (auto& worker : workers_) worker.join();
     }
 
@@ -63,32 +60,43 @@ class Pool {
         task_ = task;
         context_ = context;
         count_ = count;
+        at_once_ = (count + MOST - 1) / MOST;
+        const int64_t claims = (count + at_once_ - 1) / at_once_;
         finished_.store(0, std::memory_order_relaxed);
-        // one word holds the job's number and how many of its tasks are left, so that a thread that comes late
-        // cannot take a task of a job that is over
-        const uint64_t job = (left_.load(std::memory_order_relaxed) >> 32) + 1;
-        left_.store(job << 32 | static_cast<uint64_t>(count), std::memory_order_seq_cst);
-        announced_.fetch_add(1, std::memory_order_seq_cst);
-        if (sleeping_.load(std::memory_order_seq_cst) > 0) {
-            std::lock_guard<std::mutex> lock(sleep_mutex_);
-            wake_.notify_all();
-        }
-        take_tasks();
-        for (int spin = 0; finished_.load(std::memory_order_acquire) != count; ++spin)
+        left_.store(job_after(left_.load(std::memory_order_relaxed)) | static_cast<uint64_t>(claims),
+                    std::memory_order_seq_cst);
+        wake_sleepers();
+        take_tasks(FRONT);
+        for (int spin = 0; finished_.load(std::memory_order_acquire) != claims; ++spin)
             spin < SPINS ? pause() : std::this_thread::yield();  // the worker may be waiting for this very core
         if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     }
 
    private:
-    void take_tasks() {
+    // One word holds the job's number and which claims are left to take, from its first to before its last: so a thread
+    // that comes late cannot take one of a job that is over.
+    static constexpr int BITS = 20;  // of first and of last
+    static constexpr int64_t MOST = (1 << BITS) - 1;
+    static uint64_t job(uint64_t left) { return left >> 2 * BITS; }
+    static uint64_t job_after(uint64_t left) { return (job(left) + 1) << 2 * BITS; }
+
+    // Half of the threads take from either end: most of what one of two works on in a job is where it worked in the job
+    // before, and in its cache.
+    enum End { FRONT, BACK };
+
+    void take_tasks(End end) {
         inside_task = true;
         uint64_t left = left_.load(std::memory_order_acquire);
-        while (static_cast<uint32_t>(left) > 0) {
-            if (!left_.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel, std::memory_order_acquire))
+        for (;;) {
+            const int64_t first = left >> BITS & MOST, last = left & MOST;
+            if (first == last) break;
+            const uint64_t after = end == FRONT ? left + (uint64_t{1} << BITS) : left - 1;
+            if (!left_.compare_exchange_weak(left, after, std::memory_order_acq_rel, std::memory_order_acquire))
                 continue;
-            // the job cannot end, nor its fields change, before this task is finished
+            // the job cannot end, nor its fields change, before this claim is finished
+            const int64_t begin = (end == FRONT ? first : last - 1) * at_once_;
             try {
-                task_(context_, count_ - static_cast<uint32_t>(left));
+                for (int64_t i = begin; i < begin + at_once_ && i < count_; ++i) task_(context_, i);
             } catch (...) {  // memory ran out: the caller hears of it when all tasks are over
                 std::lock_guard<std::mutex> lock(failure_mutex_);
                 failure_ = std::current_exception();
@@ -99,20 +107,27 @@ class Pool {
         inside_task = false;
     }
 
-    void work() {
+    void work(End end) {
         uint64_t seen = 0;
+        const auto is_new = [&](std::memory_order order) { return job(left_.load(order)) != seen; };
         for (;;) {
-            for (int spin = 0; spin < SPINS && announced_.load(std::memory_order_acquire) == seen; ++spin) pause();
-            if (announced_.load(std::memory_order_acquire) == seen) {
+            for (int spin = 0; spin < SPINS && !is_new(std::memory_order_acquire); ++spin) pause();
+            if (!is_new(std::memory_order_acquire)) {
                 std::unique_lock<std::mutex> lock(sleep_mutex_);
                 sleeping_.fetch_add(1, std::memory_order_seq_cst);
-                wake_.wait(lock, [&] { return announced_.load(std::memory_order_seq_cst) != seen; });
+                wake_.wait(lock, [&] { return is_new(std::memory_order_seq_cst); });
                 sleeping_.fetch_sub(1, std::memory_order_relaxed);
             }
-            seen = announced_.load(std::memory_order_acquire);
+            seen = job(left_.load(std::memory_order_acquire));
             if (stopping_) return;
-            take_tasks();
+            take_tasks(end);
         }
+    }
+
+    void wake_sleepers() {
+        if (sleeping_.load(std::memory_order_seq_cst) == 0) return;
+        std::lock_guard<std::mutex> lock(sleep_mutex_);
+        wake_.notify_all();
     }
 
     std::vector<std::thread> workers_;
@@ -122,12 +137,12 @@ class Pool {
     std::condition_variable wake_;
     std::atomic<int> sleeping_{0};
     std::atomic<bool> stopping_{false};
-    std::atomic<uint64_t> announced_{0};
 
-    void (*task_)(const void*, int64_t) = nullptr;
+    // what a job is, in one cache line, and how much of it is over
+    alignas(64) void (*task_)(const void*, int64_t) = nullptr;
     const void* context_ = nullptr;
-    int64_t count_ = 0;
-    alignas(64) std::atomic<uint64_t> left_{0};
+    int64_t count_ = 0, at_once_ = 1;  // tasks, and how many a claim takes
+    std::atomic<uint64_t> left_{0};
     alignas(64) std::atomic<int64_t> finished_{0};
 };
 
@@ -161,8 +176,7 @@ void use_threads(int count) {
 }
 
 void run_tasks(int64_t count, void (*task)(const void* context, int64_t i), const void* context) {
-    constexpr int64_t MOST = INT32_MAX;  // tasks of one job
-    if (count > 1 && count <= MOST && !inside_task) {
+    if (count > 1 && !inside_task) {
         std::unique_lock<std::mutex> lock(pool_mutex, std::try_to_lock);
         if (lock.owns_lock()) {
             if (!pool) pool = new Pool(wanted);

@@ -48,6 +48,16 @@ def test_threads(cpu):
     assert cpu.threads() == 3
 
 
+def test_more_tasks_than_threads_can_claim_one_by_one(cpu):
+    """Each sample of a group norm is one; of a million and more a thread takes several at a time."""
+    x, one = normal(0, 2**20 + 3, 1, 1, 4, dtype=np.float32), np.ones(4, np.float32)
+    made = []
+    for n in (1, 3):
+        cpu.use_threads(n)
+        made.append(cpu.CpuBackend().group_norm.forward(x, one, one, groups=1)[0])
+    assert_same(made[1], made[0], "3 threads:")
+
+
 def test_memory_is_used_again(cpu):
     """After a few rounds nothing more is taken from the system: what is in use and what is kept stay the same."""
     backend, held = cpu.CpuBackend(), []
