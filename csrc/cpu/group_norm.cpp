@@ -13,6 +13,7 @@
 // Source of the merging: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing
 // sample variances", 1979.
 #include <cmath>
+#include <numeric>
 
 #include "kernels.h"
 #include "memory.h"
@@ -23,6 +24,9 @@ TINYDIFF_BEGIN
 namespace {
 
 constexpr int64_t SLAB_FLOATS = 16 << 10;
+constexpr int64_t SAMPLES = 4;      // enough for a task each
+constexpr int64_t FEW_SLABS = 16;   // of a sample that a core's own cache holds
+constexpr int64_t MOST_SHARES = 4;  // of a sample's channels
 
 struct Slabs {
     int64_t pixels, size, count;
@@ -33,26 +37,60 @@ struct Slabs {
     int64_t last(int64_t slab) const { return smaller(pixels, (slab + 1) * size); }
 };
 
-// With samples enough, a task takes one through all stages while it is in cache; else each stage is spread over
-// the slabs. The arithmetic is the same.
+// Some channels: whole groups.
+struct Share {
+    int64_t first, last;
+};
+
+template <class Body>
+void over_share(Share share, const Body& body) {
+    over_channels(share.last - share.first,
+                  [&](int64_t c, int64_t channels, auto vectors) { body(share.first + c, channels, vectors); });
+}
+
+// A sample's channels in shares of whole vectors.
+struct Shares {
+    int64_t C, size, count;
+
+    Shares(const GroupNorm& norm, int64_t most)
+        : C(norm.C), size(round_up(ceil_div(C, most), std::lcm(C / norm.G, W))), count(ceil_div(C, size)) {}
+    Share operator[](int64_t i) const { return {i * size, smaller(C, (i + 1) * size)}; }
+};
+
+// With samples enough, a task takes one through all stages while it is in cache, of few small ones some channels of one;
+// else each stage is spread over the slabs. The arithmetic is the same.
 //
-// ``room`` floats a sample are there from its first stage to its last, as the third argument of both.
+// ``room`` floats a sample are there from its first stage to its last, as the last argument of both.
 template <class First, class Merge, class Second>
-void in_two_readings(int64_t N, int64_t slabs, int64_t room, const First& first, const Merge& merge,
+void in_two_readings(const GroupNorm& norm, const Slabs& slabs, int64_t room, const First& first, const Merge& merge,
                      const Second& second) {
-    if (N >= 4) {
-        parallel_for(N, [&](int64_t n) {
-            Scratch own(room);
-            for (int64_t slab = 0; slab < slabs; ++slab) first(n, slab, own);
-            merge(n);
-            for (int64_t slab = 0; slab < slabs; ++slab) second(n, slab, own);
+    const int64_t N = norm.N;
+    const bool many = N >= SAMPLES;
+    if (many || slabs.count <= FEW_SLABS) {
+        const Shares shares(norm, many ? 1 : MOST_SHARES);
+        Scratch all(many ? 0 : N * room);
+        parallel_for(N * shares.count, [&](int64_t task) {
+            const int64_t n = task / shares.count;
+            const Share share = shares[task % shares.count];
+            Scratch own(many ? room : 0);
+            float* waiting = many ? own : all + n * room;
+            for (int64_t slab = 0; slab < slabs.count; ++slab) first(n, slab, share, waiting);
+            merge(n, share);
+            for (int64_t slab = 0; slab < slabs.count; ++slab) second(n, slab, share, waiting);
         });
         return;
     }
+    const Share whole{0, norm.C};
     Scratch all(N * room);
-    parallel_for(N * slabs, [&](int64_t task) { first(task / slabs, task % slabs, all + task / slabs * room); });
-    for (int64_t n = 0; n < N; ++n) merge(n);
-    parallel_for(N * slabs, [&](int64_t task) { second(task / slabs, task % slabs, all + task / slabs * room); });
+    auto stage = [&](const auto& body) {
+        parallel_for(N * slabs.count, [&](int64_t task) {
+            const int64_t n = task / slabs.count;
+            body(n, task % slabs.count, whole, all + n * room);
+        });
+    };
+    stage(first);
+    for (int64_t n = 0; n < N; ++n) merge(n, whole);
+    stage(second);
 }
 
 // What both ways apply to x: xhat = (x - mean) rstd, then u = slope xhat + offset.
@@ -81,11 +119,11 @@ void group_norm_forward(const Real* x, const float* gamma, const float* beta, co
     Scratch parts(N * slabs.count * 3 * C);
     Scratch per_channel(N * 3 * C);  // mean, rstd slope, offset
 
-    auto statistics = [&](int64_t n, int64_t slab, float*) {
+    auto statistics = [&](int64_t n, int64_t slab, Share share, float*) {
         float* centre = parts + (n * slabs.count + slab) * 3 * C;
         const Real* sample = x + n * norm.HW * C;
         const int64_t first = slabs.first(slab), last = slabs.last(slab);
-        over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
+        over_share(share, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
             Vec row[V], total[V] = {}, deviation[V] = {}, square[V] = {};
             for (int64_t m = first; m < last; ++m) {
@@ -106,9 +144,9 @@ void group_norm_forward(const Real* x, const float* gamma, const float* beta, co
             store_columns(centre + 2 * C + c, square, channels);
         });
     };
-    auto merge = [&](int64_t n) {
+    auto merge = [&](int64_t n, Share share) {
         float *mean_C = per_channel + n * 3 * C, *slope_C = mean_C + C, *offset_C = slope_C + C;
-        for (int64_t g = 0; g < G; ++g) {
+        for (int64_t g = share.first / width; g < share.last / width; ++g) {
             double total = 0, squares = 0;
             for (int pass = 0; pass < 2; ++pass)
                 for (int64_t slab = 0; slab < slabs.count; ++slab) {
@@ -135,9 +173,9 @@ void group_norm_forward(const Real* x, const float* gamma, const float* beta, co
             }
         }
     };
-    auto normalise = [&](int64_t n, int64_t slab, float*) {
+    auto normalise = [&](int64_t n, int64_t slab, Share share, float*) {
         const float *mean_C = per_channel + n * 3 * C, *slope_C = mean_C + C, *offset_C = slope_C + C;
-        over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
+        over_share(share, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
             Vec m[V], slope[V], offset[V], u[V];
             load_columns(m, mean_C + c, channels);
@@ -154,7 +192,7 @@ void group_norm_forward(const Real* x, const float* gamma, const float* beta, co
             }
         });
     };
-    in_two_readings(N, slabs.count, 0, statistics, merge, normalise);
+    in_two_readings(norm, slabs, 0, statistics, merge, normalise);
 }
 
 template <class Real>
@@ -180,11 +218,11 @@ void group_norm_backward(const Real* dy, const Real* x, const float* gamma, cons
         }
     }
 
-    auto pixel_sums = [&](int64_t n, int64_t slab, float* waiting) {
+    auto pixel_sums = [&](int64_t n, int64_t slab, Share share, float* waiting) {
         const float *mean_C = per_channel + n * 6 * C, *rstd_C = mean_C + C, *slope_C = rstd_C + C;
         const float* offset_C = slope_C + C;
         float* part = parts + (n * slabs.count + slab) * 2 * C;
-        over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
+        over_share(share, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
             Vec m[V], r[V], slope[V], offset[V], xhat[V], du[V], du_sum[V] = {}, du_xhat[V] = {};
             load_columns(m, mean_C + c, channels);
@@ -211,12 +249,12 @@ void group_norm_backward(const Real* dy, const Real* x, const float* gamma, cons
             store_columns(part + C + c, du_xhat, channels);
         });
     };
-    auto merge = [&](int64_t n) {
+    auto merge = [&](int64_t n, Share share) {
         const float* slope_C = per_channel + n * 6 * C + 2 * C;
         float *through_mean = per_channel + n * 6 * C + 4 * C, *through_var = through_mean + C;
         float* sum = sums + n * 2 * C;
         const double count = static_cast<double>(norm.HW * width);
-        for (int64_t g = 0; g < G; ++g) {
+        for (int64_t g = share.first / width; g < share.last / width; ++g) {
             double mean_dxhat = 0, mean_dxhat_xhat = 0;
             for (int64_t c = g * width; c < (g + 1) * width; ++c) {
                 double du = 0, du_xhat = 0;
@@ -236,11 +274,11 @@ void group_norm_backward(const Real* dy, const Real* x, const float* gamma, cons
             }
         }
     };
-    auto input_gradient = [&](int64_t n, int64_t slab, const float* waiting) {
+    auto input_gradient = [&](int64_t n, int64_t slab, Share share, const float* waiting) {
         const float *mean_C = per_channel + n * 6 * C, *rstd_C = mean_C + C, *slope_C = rstd_C + C;
         const float *through_mean_C = mean_C + 4 * C, *through_var_C = through_mean_C + C;
         const Real* du_all = norm.silu && in_dx ? dx : dy;
-        over_channels(C, [&](int64_t c, int64_t channels, auto vectors) {
+        over_share(share, [&](int64_t c, int64_t channels, auto vectors) {
             constexpr int V = decltype(vectors)::value;
             Vec m[V], r[V], slope[V], through_mean[V], through_var[V], xhat[V], result[V], other[V];
             load_columns(m, mean_C + c, channels);
@@ -267,7 +305,7 @@ void group_norm_backward(const Real* dy, const Real* x, const float* gamma, cons
             }
         });
     };
-    in_two_readings(N, slabs.count, room, pixel_sums, merge, input_gradient);
+    in_two_readings(norm, slabs, room, pixel_sums, merge, input_gradient);
 
     for (int64_t c = 0; c < C; ++c) {
         double total_beta = 0, total_gamma = 0;
