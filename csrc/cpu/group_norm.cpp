@@ -57,8 +57,8 @@ struct Shares {
     Share operator[](int64_t i) const { return {i * size, smaller(C, (i + 1) * size)}; }
 };
 
-// With samples enough, a task takes one through all stages while it is in cache, of few small ones some channels of one;
-// else each stage is spread over the slabs. The arithmetic is the same.
+// With samples enough, a task takes one through all stages while it is in cache, of few small ones some channels of
+// one; else each stage is spread over the slabs. The arithmetic is the same.
 //
 // ``room`` floats a sample are there from its first stage to its last, as the last argument of both.
 template <class First, class Merge, class Second>

@@ -138,10 +138,10 @@ Recycler& recycler() {
     return *the;
 }
 
-// Each thread's own memory for scratch: no thread waits for another's lock, and what one takes lies in its caches from the
-// time before.
+// Each thread's own memory for scratch: no thread waits for another's lock, and what one takes lies in its caches from
+// the time before.
 class Stack {
- public:
+   public:
     ~Stack() {
         if (start_) recycler().give(start_);
     }
@@ -163,7 +163,7 @@ class Stack {
         return true;
     }
 
- private:
+   private:
     static constexpr size_t SIZE = HUGE_PAGE;
     char* start_ = nullptr;
     size_t top_ = 0;

@@ -26,14 +26,14 @@ MemoryState memory_state();
 // Values, floats unless said otherwise, for the length of a scope.
 template <class T = float>
 class Scratch {
- public:
+   public:
     explicit Scratch(int64_t count) : values(static_cast<T*>(take_scratch(count * sizeof(T)))) {}
     ~Scratch() { give_scratch(values); }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
     operator T*() const { return values; }
 
- private:
+   private:
     T* values;
 };
 
