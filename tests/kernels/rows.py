@@ -310,6 +310,10 @@ ROWS = {
             dict(N=2, H=1, W=1, C=32, O=32),
             dict(N=2, H=28, W=28, C=1, O=32),  # conv_in
             dict(N=2, H=28, W=28, C=32, O=1),  # conv_out
+            # the taps of few outputs side by side
+            dict(N=2, H=9, W=11, C=48, O=3, padding=(0, 1), add="residual"),
+            dict(N=3, H=6, W=5, C=18, O=2, R=2, S=4, padding=2, add="time shift"),
+            dict(N=2, H=9, W=8, C=32, O=1, stride=2),
             dict(N=2, H=11, W=10, C=24, O=16, padding=0),
             dict(N=2, H=11, W=10, C=24, O=16, padding=2),
             dict(N=2, H=14, W=14, C=192, O=64, R=1, S=1, padding=0),
@@ -351,6 +355,7 @@ ROWS = {
             dict(N=2, H=5, W=7, groups=4, width=12, silu=False),
             dict(N=5, H=14, W=14, groups=8, width=8, silu=True, film=True),
             dict(N=1, H=7, W=7, groups=8, width=16, silu=True, film=True),
+            dict(N=1, H=96, W=96, groups=4, width=8, silu=True),  # large, alone
             dict(N=2, H=1, W=1, groups=3, width=5, silu=False, film=True),
             dict(N=1, H=1, W=2, groups=1, width=20_000, silu=True),
         ],
