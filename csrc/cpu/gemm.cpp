@@ -99,16 +99,16 @@ struct Arithmetic<Fixed> {
     }
 };
 
-// acc[i] += value(i) b for one row of b, the step that every kernel here repeats; the row at b + ahead will be needed.
+// acc[i] += value(i) b for one row of b, the step that every kernel here repeats; the row at ``ahead`` will be needed.
 // M and V are named where it is called: a type that a template works out for itself forgets that Vec is aligned to a
 // float.
 template <int M, int V, class Word, class Value>
 inline void outer_product(typename Arithmetic<Word>::Sum (&acc)[M][V], const Value& value, const Word* b,
-                          int64_t ahead) {
+                          const Word* ahead) {
     using Of = Arithmetic<Word>;
     typename Of::Row row[V];
 #pragma GCC unroll 8
-    for (int j = 0; j < V; ++j) __builtin_prefetch(b + ahead + j * W);
+    for (int j = 0; j < V; ++j) __builtin_prefetch(ahead + j * W);
 #pragma GCC unroll 8
     for (int j = 0; j < V; ++j) row[j] = Of::row(b + j * W);
 #pragma GCC unroll 16
@@ -133,14 +133,30 @@ inline void read(Vec (&acc)[M][V], const float* c, int64_t ldc) {
         for (int j = 0; j < V; ++j) acc[i][j] = load(c + i * ldc + j * W);
 }
 
+// Where what is asked for before it is needed lies, from row to row.
+template <class Word>
+struct Ahead {
+    const Word* next;
+    int64_t step;
+};
+
+// That of a group of rows which meets b. Of a panel each of two groups asks for half of what lies behind, which comes
+// next: so memory works as long as they do.
+template <class Word>
+Ahead<Word> ahead_of(const Word* b, int64_t ldb, int64_t K, int64_t group, const RowGroups& groups) {
+    if (ldb == NR && groups.count > 1 && group >= groups.count - 2)
+        return {b + K * ldb + (group - (groups.count - 2)) * K * W, W};
+    return {b + AHEAD * ldb, ldb};
+}
+
 struct Strided {
     template <int M, int V, class Word>
-    static void run(const Word* a, int64_t lda, int64_t K, const Word* b, int64_t ldb, float* c, int64_t ldc,
-                    bool accumulate) {
+    static void run(const Word* a, int64_t lda, int64_t K, const Word* b, int64_t ldb, Ahead<Word> ahead, float* c,
+                    int64_t ldc, bool accumulate) {
         Vec acc[M][V] = {};
         if (accumulate) read(acc, c, ldc);
-        for (int64_t k = 0; k < K; ++k, ++a, b += ldb)
-            outer_product<M, V>(acc, [=](int i) { return a[i * lda]; }, b, AHEAD * ldb);
+        for (int64_t k = 0; k < K; ++k, ++a, b += ldb, ahead.next += ahead.step)
+            outer_product<M, V>(acc, [=](int i) { return a[i * lda]; }, b, ahead.next);
         write(acc, c, ldc);
     }
 };
@@ -148,10 +164,10 @@ struct Strided {
 struct Scaled {
     template <int M, int V>
     static void run(const Fixed* a, int64_t lda, const float* a_scale, int64_t K, const Fixed* b, int64_t ldb,
-                    const float* b_scale, float* c, int64_t ldc) {
+                    Ahead<Fixed> ahead, const float* b_scale, float* c, int64_t ldc) {
         IntVec sums[M][V] = {};
-        for (int64_t k = 0; k < K; ++k, ++a, b += ldb)
-            outer_product<M, V>(sums, [=](int i) { return a[i * lda]; }, b, AHEAD * ldb);
+        for (int64_t k = 0; k < K; ++k, ++a, b += ldb, ahead.next += ahead.step)
+            outer_product<M, V>(sums, [=](int i) { return a[i * lda]; }, b, ahead.next);
         Vec acc[M][V];
 #pragma GCC unroll 16
         for (int i = 0; i < M; ++i)
@@ -174,7 +190,7 @@ struct Gathered {
             for (int i = 0; i < M; ++i) rows[i] = a[i];
             const Word* row = b[s];
             for (int64_t k = 0; k < K; ++k, row += ldb)
-                outer_product<M, V>(acc, [&](int i) { return rows[i][k]; }, row, AHEAD * ldb);
+                outer_product<M, V>(acc, [&](int i) { return rows[i][k]; }, row, row + AHEAD * ldb);
         }
         write(acc, c, ldc);
     }
@@ -186,7 +202,7 @@ struct Transposed {
                     bool accumulate) {
         Vec acc[M][V] = {};
         if (accumulate) read(acc, c, ldc);
-        for (int64_t k = 0; k < K; ++k, a += lda, b += ldb) outer_product<M, V>(acc, [=](int i) { return a[i]; }, b, 0);
+        for (int64_t k = 0; k < K; ++k, a += lda, b += ldb) outer_product<M, V>(acc, [=](int i) { return a[i]; }, b, b);
         write(acc, c, ldc);
     }
 };
@@ -211,7 +227,7 @@ void multiply(int64_t rows, int vectors, const Word* a, int64_t lda, int64_t K, 
     const RowGroups groups(rows);
     for (int64_t g = 0; g < groups.count; ++g)
         dispatch<Strided, MR>(groups.size(g), vectors, a + groups.start(g) * lda, lda, K, b, ldb,
-                              c + groups.start(g) * ldc, ldc, accumulate);
+                              ahead_of(b, ldb, K, g, groups), c + groups.start(g) * ldc, ldc, accumulate);
 }
 
 #ifndef __wasm__
@@ -220,8 +236,8 @@ void multiply_fixed(int64_t rows, int vectors, const Fixed* a, int64_t lda, cons
     const RowGroups groups(rows);
     for (int64_t g = 0; g < groups.count; ++g) {
         const int64_t first = groups.start(g);
-        dispatch<Scaled, MR>(groups.size(g), vectors, a + first * lda, lda, a_scale + first, K, b, ldb, b_scale,
-                             c + first * ldc, ldc);
+        dispatch<Scaled, MR>(groups.size(g), vectors, a + first * lda, lda, a_scale + first, K, b, ldb,
+                             ahead_of(b, ldb, K, g, groups), b_scale, c + first * ldc, ldc);
     }
 }
 #endif
