@@ -49,8 +49,7 @@ class Pool {
 
     ~Pool() {
         stopping_ = true;
-        left_.store(job_after(left_.load()));
-        wake_sleepers();
+        announce();
         for (auto& worker : workers_) worker.join();
     }
 
@@ -64,8 +63,8 @@ class Pool {
         const int64_t claims = (count + at_once_ - 1) / at_once_;
         finished_.store(0, std::memory_order_relaxed);
         left_.store(job_after(left_.load(std::memory_order_relaxed)) | static_cast<uint64_t>(claims),
-                    std::memory_order_seq_cst);
-        wake_sleepers();
+                    std::memory_order_release);
+        announce();
         take_tasks(FRONT);
         for (int spin = 0; finished_.load(std::memory_order_acquire) != claims; ++spin)
             spin < SPINS ? pause() : std::this_thread::yield();  // the worker may be waiting for this very core
@@ -77,8 +76,7 @@ class Pool {
     // that comes late cannot take one of a job that is over.
     static constexpr int BITS = 20;  // of first and of last
     static constexpr int64_t MOST = (1 << BITS) - 1;
-    static uint64_t job(uint64_t left) { return left >> 2 * BITS; }
-    static uint64_t job_after(uint64_t left) { return (job(left) + 1) << 2 * BITS; }
+    static uint64_t job_after(uint64_t left) { return ((left >> 2 * BITS) + 1) << 2 * BITS; }
 
     // Half of the threads take from either end: most of what one of two works on in a job is where it worked in the job
     // before, and in its cache.
@@ -109,22 +107,22 @@ class Pool {
 
     void work(End end) {
         uint64_t seen = 0;
-        const auto is_new = [&](std::memory_order order) { return job(left_.load(order)) != seen; };
         for (;;) {
-            for (int spin = 0; spin < SPINS && !is_new(std::memory_order_acquire); ++spin) pause();
-            if (!is_new(std::memory_order_acquire)) {
+            for (int spin = 0; spin < SPINS && announced_.load(std::memory_order_acquire) == seen; ++spin) pause();
+            if (announced_.load(std::memory_order_acquire) == seen) {
                 std::unique_lock<std::mutex> lock(sleep_mutex_);
                 sleeping_.fetch_add(1, std::memory_order_seq_cst);
-                wake_.wait(lock, [&] { return is_new(std::memory_order_seq_cst); });
+                wake_.wait(lock, [&] { return announced_.load(std::memory_order_seq_cst) != seen; });
                 sleeping_.fetch_sub(1, std::memory_order_relaxed);
             }
-            seen = job(left_.load(std::memory_order_acquire));
+            seen = announced_.load(std::memory_order_acquire);
             if (stopping_) return;
             take_tasks(end);
         }
     }
 
-    void wake_sleepers() {
+    void announce() {
+        announced_.fetch_add(1, std::memory_order_seq_cst);
         if (sleeping_.load(std::memory_order_seq_cst) == 0) return;
         std::lock_guard<std::mutex> lock(sleep_mutex_);
         wake_.notify_all();
@@ -138,11 +136,12 @@ class Pool {
     std::atomic<int> sleeping_{0};
     std::atomic<bool> stopping_{false};
 
-    // what a job is, in one cache line, and how much of it is over
-    alignas(64) void (*task_)(const void*, int64_t) = nullptr;
+    // in one cache line what a job is, in others what threads write while it lasts
+    alignas(64) std::atomic<uint64_t> announced_{0};
+    void (*task_)(const void*, int64_t) = nullptr;
     const void* context_ = nullptr;
     int64_t count_ = 0, at_once_ = 1;  // tasks, and how many a claim takes
-    std::atomic<uint64_t> left_{0};
+    alignas(64) std::atomic<uint64_t> left_{0};
     alignas(64) std::atomic<int64_t> finished_{0};
 };
 
