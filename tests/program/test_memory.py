@@ -13,6 +13,7 @@ import pytest
 from tests.checks import backend_or_skip
 from tests.train import tiny
 from tinydiff import backends, cli
+from tinydiff.backends import metered
 from tinydiff.data.dataset import Dataset
 from tinydiff.program import memory
 from tinydiff.train import Trainer
@@ -54,6 +55,22 @@ def test_a_step_of_numpys_takes_what_was_told(changes):
     low, high = BETWEEN
     assert low < (in_arrays(need) + waiting) / traced(config, backend) < high
     assert need.copied == 0 and need.images == tiny.dataset().images.nbytes + 8 * 40
+
+
+def test_what_python_keeps_from_the_first_time_on_is_not_told():
+    kept = {}
+
+    def step(backend, n):
+        x = np.ones((n, 1000), np.float32)
+
+        def run():
+            if n not in kept:
+                kept[n] = bytearray(10**6)
+            backend.silu.forward(x)
+
+        return run
+
+    assert 8 * 4000 < metered.peak(step)(8) < 10**5
 
 
 @pytest.mark.parametrize("precision", backends.PRECISIONS)

@@ -20,8 +20,7 @@ def peak(step):
 
     step  (backend, n) -> a function of no arguments that takes the step with n samples, its arrays made by ``backend``
     """
-    _peaks(step, 1)  # in which Python fills caches of its own
-    one, two = _peaks(step, 1), _peaks(step, 2)
+    one, two = (list(map(min, _peaks(step, n), _peaks(step, n))) for n in (1, 2))  # Python fills caches the first time
     return lambda count: max(alone + (count - 1) * (both - alone) for alone, both in zip(one, two, strict=True))
 
 
