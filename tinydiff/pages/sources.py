@@ -10,10 +10,11 @@ from tinydiff.backends.launchers import sources
 from tinydiff.ops import OPS
 
 LANGUAGES = ("python", "cpp", "cuda")
-# C++ files that do the work of ops beside their own; CUDA files say so by including others.
+# C++ files that do the work of ops beside their own, without what those include, as the site has few bytes to spare; CUDA
+# files say so by including others.
 LEANS_ON = {
-    "linear": ("conv2d.cpp", "conv2d_gradient.cpp", "conv2d_products.h", "gemm.cpp"),
-    "conv2d": ("conv2d_gradient.cpp", "conv2d_products.h", "gemm.cpp", "winograd.cpp"),
+    "linear": ("conv2d.cpp", "conv2d_gradient.cpp", "gemm.cpp"),
+    "conv2d": ("conv2d_gradient.cpp", "gemm.cpp", "winograd.cpp"),
     "attention": ("gemm.cpp",),
     "dropout": ("philox.h",),
     "corrupt": ("philox.cpp",),
