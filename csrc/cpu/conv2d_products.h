@@ -214,7 +214,7 @@ template <class Real>
 bool is_narrow(const Conv& conv) {
     const int64_t taps = conv.R * conv.S;
     const int64_t side_by_side = conv.N * conv.H * conv.W * ceil_div(taps * conv.O, W);
-    const int64_t one_by_one = conv.N * conv.H_out * conv.W_out * taps * ceil_div(conv.O, W);
+    const int64_t one_by_one = conv.N * conv.H_out * conv.W_out * taps;
     return W > 4 && taps > 1 && conv.O <= W && conv.C >= FEW_CHANNELS && conv.C % NUMBERS<Real> == 0 &&
            2 * side_by_side <= one_by_one;
 }

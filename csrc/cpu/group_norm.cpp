@@ -68,15 +68,13 @@ void in_two_readings(const GroupNorm& norm, const Slabs& slabs, int64_t room, co
     const bool many = N >= SAMPLES;
     if (many || slabs.count <= FEW_SLABS) {
         const Shares shares(norm, many ? 1 : MOST_SHARES);
-        Scratch all(many ? 0 : N * room);
         parallel_for(N * shares.count, [&](int64_t task) {
             const int64_t n = task / shares.count;
             const Share share = shares[task % shares.count];
-            Scratch own(many ? room : 0);
-            float* waiting = many ? own : all + n * room;
-            for (int64_t slab = 0; slab < slabs.count; ++slab) first(n, slab, share, waiting);
+            Scratch own(room);
+            for (int64_t slab = 0; slab < slabs.count; ++slab) first(n, slab, share, own);
             merge(n, share);
-            for (int64_t slab = 0; slab < slabs.count; ++slab) second(n, slab, share, waiting);
+            for (int64_t slab = 0; slab < slabs.count; ++slab) second(n, slab, share, own);
         });
         return;
     }

@@ -74,7 +74,7 @@ class Pool {
    private:
     // One word holds the job's number and which claims are left to take, from its first to before its last: so a thread
     // that comes late cannot take one of a job that is over.
-    static constexpr int BITS = 20;  // of first and of last
+    static constexpr int BITS = 16;  // of first and of last
     static constexpr int64_t MOST = (1 << BITS) - 1;
     static uint64_t job_after(uint64_t left) { return ((left >> 2 * BITS) + 1) << 2 * BITS; }
 
