@@ -90,6 +90,18 @@ def test_resumed_it_has_the_same_bits(pictures, encoder, run, tmp_path):
     assert newest(out).read_bytes() == whole and len(read_metrics(out / "metrics.jsonl")) == 4
 
 
+def test_the_first_layers_of_an_encoder_go_with_the_run(pictures, encoder, tmp_path, capsys):
+    out, picture = tmp_path / "run", tmp_path / "out.png"
+    given = ["--steps", "2", "--no-pictures", "--text-layers", "1", "--out", str(out)]
+    assert cli.main(["train", *on(pictures, encoder), *given]) == 0
+    assert json.loads((out / "text" / "config.json").read_text())["num_hidden_layers"] == 1
+    assert cli.main(["sample", str(out), "--prompt", "a 3", "--steps", "2", "--out", str(picture)]) == 0
+    again = ["train", "--resume", str(out), "--data-dir", str(pictures), "--steps", "3", "--no-pictures"]
+    assert cli.main(again) == 0
+    capsys.readouterr()
+    assert "text_layers goes with a new run" in failure([*again, "--text-layers", "1"], capsys)
+
+
 def test_in_latents_too(pictures, encoder, tmp_path):
     vae, out = tmp_path / "vae", tmp_path / "run"
     arguments = ["--channels", "4,8", "--groups", "2", "--batch", "4", "--data", "folder", "--data-dir", str(pictures)]
@@ -156,6 +168,7 @@ def test_other_commands(run, tmp_path, capsys, command):
         (["--data", "strokes"], "text goes with data 'scenes' or 'folder', which have captions, not 'strokes'"),
         (["--flip", "on"], "flip does not go with text: a caption that says left would be wrong of the mirrored image"),
         (["--text", "nowhere"], "config.json does not exist: not a folder with a text encoder"),
+        (["--text-layers", "3"], "config.json: text_layers must lie in [1, 2], got 3"),
     ],
 )
 def test_bad_training(pictures, encoder, tmp_path, capsys, arguments, message):
@@ -168,6 +181,8 @@ def test_bad_training(pictures, encoder, tmp_path, capsys, arguments, message):
 
 def test_a_preset_for_words_needs_an_encoder(tmp_path, capsys):
     out = tmp_path / "run"
+    reason = failure(["train", "--text-layers", "1", "--out", str(out)], capsys)
+    assert reason == "text_layers goes with text, the folder of the encoder whose layers they are"
     reason = failure(["train", "--preset", "words-laptop", "--out", str(out)], capsys)
     assert reason == "text must be the folder of an encoder: the preset words-laptop is for a model of words"
     assert not out.exists()

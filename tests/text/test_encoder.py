@@ -78,15 +78,38 @@ def test_weights_in_half_precision_and_under_other_names(tmp_path, write):
         assert 0 < np.abs(found - wanted).max() < tolerance * 3
 
 
+@pytest.mark.parametrize("write", [write_bert, write_clip, lambda folder: put_within_a_whole_clip(write_clip(folder))])
+def test_the_first_layers_alone(tmp_path, write):
+    """What is written of them is a folder of a model that has no more."""
+    whole = load(write(tmp_path / "whole"))
+    few = text.load(tmp_path / "whole", backends.get("auto", "fp32"), layers=1)
+    (tmp_path / "few").mkdir()
+    for name, contents in few.files.items():
+        (tmp_path / "few" / name).write_bytes(contents())
+    again = load(tmp_path / "few")
+    assert again.fingerprint == few.fingerprint != whole.fingerprint
+    assert json.loads((tmp_path / "few" / "config.json").read_text())["num_hidden_layers"] == 1
+    tokens, shallow = whole.encode(TEXTS).tokens, few.encode(TEXTS).tokens
+    assert np.array_equal(again.encode(TEXTS).tokens, shallow) and not np.allclose(tokens, shallow)
+    assert text.load(tmp_path / "whole", backends.get("auto", "fp32"), layers=2).fingerprint == whole.fingerprint
+    with pytest.raises(ValueError, match=r"config.json: text_layers must lie in \[1, 2\], got 3"):
+        text.load(tmp_path / "whole", backends.get("auto", "fp32"), layers=3)
+
+
 def test_the_text_model_within_a_whole_clip(tmp_path):
     wanted = load(write_clip(tmp_path)).encode(["red"]).tokens
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", "text_config": config}))
-    path = tmp_path / "model.safetensors"
+    put_within_a_whole_clip(tmp_path)
+    assert np.array_equal(load(tmp_path).encode(["red"]).tokens, wanted)
+
+
+def put_within_a_whole_clip(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"model_type": "clip", "text_config": config}))
+    path = folder / "model.safetensors"
     named = {f"text_model.{name}": array for name, array in safetensors.numpy.load_file(path).items()}
     more = {"vision_model.weight": np.ones(3, np.float32), "logit_scale": np.ones(1, np.float32)}
     safetensors.numpy.save_file(named | more | {"text_projection.weight": np.ones((2, 2), np.float32)}, path)
-    assert np.array_equal(load(tmp_path).encode(["red"]).tokens, wanted)
+    return folder
 
 
 def test_a_tokenizer_in_another_folder(tmp_path):

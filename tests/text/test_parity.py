@@ -43,12 +43,16 @@ def test_clip(tmp_path, act):
     model = theirs(transformers.CLIPTextModel, config, tmp_path / "model", words)
     given = words(TEXTS, padding="max_length", truncation=True, max_length=16, return_tensors="pt")
     with torch.no_grad():
-        wanted = model(given["input_ids"]).last_hidden_state.numpy()
+        norm = getattr(model, "text_model", model).final_layer_norm  # by version
+        found = model(given["input_ids"], output_hidden_states=True)
+        wanted, skipped = (each.numpy() for each in (found.last_hidden_state, norm(found.hidden_states[1])))
     for folder in (None, tmp_path / "words"):  # by tokenizer.json, and by vocab.json and merges.txt
         encoder = text.load(tmp_path / "model", backends.get("auto", "fp32"), tokenizer_folder=folder)
         ids, _ = encoder.words.ids(TEXTS, 16)
         assert [each + [encoder.words.padding] * (16 - len(each)) for each in ids] == given["input_ids"].tolist()
         assert_close(encoder.encode(TEXTS, say=lambda _: None).tokens, wanted, 1e-5)
+    encoder = text.load(tmp_path / "model", backends.get("auto", "fp32"), layers=1)
+    assert_close(encoder.encode(TEXTS, say=lambda _: None).tokens, skipped, 1e-5)  # diffusers' clip_skip of 1
 
 
 def test_bert(tmp_path):
@@ -62,13 +66,15 @@ def test_bert(tmp_path):
     model = theirs(transformers.BertModel, config, tmp_path / "model", words)
     given = words(TEXTS, padding=True, truncation=True, max_length=12, return_tensors="pt")
     with torch.no_grad():
-        wanted = model(given["input_ids"], given["attention_mask"]).last_hidden_state.numpy()
+        layers = model(given["input_ids"], given["attention_mask"], output_hidden_states=True).hidden_states
     encoder = text.load(tmp_path / "model", backends.get("auto", "fp32"))
     found = encoder.encode(TEXTS, say=lambda _: None)
+    first = text.load(tmp_path / "model", backends.get("auto", "fp32"), layers=1).encode(TEXTS, say=lambda _: None)
     assert found.length.tolist() == given["attention_mask"].sum(dim=1).tolist()
     for n, length in enumerate(found.length):
         assert encoder.words.ids(TEXTS[n : n + 1], 12)[0][0] == given["input_ids"][n, :length].tolist()
-        assert_close(found.tokens[n, :length], wanted[n, :length], 1e-5)
+        for tokens, wanted in ((found.tokens, layers[2]), (first.tokens, layers[1])):
+            assert_close(tokens[n, :length], wanted[n, :length].numpy(), 1e-5)
 
 
 def test_a_real_one():

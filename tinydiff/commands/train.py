@@ -124,6 +124,13 @@ def add_arguments(parser):
         help="let the model look at the images' captions, as an encoder in this folder understands them: CLIP's text model "
         "or BERT, as transformers save them; with --data scenes, or folder with metadata.jsonl or metadata.csv in it",
     )
+    parser.add_argument(
+        "--text-layers",
+        type=at_least(1),
+        metavar="N",
+        help="with --text: how many of the encoder's layers to go through, from the first (default all); of what belongs "
+        "to which word the last ones may tell less",
+    )
 
 
 def train(args, ranks):
@@ -320,14 +327,17 @@ def _new_diffusion(args, ranks, backend, preset):
     """The config and the data set of a new run of ``train``."""
     if preset.words and not args.text:
         raise ValueError(f"text must be the folder of an encoder: the preset {args.preset} is for a model of words")
+    if args.text_layers and not args.text:
+        raise ValueError("text_layers goes with text, the folder of the encoder whose layers they are")
     autoencoder, name, size, preset = None, args.data or preset.data, args.image_size, preset.config
     if args.latent:
         autoencoder = latents.for_latents(load_checkpoint(args.latent, ranks, VAETrainConfig), args.latent)
         name = args.data or autoencoder.config.data
         if name in data.OF_MANY_SIZES and size is None:
             size = autoencoder.config.model.size
-    encoder = text.load(args.text, backends.get(backend.name)) if args.text else None  # in float32
-    if encoder:
+    encoder = None
+    if args.text:
+        encoder = text.load(args.text, backends.get(backend.name), layers=args.text_layers)  # in float32
         _expect_unflipped(preset.flip if args.flip is None else args.flip)
     dataset = load_data(args, ranks, name, size, captioned=bool(encoder))
     classes = dataset.classes if dataset.classes > 1 and not encoder else 0
@@ -355,7 +365,7 @@ def _expect_unflipped(flip):
 
 def _diffusion_data_of(args, ranks, backend, checkpoint):
     """The data set with which a run of ``train`` goes on."""
-    for name, what in (("latent", "autoencoder"), ("text", "encoder")):
+    for name, what in (("latent", "autoencoder"), ("text", "encoder"), ("text_layers", "encoder")):
         if getattr(args, name):
             raise ValueError(f"{name} goes with a new run: one that goes on has its {what}, if any, in its folder")
     return data_of_run(args, ranks, backend, checkpoint, args.resume)

@@ -45,7 +45,7 @@ def encoder_of(folder, width, backend):
 def files_of(encoder):
     """The files of an encoder in the folders of a pipeline, {name: bytes}."""
     place = lambda name: TOKENIZER if name in OF_TOKENIZER else TEXT_ENCODER
-    return {f"{place(name)}/{name}": path.read_bytes() for name, path in encoder.files.items()}
+    return {f"{place(name)}/{name}": contents() for name, contents in encoder.files.items()}
 
 
 def is_stable_diffusion(checkpoint, encoder):

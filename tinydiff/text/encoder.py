@@ -8,11 +8,22 @@ tokenizer.json, ...  see ``tokenizer``; in Stable Diffusion's folders in one of 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
 
-from tinydiff.given import MANY, naming, read_json, read_weights, require_integer, require_number, shown, weight_files
+from tinydiff.given import (
+    MANY,
+    naming,
+    read_json,
+    read_weights,
+    require_integer,
+    require_number,
+    shown,
+    to_json,
+    weight_files,
+)
 from tinydiff.model.transformer_block import Context
 from tinydiff.text import tokenizer
 from tinydiff.text.bert import Bert, BertConfig
@@ -24,12 +35,13 @@ WEIGHTS = "model.safetensors"
 FILES = ("config.json", WEIGHTS, *tokenizer.FILES)  # all that an encoder is read from, where they are there
 MODELS = {"clip_text_model": (Clip, ClipConfig), "bert": (Bert, BertConfig)}
 EMBEDDINGS = ("embedding.weight", "embeddings.weight")  # how names of tables end, which are as ours
+LAYER = re.compile(r"encoder\.layers?\.(\d+)\.")  # how names of what a layer has begin, and its number
 TEXTS_AT_ONCE = 32
 
 
 class Encoder:
     """Texts -> the tokens that a model looks at. ``fingerprint`` tells encoders and tokenizers of other weights apart;
-    ``files`` are those that it was read from, {their name in a folder of an encoder: path}."""
+    ``files`` are those of a folder of this encoder, {name: a function that gives the bytes}."""
 
     def __init__(self, model, words, fingerprint, files=None):
         self.model, self.words, self.fingerprint, self.files = model, words, fingerprint, files or {}
@@ -72,37 +84,52 @@ class Encoder:
         return tokens
 
 
-def load(folder, backend, *, tokenizer_folder=None):
+def load(folder, backend, *, layers=None, tokenizer_folder=None):
     """The ``Encoder`` of a folder, on a backend of precision "fp32".
 
+    layers            how many of the model's to go through, from the first; by default all that config.json speaks of.
+                      CLIP's norm after the last comes after these, as Stable Diffusion 2.x has it of the last but one
     tokenizer_folder  where the tokenizer's files are, by default the same
 
     Raises ``ValueError`` naming the file, and the setting or tensor, where one is missing, damaged or of a model that
-    there is none of here.
+    there is none of here; and for more layers than there are.
     """
     folder = Path(folder)
     words = Path(tokenizer_folder or folder)
-    given = read_json(folder / "config.json", WHAT)
+    given = _of_texts(read_json(folder / "config.json", WHAT))
     with naming(folder / "config.json"):
         kind, config = _config(given)
+        if layers is not None:
+            require_integer("text_layers", layers, 1, config.num_hidden_layers)
+            given, config = {**given, "num_hidden_layers": layers}, config._replace(num_hidden_layers=layers)
     library = tokenizer.load(words)
     path, *more = weight_files(folder, WEIGHTS)
     if more:
         raise ValueError(f"{folder} has weights in {1 + len(more)} files; save it in one, {WEIGHTS}")
     model, named = kind(config, backend), _weights(folder, kind)
+    beyond = [name for name in named if (of := LAYER.match(name)) and int(of[1]) >= config.num_hidden_layers]
     with naming(path):
-        model.parameters.load(model.parameters.values, named)
+        model.parameters.load(model.parameters.values, {name: named[name] for name in named.keys() - beyond})
     digest = hashlib.sha256(path.read_bytes())
     digest.update(library.library.to_str().encode())
-    files = {name: (words if name in tokenizer.FILES else folder) / name for name in FILES} | {WEIGHTS: path}
-    files = {name: each for name, each in files.items() if each.is_file()}
+    if beyond:
+        digest.update(f"{config.num_hidden_layers} layers".encode())
+    paths = {name: (words if name in tokenizer.FILES else folder) / name for name in FILES} | {WEIGHTS: path}
+    files = {name: each.read_bytes for name, each in paths.items() if each.is_file()}
+    if layers is not None:
+        files["config.json"] = lambda: to_json(given)
     return Encoder(model, library, digest.hexdigest()[:16], files)
 
 
+def _of_texts(given):
+    """Of what config.json says of a model of texts and images, what it says of that of texts."""
+    if given.get("model_type") == "clip" and isinstance(given.get("text_config"), dict):
+        return {**given["text_config"], "model_type": "clip_text_model"}
+    return given
+
+
 def _config(given):
-    """The class and the sizes of the model that a config.json is of."""
-    if given.get("model_type") == "clip" and isinstance(given.get("text_config"), dict):  # of texts and images
-        given = {**given["text_config"], "model_type": "clip_text_model"}
+    """The class and the sizes of the model that the settings are of."""
     if given.get("model_type") not in MODELS:
         raise ValueError(f"model_type must be {' or '.join(MODELS)}, got {shown(given.get('model_type'))}")
     kind, fields = MODELS[given["model_type"]]

@@ -102,11 +102,11 @@ class RunFolder:
             write_atomically(self.metrics, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
     def keep_encoder(self, files):
-        """Copy the files of a text encoder, {name: path}, unless they are those that are here."""
-        for name, path in files.items():
-            if path.parent.resolve() != self.text.resolve():
+        """Write the files of a text encoder, {name: a function that gives the bytes}, but for those that are here."""
+        for name, contents in files.items():
+            if not (self.text / name).exists():
                 self.text.mkdir(parents=True, exist_ok=True)
-                write_atomically(self.text / name, path.read_bytes())
+                write_atomically(self.text / name, contents())
 
     def clear(self):
         """Remove the run, and nothing else."""
