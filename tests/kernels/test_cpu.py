@@ -124,6 +124,20 @@ def test_prepared_filters_give_the_same_bits(cpu, precision, sizes):
     assert_same(captured(), function(), "prepared filters are not those of now:")
 
 
+@PRECISIONS
+@pytest.mark.parametrize("rows, where", [(49, ["fp32", "bf16"]), (1, ["bf16"]), (600, [])])
+def test_a_prepared_matrix_gives_the_same_bits(cpu, precision, rows, where):
+    """Of a linear layer that few rows meet, which one group of them reads no better than as it stands."""
+    kernels = KERNELS["cpu"](backend_or_skip("cpu", precision))
+    (x, w, b), _ = ROWS["linear"].inputs(np.random.default_rng(0), leading=[rows], C=33, O=64)
+    x, w = (each.astype(kernels.backend.linear.dtype("w")) for each in (x, w))
+    function = lambda: kernels.backend.linear.forward(x, w, b)[0]
+    captured = kernels.backend.capture(function, frozen_weights=True)
+    for way, n in kernels.each((1, 3)):
+        assert_same(captured(), function(), f"{way}, {n} threads: a prepared matrix changes")
+        assert (captured.load().prepared.nbytes >= w.nbytes) == (precision in where)
+
+
 def test_versions_of_conv2d(cpu):
     assert cpu.CONV2D_VERSIONS[0] == "fastest"
     with pytest.raises(ValueError, match="version of conv2d must be one of fastest, .*, got 'slowest'"):

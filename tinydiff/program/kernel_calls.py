@@ -24,6 +24,7 @@ NULL = -1
 BF16 = "_bf16"  # behind the name of a kernel that is there in both precisions
 FORWARD = "conv2d_forward"
 PREPARED, GEOMETRY = 2, 7  # where, among its arguments, prepared filters stand, and where its sizes begin
+UNPREPARED, FASTEST = None, 0  # filters as they are; of its algorithms the one to take
 ADD_NONE, ADD_TIME_SHIFT, ADD_RESIDUAL = 0, 1, 2  # as csrc/cpu/kernels.h numbers them
 
 
@@ -102,8 +103,10 @@ def words_of(kernel_call, numbers, address):
 
 
 def _linear_forward(r, w, o):
+    """As a convolution of images of one pixel, which it is, so that its matrix can be prepared as filters are."""
     C, O = r["w"].shape
-    return KernelCall("linear_forward", (r["x"], r["w"], r["b"], w["y"], r["x"].size // C, C, O))
+    geometry = r["x"].size // C, 1, 1, C, 1, 1, O, 1, 0, 1, 1, FASTEST
+    return KernelCall(FORWARD, (r["x"], r["w"], UNPREPARED, r["b"], None, ADD_NONE, w["y"], *geometry))
 
 
 def _linear_backward(r, w, o):
@@ -116,8 +119,7 @@ def _geometry(x, w, y, o):
     N, H, W, C = x.shape
     R, S, _, O = w.shape
     _, H_out, W_out, _ = y.shape
-    fastest = 0
-    return N, H, W, C, R, S, O, o["stride"], o["padding"][0], H_out, W_out, fastest
+    return N, H, W, C, R, S, O, o["stride"], o["padding"][0], H_out, W_out, FASTEST
 
 
 def _conv2d_forward(r, w, o):
@@ -125,8 +127,7 @@ def _conv2d_forward(r, w, o):
     kind = ADD_NONE
     if add is not None:
         kind = ADD_TIME_SHIFT if add.shape == (y.shape[0], 1, 1, y.shape[3]) else ADD_RESIDUAL
-    unprepared = None
-    arguments = r["x"], r["w"], unprepared, r["b"], add, kind, y, *_geometry(r["x"], r["w"], y, o)
+    arguments = r["x"], r["w"], UNPREPARED, r["b"], add, kind, y, *_geometry(r["x"], r["w"], y, o)
     return KernelCall(FORWARD, arguments)
 
 
