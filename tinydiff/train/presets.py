@@ -95,8 +95,15 @@ PRESETS = {
     "words-laptop": Preset(
         TrainConfig(
             model=UNetConfig(
-                channels=(32, 64, 128), blocks=1, groups=8, film=True, positions=3, attention_levels=(0, 1)
+                channels=(32, 64, 128),
+                blocks=1,
+                groups=8,
+                film=True,
+                positions=3,
+                attention_levels=(0, 1),
+                head_width=16,
             ),
+            step_power=2.0,
             label_dropout=0.1,
             batch=32,
             steps=17_000,
