@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinydiff import backends
 from tinydiff.generate import PIXELS_AT_ONCE, batches
+from tinydiff.noise.guidance import USUAL
 from tinydiff.program import runs, text
 from tinydiff.samplers import SAMPLERS
 from tinydiff.train import checkpoint as checkpoints
@@ -15,7 +16,7 @@ WHATS = ("predict", "sample", "train")
 SAMPLING = {
     "sampler": (dict(choices=SAMPLERS), "default ddim, or a student's"),
     "steps": (dict(type=int), "default 25, or a student's"),
-    "guidance": (dict(type=float), "default 2 where labels are"),
+    "guidance": (dict(type=float), f"default {USUAL:g} where labels or texts are"),
 }
 
 
@@ -56,7 +57,10 @@ def run(args):
     config = checkpoint.config
     sampling = {}
     if args.what == "sample" and isinstance(config, TrainConfig):
-        sampling = {"steps": min(25, config.noise_steps), "guidance": 2.0 if config.model.classes else 1.0}
+        sampling = {
+            "steps": min(25, config.noise_steps),
+            "guidance": USUAL if config.model.classes or config.text else 1.0,
+        }
         if isinstance(config, DistillConfig):
             sampling |= config.stage_at(checkpoint.step).sampling
         sampling |= given
@@ -78,7 +82,7 @@ def describe_memory(path, precision=None):
     if isinstance(config, TrainConfig):
         count = batches(PIXELS_AT_ONCE, checkpoint.image_shape)[0].stop  # as ``tinydiff sample`` draws them
         steps = min(2, config.noise_steps)  # more need no more
-        needs.append(f"to draw {count} at a time, guided, {need('sample', count=count, steps=steps, guidance=2.0)}")
+        needs.append(f"to draw {count} at a time, guided, {need('sample', count=count, steps=steps, guidance=USUAL)}")
     return needs
 
 
