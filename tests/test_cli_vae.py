@@ -134,6 +134,17 @@ def test_knobs(pets, tmp_path):
     assert config.model.latent_channels == 2 and not config.model.mid_attention
 
 
+def test_the_error_of_features(pets, tmp_path, capsys):
+    out = tmp_path / "run"
+    given = [*SMALL_VAE, "--feature-weight", "0.5", "--steps", "2", "--no-pictures", "--out", str(out)]
+    reason = failure(["train-vae", *of(pets, 16), *given], capsys)
+    assert reason.startswith("feature_weight needs images that there is a classifier for") and "got 16x16x3" in reason
+    assert not out.exists()
+    assert cli.main(["train-vae", *of(pets, 32), *given]) == 0
+    assert checkpoints.load(out, VAETrainConfig).config.feature_weight == 0.5
+    assert all(each["features"] > 0 for each in read_metrics(out / "metrics.jsonl"))
+
+
 def test_a_run_in_latents_leaves_what_every_run_does(latent, vae):
     names = {path.name for path in latent.iterdir()}
     files = {"samples.png", "denoising.gif", "loss.png", "metrics.jsonl", "config.json", "autoencoder.safetensors"}

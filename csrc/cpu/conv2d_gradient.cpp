@@ -214,18 +214,18 @@ void bias_gradient(const Real* dy, float* db, Real* dtime_shift, const Conv& con
 
 }  // namespace
 
-// dx may be null, where nobody wants it.
+// dx, dw and db may be null, where nobody wants them.
 template <class Real>
 void conv2d_backward(const Real* dy, const Real* x, const Real* w, Real* dx, float* dw, float* db, Real* dtime_shift,
                      const Conv& conv) {
     bias_gradient(dy, db, dtime_shift, conv);
     const int tile = winograd_tile<Real>(conv);
     if (!tile) {
-        weight_gradient(dy, x, dw, conv);
+        if (dw) weight_gradient(dy, x, dw, conv);
         if (dx) input_gradient(dy, w, dx, conv);
         return;
     }
-    winograd_weight_gradient(tile, dy, x, dw, conv);
+    if (dw) winograd_weight_gradient(tile, dy, x, dw, conv);
     if (!dx) return;
     // dx is dy correlated with the filter turned by half a turn, its inputs and outputs exchanged
     const int64_t C = conv.C, O = conv.O;

@@ -41,6 +41,7 @@ def test_json_round_trip(config):
         ({"reconstruction": "l2"}, "reconstruction must be one of l1, mse, got 'l2'"),
         ({"kl_weight": -1.0}, r"kl_weight must lie in \[0, inf\], got -1.0"),
         ({"kl_weight": math.nan}, r"kl_weight must lie in \[0, inf\], got nan"),
+        ({"feature_weight": -1.0}, r"feature_weight must lie in \[0, inf\], got -1.0"),
         ({"model": {"size": 9}}, "size must be divisible by 4"),
         ({"model": {"depth": 9}}, "depth"),
         ({"clip": 0}, "clip must be positive and finite, got 0"),
@@ -201,7 +202,7 @@ def test_what_a_run_leaves(tmp_path):
     ]
     entries = read_metrics(tmp_path / "metrics.jsonl")
     assert [entry["step"] for entry in entries] == list(range(1, 8))
-    assert set(entries[0]) == {"step", "loss", "reconstruction", "kl", "grad_norm", "learning_rate"}
+    assert set(entries[0]) == {"step", "loss", "reconstruction", "kl", "grad_norm", "learning_rate", "features"}
     first, second = (tmp_path / "samples" / f"step-000000{step}.png" for step in (3, 6))
     with Image.open(first) as one, Image.open(second) as other:
         side = 2 * (4 * (8 + 2) + 2)

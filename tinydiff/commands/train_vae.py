@@ -22,6 +22,7 @@ RUN_OVERRIDES = {
     **EVERY_RUN,
     "reconstruction": (str, "error that images are reconstructed to: l1 or mse"),
     "kl-weight": (float, "of the divergence of a latent value beside it"),
+    "feature-weight": (float, "of the error of a classifier's features beside both (default 0: without them)"),
 }
 MODEL_OVERRIDES = {
     "channels": (widths, "width of each level, as 32,64,128; between two of them the image halves"),

@@ -98,15 +98,20 @@ CIFAR10 = Kind(
 )
 
 
-def of_images(dataset):
-    """The ``Kind`` whose features suit the images of a ``Dataset``: digits, or colour images of 32x32 or a multiple;
-    else None."""
-    shape = dataset.images.shape[1:]
-    if dataset.digits:
-        return MNIST if shape == MNIST.config.shape else None
+def of_shape(shape):
+    """The ``Kind`` that takes images of this (H, W, C), where it need be brought to its size: 28x28x1, or colour images of
+    32x32 or a multiple; else None."""
+    if shape == MNIST.config.shape:
+        return MNIST
     if len(shape) != 3 or shape[0] != shape[1] or shape[0] % CIFAR10.config.size or shape[2] != 3:
         return None
     return CIFAR10
+
+
+def of_images(dataset):
+    """The ``Kind`` whose features suit the images of a ``Dataset``: digits, or colour images; else None."""
+    kind = of_shape(dataset.images.shape[1:])
+    return None if (kind is MNIST) != dataset.digits else kind
 
 
 def of_classes(dataset):
@@ -178,7 +183,7 @@ class Cache(NamedTuple):
 class Classifier:
     """x (N, size, size, image_channels) in [-1, 1] -> logits (N, classes)."""
 
-    def __init__(self, config, backend, dtype=np.float32):
+    def __init__(self, config, backend, dtype=np.float32, *, frozen=False):
         self.config, self.backend = config, backend
         self.parameters = parameters = Parameters(backend, dtype)
         self.blocks = []
@@ -187,19 +192,33 @@ class Classifier:
             self.blocks.append(block)
         self.hidden = Linear(parameters, "hidden", config.lowest**2 * config.widths[-1], config.features)
         self.output = Linear(parameters, "output", config.features, config.classes)
-        parameters.allocate()
+        parameters.allocate(frozen=frozen)
 
-    def features(self, x):
-        """x (N, size, size, image_channels) -> features (N, features), caches. Raises ``ValueError`` for images of
-        another shape."""
+    def maps(self, x):
+        """x (N, size, size, image_channels) -> what each block makes of it, [(N, h, w, width)], and their caches. Raises
+        ``ValueError`` for images of another shape."""
         if x.shape[1:] != self.config.shape:
             shape, given = ("x".join(map(str, each)) for each in (self.config.shape, x.shape[1:]))
             raise ValueError(f"the classifier takes images of {shape}, got {given}")
-        h, blocks = as_activation(x, self.backend), []
+        h, maps, caches = as_activation(x, self.backend), [], []
         for block in self.blocks:
             h, cache = block.forward(h)
-            blocks.append(cache)
-        h, hidden = self.hidden.forward(h.reshape(len(x), -1))
+            maps.append(h)
+            caches.append(cache)
+        return maps, caches
+
+    def maps_backward(self, dmaps, caches):
+        """The gradient of each block's map, or None where there is none but through those that follow -> dx."""
+        dh = None
+        for block, cache, dmap in zip(reversed(self.blocks), reversed(caches), reversed(dmaps), strict=True):
+            dh = dmap if dh is None else dh if dmap is None else dh + dmap
+            dh = block.backward(dh, cache)
+        return dh
+
+    def features(self, x):
+        """x (N, size, size, image_channels) -> features (N, features), caches. Raises as ``maps``."""
+        maps, blocks = self.maps(x)
+        h, hidden = self.hidden.forward(maps[-1].reshape(len(x), -1))
         features, silu = self.backend.silu.forward(h)
         return features, (blocks, hidden, silu)
 
@@ -215,9 +234,7 @@ class Classifier:
         dh = self.backend.silu.backward(dh, cache.silu)
         dh = self.hidden.backward(dh, cache.hidden)
         dh = dh.reshape(len(dlogits), self.config.lowest, self.config.lowest, self.config.widths[-1])
-        for block, block_cache in zip(reversed(self.blocks), reversed(cache.blocks)):
-            dh = block.backward(dh, block_cache)
-        return dh
+        return self.maps_backward([*[None] * (len(self.blocks) - 1), dh], cache.blocks)
 
 
 @functools.cache
@@ -226,9 +243,9 @@ def load(backend_name="auto", kind=MNIST):
     return trained(backends.get(backend_name), kind)
 
 
-def trained(backend, kind=MNIST):
+def trained(backend, kind=MNIST, dtype=np.float32, *, frozen=False):
     """A trained classifier of one's own. Raises ``ValueError`` if its weights are missing or damaged."""
-    model = Classifier(kind.config, backend)
+    model = Classifier(kind.config, backend, dtype, frozen=frozen)
     judge.load_weights(model, kind.weights)
     return model
 

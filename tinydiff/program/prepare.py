@@ -62,8 +62,8 @@ def lowered(program):
 
 
 def _without_unread(program):
-    """The program's calls, without what nobody reads: in training the gradients of images and of steps. A kernel that has
-    more to do leaves that half of its work."""
+    """The program's calls, without what nobody reads: in training the gradients of images and of steps, and of weights
+    that stay as they are. A kernel that has more to do leaves that part of its work."""
     wanted = {place for place, each in enumerate(program.buffers) if each.role == "kept"}
     wanted |= {each.buffer for each in program.names.values()}
     calls = []
@@ -71,8 +71,8 @@ def _without_unread(program):
         unread = {name for name, each in call.writes.items() if each is not None and each.buffer not in wanted}
         if len(unread) == sum(each is not None for each in call.writes.values()):
             continue
-        if call.op in ("conv2d", "linear") and "dx" in unread:
-            call = call._replace(writes={**call.writes, "dx": None})
+        if call.op in ("conv2d", "linear") and (left := unread & {"dx", "dw", "db"}):
+            call = call._replace(writes={**call.writes, **dict.fromkeys(left)})
         wanted |= {each.buffer for each in call.reads.values() if each is not None}
         calls.append(call)
     return calls[::-1]

@@ -1,12 +1,13 @@
 """An autoencoder in training.
 
-    loss = error + kl_weight divergence
+    loss = error + kl_weight divergence + feature_weight error_of_features
 
-The error is the mean over the values of images, the divergence (``ops.gaussian_kl``) that over the values of latents:
-neither depends on the size of image or batch. The weight is small: what is wanted is not that latents are normal, only
-that they lie close together around zero and that near ones mean similar images.
+The error is the mean over the values of images, the divergence (``ops.gaussian_kl``) that over the values of latents,
+and so is that of features (``feature_error``), of those of a classifier: none depends on the size of image or batch. The
+weight of the divergence is small: what is wanted is not that latents are normal, only that they lie close together
+around zero and that near ones mean similar images. That of features is 0 unless one is asked for.
 Source: Kingma and Welling, "Auto-encoding variational Bayes", 2014; Rombach et al., "High-resolution image synthesis with
-latent diffusion models", 2022, appendix G, without their discriminator and their error of features.
+latent diffusion models", 2022, appendix G, without their discriminator.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from tinydiff.model.autoencoder import Autoencoder
 from tinydiff.ranks import alone
 from tinydiff.train.codec import Codec
+from tinydiff.train.feature_error import FeatureError
 from tinydiff.train.training import Training
 from tinydiff.train.vae_config import ERRORS
 
@@ -33,6 +35,7 @@ class Metrics(NamedTuple):
     kl: float  # the divergence of one latent value, in nats
     grad_norm: float  # before clipping
     learning_rate: float
+    features: float = 0.0  # the error of a classifier's, where it counts
 
 
 class VAETrainer(Training):
@@ -47,6 +50,10 @@ class VAETrainer(Training):
 
     def __init__(self, config, dataset, backend, *, ranks=alone(), captured=True):
         super().__init__(config, dataset, backend, ranks=ranks, captured=captured)
+        self.feature_error = None
+        if config.feature_weight:
+            self.feature_error = FeatureError(config.model.shape, backend)
+            self.NUMBERS = (*self.NUMBERS, "features")
         self.table = backend.asarray(np.array([AS_THEY_ARE], np.float32))
         self.places = backend.asarray(np.arange(config.batch)) if self.slot is None else self.slot
         self.codec = Codec(self.averaged_model)
@@ -55,10 +62,12 @@ class VAETrainer(Training):
     @property
     def tables(self):
         """{name: array} of what a step reads beside the data."""
-        return {"noise": self.table} | ({"places": self.places} if self.slot is None else {})
+        features = self.feature_error.arrays if self.feature_error else {}
+        return {"noise": self.table, **features} | ({"places": self.places} if self.slot is None else {})
 
     def one_part(self):
-        """The gradients of a part, or of an undivided batch. Returns error and divergence, moments and reconstruction."""
+        """The gradients of a part, or of an undivided batch. Returns its errors and divergence, moments and
+        reconstruction."""
         config, backend, number = self.config, self.backend, self.optimizer.number
         index, step, _ = backend.draw_batch.forward(
             self.labels, number, batch=config.batch, noise_steps=1, classes=0, dropout=0.0, seed=config.seed
@@ -75,24 +84,28 @@ class VAETrainer(Training):
     def learn(self, x, eps):
         """x (N, H, W, C) in [-1, 1], eps (N, h, w, Z) standard normal: leaves the gradients of their loss, divided by the
         parts of a batch, in the model. Returns what ``one_part`` does."""
-        backend, parts = self.backend, self.config.parts
+        config, backend, parts, features = self.config, self.backend, self.config.parts, {}
         y, cache = self.model.forward(x, eps)
         moments = cache.moments
-        error = getattr(backend, ERRORS[self.config.reconstruction])
+        error = getattr(backend, ERRORS[config.reconstruction])
         reconstruction, error_cache = error.forward(y, x)
         kl, kl_cache = backend.gaussian_kl.forward(moments)
         dy, _, _ = error.backward(1.0 / parts, error_cache, prediction_only=True)
-        dmoments = backend.gaussian_kl.backward(self.config.kl_weight / parts, kl_cache)
+        if self.feature_error:
+            features["features"], feature_cache = self.feature_error.forward(y, x)
+            dy = dy + self.feature_error.backward(config.feature_weight / parts, feature_cache)
+        dmoments = backend.gaussian_kl.backward(config.kl_weight / parts, kl_cache)
         self.model.backward(dy, cache, add=dmoments, image_only=True)
-        return {"reconstruction": reconstruction, "kl": kl, "moments": moments, "y": y}
+        return {"reconstruction": reconstruction, "kl": kl, **features, "moments": moments, "y": y}
 
     def train_step(self):
         self.scale = None
         return super().train_step()
 
     def _numbers(self, made):
-        numbers = super()._numbers(made)
-        return {"loss": numbers["reconstruction"] + self.config.kl_weight * numbers["kl"], **numbers}
+        config, numbers = self.config, super()._numbers(made)
+        loss = numbers["reconstruction"] + config.kl_weight * numbers["kl"]
+        return {"loss": loss + config.feature_weight * numbers.get("features", 0.0), **numbers}
 
     def reconstruct(self, images):
         """images (n, H, W, C) uint8 -> what the averaged parameters make of their most likely latents, float32 in
