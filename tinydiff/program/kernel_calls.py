@@ -22,7 +22,7 @@ from tinydiff.program.program import Operand
 CHECK = "expect_within"  # not a kernel: pointer, count, low, high; ends the run where a value lies outside [low, high)
 NULL = -1
 BF16 = "_bf16"  # behind the name of a kernel that is there in both precisions
-FORWARD = "conv2d_forward"
+FORWARD, LINEAR = "conv2d_forward", "linear_forward"
 PREPARED, GEOMETRY = 2, 7  # where, among its arguments, prepared filters stand, and where its sizes begin
 UNPREPARED, FASTEST = None, 0  # filters as they are; of its algorithms the one to take
 ADD_NONE, ADD_TIME_SHIFT, ADD_RESIDUAL = 0, 1, 2  # as csrc/cpu/kernels.h numbers them
@@ -99,14 +99,22 @@ def words_of(kernel_call, numbers, address):
     return [header, *made]
 
 
+def as_convolution(call):
+    """A kernel call of a linear layer as that of a convolution of images of one pixel, which it is; others as they are."""
+    if call.kernel not in (LINEAR, LINEAR + BF16):
+        return call
+    x, w, b, y, M, C, O = call.arguments
+    geometry = M, 1, 1, C, 1, 1, O, 1, 0, 1, 1, FASTEST
+    kernel = call.kernel.replace(LINEAR, FORWARD)
+    return KernelCall(kernel, (x, w, UNPREPARED, b, None, ADD_NONE, y, *geometry))
+
+
 # one function a kernel, (reads, writes, options) -> KernelCall
 
 
 def _linear_forward(r, w, o):
-    """As a convolution of images of one pixel, which it is, so that its matrix can be prepared as filters are."""
     C, O = r["w"].shape
-    geometry = r["x"].size // C, 1, 1, C, 1, 1, O, 1, 0, 1, 1, FASTEST
-    return KernelCall(FORWARD, (r["x"], r["w"], UNPREPARED, r["b"], None, ADD_NONE, w["y"], *geometry))
+    return KernelCall(LINEAR, (r["x"], r["w"], r["b"], w["y"], r["x"].size // C, C, O))
 
 
 def _linear_backward(r, w, o):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from tinydiff.program.kernel_calls import BF16, FORWARD, GEOMETRY, PREPARED, KernelCall, lower
+from tinydiff.program.kernel_calls import BF16, FORWARD, GEOMETRY, PREPARED, KernelCall, as_convolution, lower
 from tinydiff.program.program import LINE
 
 
@@ -34,7 +34,7 @@ def plan(program, bytes_of, *, at_least=2):
     bytes_of  the dtype of filters, the geometry of a convolution as its kernel takes it -> how many bytes they are once
               they are prepared, or 0 where they are used as they stand
     """
-    calls, keys = lowered(program)
+    calls, keys = lowered(program, matrices=True)
     uses = Counter(keys)
     places, before, top = {}, [], 0
     for i, key in enumerate(keys):
@@ -55,9 +55,11 @@ def plan(program, bytes_of, *, at_least=2):
     return Plan(before, calls, top)
 
 
-def lowered(program):
-    """The kernel calls of a program, and of each what decides how its filters are prepared, or None."""
+def lowered(program, *, matrices=False):
+    """The kernel calls of a program, and of each what decides how its filters are prepared, or None. With ``matrices``
+    linear layers are the convolutions that they are, for theirs to be prepared too."""
     calls, written = [lower(call) for call in _without_unread(program)], _written(program)
+    calls = [as_convolution(call) for call in calls] if matrices else calls
     return calls, [_key(call, written) for call in calls]
 
 
