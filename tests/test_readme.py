@@ -65,7 +65,7 @@ def test_commands_it_names_can_be_given(page, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_options_it_names_exist(page, capsys):
-    for command in ("train", "sample", "evaluate", "gradcheck", "site", "export", "import"):
+    for command in ("train", "train-vae", "sample", "evaluate", "gradcheck", "site", "export", "import"):
         with contextlib.suppress(SystemExit):
             cli.main([command, "--help"])
     programs = capsys.readouterr().out + "".join(path.read_text() for path in ROOT.glob("benchmarks/*.py"))
