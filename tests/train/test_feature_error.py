@@ -10,7 +10,7 @@ from tests.train import tiny, tiny_vae
 from tinydiff import backends
 from tinydiff.data.dataset import Dataset
 from tinydiff.gradcheck import GradientMismatch, check_adjoint
-from tinydiff.program import runs
+from tinydiff.program import memory, runs
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.feature_error import FeatureError
 
@@ -125,3 +125,12 @@ def test_without_it_a_run_is_described_as_before():
     assert checkpoint.config.to_dict()["feature_weight"] == 0.5
     other = checkpoint._replace(config=trainer(feature_weight=0.0).config)
     assert checkpoints.digest(checkpoint) != checkpoints.digest(other)
+
+
+def test_memory_tells_the_classifier_apart():
+    with_it, without = (
+        memory.expect_enough(each.config, backends.get("numpy"), each.dataset)[0]
+        for each in (trainer(), trainer(feature_weight=0.0))
+    )
+    assert with_it.state == without.state and with_it.step > without.step
+    assert with_it.frozen == FeatureError((32, 32, 3), backends.get("numpy")).classifier.parameters.values.nbytes

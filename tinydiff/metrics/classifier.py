@@ -99,8 +99,8 @@ CIFAR10 = Kind(
 
 
 def of_shape(shape):
-    """The ``Kind`` that takes images of this (H, W, C), where it need be brought to its size: 28x28x1, or colour images of
-    32x32 or a multiple; else None."""
+    """The ``Kind`` that takes images of this (H, W, C), if need be brought to its size: 28x28x1, or colour images of 32x32
+    or a multiple; else None."""
     if shape == MNIST.config.shape:
         return MNIST
     if len(shape) != 3 or shape[0] != shape[1] or shape[0] % CIFAR10.config.size or shape[2] != 3:

@@ -25,7 +25,6 @@ from tinydiff.generate import batches
 from tinydiff.program import runs
 from tinydiff.program.text import amount
 from tinydiff.ranks import alone
-from tinydiff.train.distiller import Distiller
 from tinydiff.train.run import SAMPLES_PER_CLASS, shown
 from tinydiff.train.trainer import Trainer
 
@@ -42,7 +41,7 @@ class Need(NamedTuple):
     pictures  what drawing samples on the way takes beside both
     images    the data set, with its labels and what is made of its texts, in the host's memory
     copied    what of it is needed once more, on a GPU
-    teacher   the parameters of the network that a student learns from
+    frozen    the parameters of a network that is not trained: a student's teacher, or the classifier of ``feature_error``
     """
 
     parameters: int
@@ -51,19 +50,19 @@ class Need(NamedTuple):
     pictures: int
     images: int
     copied: int
-    teacher: int = 0
+    frozen: int = 0
 
     @property
     def total(self):
         """All but the images that the host holds already."""
-        return self.state + self.teacher + self.step + self.pictures + self.copied
+        return self.state + self.frozen + self.step + self.pictures + self.copied
 
     def __str__(self):
         parts = [
             f"{amount(self.state, 'B')} for {self.parameters:,} parameters, their gradients, average and two moments",
             f"{amount(self.step, 'B')} for a step",
         ]
-        parts += [f"{amount(self.teacher, 'B')} for its teacher"] if self.teacher else []
+        parts += [f"{amount(self.frozen, 'B')} for a network that is not trained"] if self.frozen else []
         parts += [f"{amount(self.pictures, 'B')} for pictures"] if self.pictures else []
         parts += [f"{amount(self.copied, 'B')} for images"] if self.copied else []
         return f"{amount(self.total, 'B')}: {', '.join(parts)}"
@@ -114,21 +113,21 @@ def of_training(config, backend, dataset, *, pictures=True, free=None):
     rounded = 0 if averaged.rounded is None else averaged.rounded.nbytes
     if backend.name != "cuda":  # zeros of NumPy's take no memory before somebody writes them
         state -= averaged.grads.nbytes + rounded
-    teacher = _size(trainer.teacher.parameters) if isinstance(trainer, Distiller) else 0
+    frozen = sum(map(_size, trainer.frozen))
     need = Need(
         trainer.parameters.count,
-        state - teacher,
+        state - frozen,
         step=0,
         pictures=0,
         images=dataset.images.nbytes + trainer.labels.nbytes + texts,
         copied=images if backend.name == "cuda" else 0,
-        teacher=teacher,
+        frozen=frozen,
     )
     if free is not None and need.total > free:
         return need
     step, drawing = WORK[backend.name](trainer, backend, _drawn_at_once(trainer) if pictures else [])
     if backend.name in IN_A_HEAP:
-        step += round((GAPS - 1) * (need.state + need.teacher + step))
+        step += round((GAPS - 1) * (need.state + need.frozen + step))
     if pictures and backend.name != "cuda":
         drawing += rounded
     return need._replace(step=step, pictures=drawing)

@@ -68,6 +68,10 @@ class Distiller(Trainer):
         self._learned = {name: np.array(each, np.float32) for name, each in named.items()}
 
     @property
+    def frozen(self):
+        return (self.teacher.parameters,)
+
+    @property
     def tables(self):
         """{name: array} of what a step reads beside the data."""
         lessons = {f"lessons.{name}": array for name, array in self.lessons._asdict().items()}
