@@ -41,7 +41,7 @@ class Need(NamedTuple):
     pictures  what drawing samples on the way takes beside both
     images    the data set, with its labels and what is made of its texts, in the host's memory
     copied    what of it is needed once more, on a GPU
-    frozen    the parameters of a network that is not trained: a student's teacher, or the classifier of ``feature_error``
+    frozen    {which: bytes} of the parameters of networks that are not trained
     """
 
     parameters: int
@@ -50,19 +50,19 @@ class Need(NamedTuple):
     pictures: int
     images: int
     copied: int
-    frozen: int = 0
+    frozen: dict[str, int] = {}
 
     @property
     def total(self):
         """All but the images that the host holds already."""
-        return self.state + self.frozen + self.step + self.pictures + self.copied
+        return self.state + sum(self.frozen.values()) + self.step + self.pictures + self.copied
 
     def __str__(self):
         parts = [
             f"{amount(self.state, 'B')} for {self.parameters:,} parameters, their gradients, average and two moments",
             f"{amount(self.step, 'B')} for a step",
         ]
-        parts += [f"{amount(self.frozen, 'B')} for a network that is not trained"] if self.frozen else []
+        parts += [f"{amount(nbytes, 'B')} for its {which}" for which, nbytes in self.frozen.items()]
         parts += [f"{amount(self.pictures, 'B')} for pictures"] if self.pictures else []
         parts += [f"{amount(self.copied, 'B')} for images"] if self.copied else []
         return f"{amount(self.total, 'B')}: {', '.join(parts)}"
@@ -113,10 +113,10 @@ def of_training(config, backend, dataset, *, pictures=True, free=None):
     rounded = 0 if averaged.rounded is None else averaged.rounded.nbytes
     if backend.name != "cuda":  # zeros of NumPy's take no memory before somebody writes them
         state -= averaged.grads.nbytes + rounded
-    frozen = sum(map(_size, trainer.frozen))
+    frozen = {which: _size(parameters) for which, parameters in trainer.frozen.items()}
     need = Need(
         trainer.parameters.count,
-        state - frozen,
+        state - sum(frozen.values()),
         step=0,
         pictures=0,
         images=dataset.images.nbytes + trainer.labels.nbytes + texts,
@@ -127,7 +127,7 @@ def of_training(config, backend, dataset, *, pictures=True, free=None):
         return need
     step, drawing = WORK[backend.name](trainer, backend, _drawn_at_once(trainer) if pictures else [])
     if backend.name in IN_A_HEAP:
-        step += round((GAPS - 1) * (need.state + need.frozen + step))
+        step += round((GAPS - 1) * (need.state + sum(frozen.values()) + step))
     if pictures and backend.name != "cuda":
         drawing += rounded
     return need._replace(step=step, pictures=drawing)

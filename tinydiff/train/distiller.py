@@ -69,7 +69,7 @@ class Distiller(Trainer):
 
     @property
     def frozen(self):
-        return (self.teacher.parameters,)
+        return {"teacher": self.teacher.parameters}
 
     @property
     def tables(self):

@@ -41,7 +41,7 @@ class Training:
     MODEL = METRICS = None
     autoencoder = None  # the ``Checkpoint`` of that in whose latents it works, if it does
     NUMBERS, TENSORS = ("loss",), {}
-    frozen = ()  # the ``Parameters`` of networks that it asks and does not train
+    frozen = {}  # {which: ``Parameters``} of networks that it asks and does not train
 
     def __init__(self, config, dataset, backend, *, ranks=alone(), captured=True):
         if dataset.name != config.data:

@@ -53,7 +53,8 @@ class VAETrainer(Training):
         self.feature_error = None
         if config.feature_weight:
             self.feature_error = FeatureError(config.model.shape, backend)
-            self.NUMBERS, self.frozen = (*self.NUMBERS, "features"), (self.feature_error.classifier.parameters,)
+            self.NUMBERS = (*self.NUMBERS, "features")
+            self.frozen = {"classifier": self.feature_error.classifier.parameters}
         self.table = backend.asarray(np.array([AS_THEY_ARE], np.float32))
         self.places = backend.asarray(np.arange(config.batch)) if self.slot is None else self.slot
         self.codec = Codec(self.averaged_model)
