@@ -99,7 +99,7 @@ def test_names_are_shown_with_escapes_and_what_was_written_as_written(tmp_path, 
     path = f"runs/{shown}/checkpoints/step-0000000.safetensors"
     lines = done.stdout.decode().splitlines()
     assert lines[0].startswith(f"wrote {path}: U-Net") and done.returncode == 0 and done.stderr == b""
-    draw = lines[-1].removeprefix("to draw: tinydiff ")
+    draw = lines[-1].partition("tinydiff ")[2]
     done = tinydiff(f"{draw} --steps 1 --count 1 --backend numpy --out {quoted}.png", cwd=tmp_path, **environment)
     assert done.returncode == 0 and (tmp_path / f"{NAME}.png").exists(), done.stderr
     assert done.stdout.startswith(b"wrote ") and done.stderr == b""
@@ -133,3 +133,28 @@ def test_waiting_until_a_pipe_was_read(tmp_path):
         terminal.wait_until_read(file, patience=60)
         terminal.wait_until_read(None, patience=60)
     os.close(end)
+
+
+def test_its_own_command_is_what_a_shell_would_find(tmp_path, monkeypatch):
+    def installed(folder):
+        folder.mkdir(parents=True)
+        for name in ("python", "tinydiff"):
+            (folder / name).touch(0o755)
+        return folder
+
+    here, other = installed(tmp_path / "my venv" / "bin"), installed(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(here / "python"))
+    for path, shown in (
+        (here, "tinydiff sample 7"),  # activated
+        (tmp_path, "'my venv/bin/tinydiff' sample 7"),
+        (other, "'my venv/bin/tinydiff' sample 7"),  # that of another installation
+    ):
+        monkeypatch.setenv("PATH", str(path))
+        assert terminal.own_command("sample", 7) == shown
+    monkeypatch.chdir(other)
+    assert terminal.own_command("sample") == f"'{here}/tinydiff' sample"
+    (here / "tinydiff").unlink()
+    assert terminal.own_command("sample") == "tinydiff sample"  # as a user's installation has it
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert terminal.own_command("sample") == f"'{here}/python' -m tinydiff sample"

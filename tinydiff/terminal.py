@@ -6,9 +6,11 @@ import contextlib
 import errno
 import os
 import shlex
+import shutil
 import stat
 import sys
 import time
+from pathlib import Path
 
 try:
     import fcntl
@@ -54,6 +56,21 @@ def _quoted(word):
     plain = range(ord(" "), 0x7F)
     escaped = (chr(b) if b in plain and chr(b) not in "'\\" else f"\\x{b:02x}" for b in os.fsencode(word))
     return f"$'{''.join(escaped)}'"
+
+
+def own_command(*arguments):
+    """A call of this program as a shell takes it here: by the name ``tinydiff`` where that leads to what is installed
+    with this Python, by its path where it does not (in a virtual environment that was never activated)."""
+    installed = shutil.which("tinydiff", path=os.path.dirname(sys.executable))
+    named = shutil.which("tinydiff")
+    if named and (installed is None or os.path.samefile(named, installed)):
+        program = ["tinydiff"]
+    elif installed is None:
+        program = [sys.executable, "-m", "tinydiff"]
+    else:
+        path = Path(installed)
+        program = [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path]
+    return shell_words([*program, *arguments])
 
 
 def complain(message):

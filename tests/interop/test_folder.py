@@ -286,7 +286,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     )
     out = capsys.readouterr().out
     assert "passed over: decay 0.999, power 0.75\n" in out
-    assert "assumed: no scheduler_config.json" in out and "to draw: tinydiff sample x.safetensors --guidance 1" in out
+    assert "assumed: no scheduler_config.json" in out and "tinydiff sample x.safetensors --guidance 1" in out
     config = checkpoints.load("x.safetensors").config
     assert (config.prediction, config.data, config.model.classes) == ("x0", "unknown", 3)
 

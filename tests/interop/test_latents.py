@@ -9,7 +9,7 @@ import pytest
 
 from tests.interop.folders import same
 from tests.train import tiny, tiny_vae
-from tinydiff import backends, cli, tensors
+from tinydiff import backends, cli, tensors, terminal
 from tinydiff.interop.autoencoder import export_autoencoder
 from tinydiff.interop.folder import export_folder, import_folder
 from tinydiff.model.autoencoder import Autoencoder
@@ -126,7 +126,7 @@ def test_the_commands_of_an_autoencoder(vae, tmp_path, monkeypatch, capsys):
         )
     said = capsys.readouterr().out
     assert "autoencoder (8, 16), images of (8, 8, 1), latents of (4, 4, 2)" in said
-    assert "to train in its latents: tinydiff train --latent model.safetensors" in said
+    assert f"to train in its latents: {terminal.own_command('train', '--latent', 'model.safetensors')}" in said
     assert cli.main(["import", "model", "--schedule", "linear"]) == 2
     assert capsys.readouterr().err == "tinydiff: schedule goes with a U-Net, and model is of an autoencoder\n"
     assert cli.main(["import", "model"]) == 0

@@ -17,7 +17,7 @@ from tinydiff.commands.train import (
     data_of_run,
     given,
 )
-from tinydiff.terminal import one_line, shell_words
+from tinydiff.terminal import one_line, own_command
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train import comparisons
 from tinydiff.train.distill_config import GUIDANCE_WIDTH, DistillConfig
@@ -123,7 +123,7 @@ def _finish(args, folder, trainer):
         for path in report.write(trainer, folder.path, sampling):
             print(f"wrote {one_line(path)}")
     print(f"it draws in {stage.steps} step{'s' * (stage.steps > 1)}; to draw more:")
-    print(f"  {shell_words(['tinydiff', 'sample', str(folder), '--seed', '3', '--out', 'more.png'])}")
+    print(f"  {own_command('sample', folder, '--seed', '3', '--out', 'more.png')}")
 
 
 STUDENT = Kind(

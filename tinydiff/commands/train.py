@@ -25,7 +25,7 @@ from tinydiff.commands.arguments import (
 )
 from tinydiff.program import memory
 from tinydiff.program.text import amount
-from tinydiff.terminal import one_line, shell_words
+from tinydiff.terminal import one_line, own_command
 from tinydiff.train import TrainConfig, Trainer, latents, run, texts
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import Elsewhere, RunFolder
@@ -285,7 +285,7 @@ def _train(kind, args, folder, trainer):
         print(f"{trainer.step - first} steps in {seconds:.0f} s, {seconds / (trainer.step - first):.2f} s a step")
     if stopped:
         print(f"stopped at step {trainer.step} of {config.steps} ({stopped}); to go on:")
-        print(f"  {shell_words(['tinydiff', config.COMMAND, '--resume', str(folder), *_again(args)])}")
+        print(f"  {own_command(config.COMMAND, '--resume', folder, *_again(args))}")
         if stopped != "minutes":
             return 128 + signal.Signals[stopped]
     kind.finish(args, folder, trainer)
@@ -406,10 +406,9 @@ def _finish_diffusion(args, folder, trainer):
             print(f"wrote {one_line(path)}")
     label = dataset.class_names[min(7, max(1, trainer.model.classes) - 1)]
     asked = ["--prompt" if config.text else "--label", label, "--guidance", f"{sampling['guidance']:g}"]
-    command = ["tinydiff", "sample", str(folder), *asked]
-    command += ["--steps", str(sampling["steps"]), "--sampler", sampling["sampler"], "--seed", "3", "--out", "more.png"]
+    how = ["--steps", str(sampling["steps"]), "--sampler", sampling["sampler"], "--seed", "3", "--out", "more.png"]
     print("to draw more:")
-    print(f"  {shell_words(command)}")
+    print(f"  {own_command('sample', folder, *asked, *how)}")
 
 
 DIFFUSION = Kind(

@@ -9,7 +9,7 @@ from tinydiff.commands.arguments import load_data, load_data_of
 from tinydiff.commands.train import EVERY_RUN, Kind, add_training_arguments, begin_or_go_on, given, switch, widths
 from tinydiff.data.dataset import evenly
 from tinydiff.metrics.psnr import psnr
-from tinydiff.terminal import one_line, shell_words
+from tinydiff.terminal import one_line, own_command
 from tinydiff.train import reconstructions
 from tinydiff.train.latents import measured_scale
 from tinydiff.train.presets import VAE_PRESETS
@@ -73,9 +73,8 @@ def _finish(args, folder, trainer):
         for path in report.write_reconstructions(trainer, folder.path):
             print(f"wrote {one_line(path)}")
     print("to train in its latents:")
-    command = ["tinydiff", "train", "--latent", str(folder)]
-    command += ["--data-dir", args.data_dir] if args.data_dir else []
-    print(f"  {shell_words(command)}")
+    more = ["--data-dir", args.data_dir] if args.data_dir else []
+    print(f"  {own_command('train', '--latent', folder, *more)}")
 
 
 def _images_to_measure(args, dataset):

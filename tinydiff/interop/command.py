@@ -215,7 +215,7 @@ def run_import(args):
         print(f"passed over: {terminal.one_line(', '.join(passed_over))}")
     print("the folder holds no optimizer state: training that goes on from it starts with a fresh one, at step 0")
     more = ["--guidance", "1"] if args.null_label == "none" else ["--prompt", "a cat"] if encoder else []
-    print(f"to draw: {terminal.shell_words(['tinydiff', 'sample', path, *more])}")
+    print(f"to draw: {terminal.own_command('sample', path, *more)}")
 
 
 def _import_autoencoder(folder, path, options):
@@ -232,7 +232,7 @@ def _import_autoencoder(folder, path, options):
     shapes = f"images of {model.shape}, latents of {model.latent_shape}"
     print(f"wrote {terminal.one_line(path)}: autoencoder {model.channels}, {shapes}")
     print("the folder holds no optimizer state: training that goes on from it starts with a fresh one, at step 0")
-    print(f"to train in its latents: {terminal.shell_words(['tinydiff', 'train', '--latent', path])}")
+    print(f"to train in its latents: {terminal.own_command('train', '--latent', path)}")
 
 
 def _save(checkpoint, path, encoder=None):
