@@ -37,14 +37,15 @@ def test_an_encoding_that_lacks_a_character():
     assert done.returncode == 0 and rb"loss 1 \u03bc" in done.stderr, done
 
 
-def test_a_log_file_gets_lines(monkeypatch):
+@pytest.mark.parametrize("unit, several", [("image", "images"), ("batch", "batches")])
+def test_a_log_file_gets_lines(monkeypatch, unit, several):
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
     list(progress.progress_bar(range(3)))
     assert log.getvalue() == ""  # over before there is anything to tell
     monkeypatch.setattr(progress, "SECONDS_WITHOUT", 0)
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
-    list(progress.progress_bar(range(3), unit="image"))
+    list(progress.progress_bar(range(3), unit=unit))
     lines = log.getvalue().splitlines()
-    assert len(lines) == 5 and lines[0].startswith("0 of 3 images, 00:00 so far, ? left")
-    assert lines[-1].startswith("3 of 3 images") and "\r" not in log.getvalue()
+    assert len(lines) == 5 and lines[0].startswith(f"0 of 3 {several}, 00:00 so far, ? left")
+    assert lines[-1].startswith(f"3 of 3 {several}") and "\r" not in log.getvalue()

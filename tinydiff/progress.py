@@ -11,20 +11,21 @@ import sys
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES, SECONDS_WITHOUT = 30, 5  # in a log file, where short work is not worth a line
-LINE = "{desc}{n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left, {rate_fmt}{postfix}"
+LINE = "{desc}{n_fmt} of {total_fmt} UNITS, {elapsed} so far, {remaining} left, {rate_fmt}{postfix}"
 
 
 def progress_bar(iterable=None, *, total=None, initial=0, unit="step", desc=None, unit_scale=False, leave=True, shown=True):
     """A ``tqdm`` over ``iterable``, or to be told by ``update``, that writes where and as it can.
 
-    unit    in the singular
+    unit    in the singular, of a regular noun
     shown   False: nothing is written
     """
     stream = _Unfailing(sys.stderr)
     if stream.isatty():
         options = dict(dynamic_ncols=True)
     else:
-        options = dict(mininterval=SECONDS_BETWEEN_LINES, delay=SECONDS_WITHOUT, bar_format=LINE)
+        line = LINE.replace("UNITS", unit + ("es" if unit.endswith("ch") else "s"))
+        options = dict(mininterval=SECONDS_BETWEEN_LINES, delay=SECONDS_WITHOUT, bar_format=line)
     return _Bar(
         iterable,
         total=total,
