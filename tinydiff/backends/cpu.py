@@ -75,7 +75,8 @@ class CpuBackend(NumpyBackend):
 
     def describe(self):
         """One line for ``tinydiff info``."""
-        said = f"C++ kernels for {instruction_set()} (of {', '.join(instruction_sets())}), {threads()} threads"
+        pool = f"{threads()} thread{'s' * (threads() > 1)}"
+        said = f"C++ kernels for {instruction_set()} (of {', '.join(instruction_sets())}), {pool}"
         return "; ".join([said, *(f"not for {name}: {why}" for name, why in lacking_instruction_sets().items())])
 
 
