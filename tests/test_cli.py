@@ -374,6 +374,13 @@ def failure(arguments, capsys):
     return lines[0].removeprefix("tinydiff: ")
 
 
+@pytest.mark.parametrize("command", ["train", "train-vae"])
+def test_numbers_are_refused_before_data_are_read(command, tmp_path, capsys):
+    nowhere = ["--data", "folder", "--data-dir", str(tmp_path / "nowhere"), "--image-size", "8"]
+    message = failure([command, *nowhere, "--out", str(tmp_path / "run"), "--clip", "-1"], capsys)
+    assert message == "clip must be positive and finite, got -1.0"
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -329,7 +329,8 @@ def _new_diffusion(args, ranks, backend, preset):
         raise ValueError(f"text must be the folder of an encoder: the preset {args.preset} is for a model of words")
     if args.text_layers and not args.text:
         raise ValueError("text_layers goes with text, the folder of the encoder whose layers they are")
-    autoencoder, name, size, preset = None, args.data or preset.data, args.image_size, preset.config
+    config = dataclasses.replace(preset.config, **given(args, RUN_OVERRIDES))  # fails, if so, before data are read
+    autoencoder, name, size = None, args.data or preset.data, args.image_size
     if args.latent:
         autoencoder = latents.for_latents(load_checkpoint(args.latent, ranks, VAETrainConfig), args.latent)
         name = args.data or autoencoder.config.data
@@ -338,23 +339,23 @@ def _new_diffusion(args, ranks, backend, preset):
     encoder = None
     if args.text:
         encoder = text.load(args.text, backends.get(backend.name), layers=args.text_layers)  # in float32
-        _expect_unflipped(preset.flip if args.flip is None else args.flip)
+        _expect_unflipped(config.flip)
     dataset = load_data(args, ranks, name, size, captioned=bool(encoder))
     classes = dataset.classes if dataset.classes > 1 and not encoder else 0
     if not classes and not encoder:
         print(f"{dataset.name} is of one class: training without labels")
-    fields = {"data": dataset.name, **given(args, RUN_OVERRIDES)}
+    fields = {"data": dataset.name}
     if autoencoder:
         autoencoder.config.expect_fits(dataset)
         fields["autoencoder"] = checkpoints.digest(autoencoder)
-        dataset = _encoded(args, ranks, backend, dataset, autoencoder, fields.get("flip", preset.flip))
+        dataset = _encoded(args, ranks, backend, dataset, autoencoder, config.flip)
     _, size, image_channels = dataset.shape
     images = {"size": size, "image_channels": image_channels, "classes": classes}
     if encoder:
         fields["text"], images["context_width"] = encoder.fingerprint, encoder.width
         dataset = _texted(args, ranks, dataset, encoder)
-    model = dataclasses.replace(preset.model, **images, **given(args, MODEL_OVERRIDES))
-    return dataclasses.replace(preset, model=model, **fields), dataset
+    model = dataclasses.replace(config.model, **images, **given(args, MODEL_OVERRIDES))
+    return dataclasses.replace(config, model=model, **fields), dataset
 
 
 def _expect_unflipped(flip):

@@ -45,11 +45,12 @@ def train_vae(args, ranks):
 
 def _new(args, ranks, backend, preset):
     """The config and the data set of a new run."""
+    config = dataclasses.replace(preset.config, **given(args, RUN_OVERRIDES))  # fails, if so, before data are read
     dataset = load_data(args, ranks, args.data or preset.data, args.image_size)
     _, size, image_channels = dataset.shape
     images = {"size": size, "image_channels": image_channels}
-    model = dataclasses.replace(preset.config.model, **images, **given(args, MODEL_OVERRIDES))
-    return dataclasses.replace(preset.config, model=model, data=dataset.name, **given(args, RUN_OVERRIDES)), dataset
+    model = dataclasses.replace(config.model, **images, **given(args, MODEL_OVERRIDES))
+    return dataclasses.replace(config, model=model, data=dataset.name), dataset
 
 
 def _data_of(args, ranks, backend, checkpoint):
