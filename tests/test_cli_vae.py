@@ -13,12 +13,13 @@ from PIL import Image
 from tests.data.test_folder import save
 from tests.test_cli import failure, newest
 from tests.train import tiny
-from tinydiff import cli
+from tinydiff import cli, data
 from tinydiff.commands import train_vae
 from tinydiff.model.autoencoder import AutoencoderConfig
 from tinydiff.train import checkpoint as checkpoints
 from tinydiff.train.folder import read_metrics
 from tinydiff.train.vae_config import VAETrainConfig
+from tinydiff.train.vae_trainer import VAETrainer
 
 pytestmark = pytest.mark.usefixtures("module_cache")
 SMALL_VAE = ["--channels", "4,8", "--groups", "2", "--batch", "4", "--sample-every", "2", "--checkpoint-every", "2"]
@@ -80,7 +81,7 @@ def test_what_is_left(vae):
 def test_reconstructions_are_measured(pets, tmp_path, capsys, monkeypatch, name, kind):
     monkeypatch.setattr(train_vae, "RECONSTRUCTED", 7)
     if name == "scenes":  # few of them: what is held out is drawn as ever
-        monkeypatch.setattr(train_vae, "load_data", lambda *arguments: train_vae.data.scenes.load(20))
+        monkeypatch.setattr(train_vae, "load_data", lambda *_, **__: train_vae.data.scenes.load(20))
     if name == "not found":
         monkeypatch.setattr(train_vae.data, "load_test", raising(train_vae.data.NotFound("no test files")))
     which = of(pets) if name != "scenes" else ["--data", "scenes"]
@@ -143,6 +144,24 @@ def test_the_error_of_features(pets, tmp_path, capsys):
     assert cli.main(["train-vae", *of(pets, 32), *given]) == 0
     assert checkpoints.load(out, VAETrainConfig).config.feature_weight == 0.5
     assert all(each["features"] > 0 for each in read_metrics(out / "metrics.jsonl"))
+
+
+def test_scenes_that_captions_speak_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(data.captions.load, "__defaults__", (24,))
+    monkeypatch.setattr(train_vae, "RECONSTRUCTED", 3)
+    measured, reconstruct = [], VAETrainer.reconstruct
+    spy = lambda self, images: measured.append(images) or reconstruct(self, images)
+    monkeypatch.setattr(VAETrainer, "reconstruct", spy)
+    out = tmp_path / "run"
+    train = ["train-vae", *SMALL_VAE, "--data", "scenes", "--shapes", "on", "--steps", "2", "--no-pictures"]
+    assert cli.main([*train, "--out", str(out), "--minutes", "1e-9"]) == 0
+    assert cli.main(["train-vae", "--resume", str(out), "--no-pictures"]) == 0
+    checkpoint = checkpoints.load(out, VAETrainConfig)
+    assert checkpoint.step == 2 and checkpoint.config.shapes and checkpoint.data_set.class_names == ("captions",)
+    held_out = data.captions.load(3, first=data.scenes.HELD_OUT, cache=False)[0]
+    assert np.array_equal(measured[-1], held_out.images)
+    message = failure([*train, "--data", "strokes", "--out", str(tmp_path / "other")], capsys)
+    assert message == "shapes goes with data 'scenes', not 'strokes'"
 
 
 def test_a_run_in_latents_leaves_what_every_run_does(latent, vae):

@@ -42,6 +42,7 @@ def test_json_round_trip(config):
         ({"kl_weight": -1.0}, r"kl_weight must lie in \[0, inf\], got -1.0"),
         ({"kl_weight": math.nan}, r"kl_weight must lie in \[0, inf\], got nan"),
         ({"feature_weight": -1.0}, r"feature_weight must lie in \[0, inf\], got -1.0"),
+        ({"shapes": True, "data": "mnist"}, "shapes goes with data 'scenes', not 'mnist'"),
         ({"model": {"size": 9}}, "size must be divisible by 4"),
         ({"model": {"depth": 9}}, "depth"),
         ({"clip": 0}, "clip must be positive and finite, got 0"),

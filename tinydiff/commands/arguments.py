@@ -111,7 +111,7 @@ def load_data_of(args, ranks, checkpoint, image_size=None):
         raise ValueError(f"the model was trained on {config.data}, not on {name}")
     if name in data.OF_MANY_SIZES and image_size is None:
         image_size = checkpoint.image_shape[0]
-    dataset = load_data(args, ranks, name, image_size, captioned=bool(config.text))
+    dataset = load_data(args, ranks, name, image_size, captioned=config.captioned)
     config.expect_fits(dataset, checkpoint.image_shape)
     changed = checkpoint.data_set.difference(dataset.identity) if checkpoint.data_set else ""
     if changed and not args.data_changed:

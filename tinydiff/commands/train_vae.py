@@ -23,6 +23,7 @@ RUN_OVERRIDES = {
     "reconstruction": (str, "error that images are reconstructed to: l1 or mse"),
     "kl-weight": (float, "of the divergence of a latent value beside it"),
     "feature-weight": (float, "of the error of a classifier's features beside both (default 0: without them)"),
+    "shapes": (switch, "on: scenes are those that captions speak of, with shapes among the digits"),
 }
 MODEL_OVERRIDES = {
     "channels": (widths, "width of each level, as 32,64,128; between two of them the image halves"),
@@ -45,8 +46,10 @@ def train_vae(args, ranks):
 
 def _new(args, ranks, backend, preset):
     """The config and the data set of a new run."""
-    config = dataclasses.replace(preset.config, **given(args, RUN_OVERRIDES))  # fails, if so, before data are read
-    dataset = load_data(args, ranks, args.data or preset.data, args.image_size)
+    name = args.data or preset.data
+    # fails, if so, before data are read
+    config = dataclasses.replace(preset.config, data=name, **given(args, RUN_OVERRIDES))
+    dataset = load_data(args, ranks, name, args.image_size, captioned=config.captioned)
     _, size, image_channels = dataset.shape
     images = {"size": size, "image_channels": image_channels}
     model = dataclasses.replace(config.model, **images, **given(args, MODEL_OVERRIDES))
@@ -68,7 +71,7 @@ def _finish(args, folder, trainer):
     for name, numbers in (("mean", trainer.scale.shift), ("standard deviation", [1 / s for s in trainer.scale.scale])):
         print(f"latents: {name} {', '.join(f'{number:.3g}' for number in numbers)}, by channel")
     if ranks.speaks:
-        kind, images = _images_to_measure(args, trainer.dataset)
+        kind, images = _images_to_measure(args, trainer.dataset, trainer.config.captioned)
         print(f"reconstruction of {kind} images: PSNR {psnr(trainer.reconstruct(images), images)}")
     if not args.no_pictures and ranks.speaks:
         for path in report.write_reconstructions(trainer, folder.path):
@@ -78,9 +81,10 @@ def _finish(args, folder, trainer):
     print(f"  {own_command('train', '--latent', folder, *more)}")
 
 
-def _images_to_measure(args, dataset):
+def _images_to_measure(args, dataset, captioned):
     """What they are, and at most ``RECONSTRUCTED`` of the images that were held out; where there are none, trained on."""
-    options = dict(data_dir=args.data_dir, count=RECONSTRUCTED, image_size=dataset.images.shape[1])
+    size = dataset.images.shape[1]
+    options = dict(data_dir=args.data_dir, count=RECONSTRUCTED, image_size=size, captioned=captioned)
     try:
         held_out = data.load_test(dataset.name, **options)
     except data.NotFound:  # what was trained is not to fail at its end for want of these files

@@ -67,12 +67,13 @@ def _load(name, data_dir, say):
         return strokes.load()
 
 
-def load_test(name, *, data_dir=None, count=10_000, image_size=None, test_dir=None, **options):
+def load_test(name, *, data_dir=None, count=10_000, image_size=None, test_dir=None, captioned=False, **options):
     """Images of the same kind as the training set of that name, but none of it; None where there are none.
 
     count       how many of a set that is drawn
     image_size  of "scenes" and "folder", which come in several; as of ``load``
     test_dir    a folder that holds them, for "folder", which is read with the ``options`` of ``folder.load``
+    captioned   of "scenes" those that captions speak of
 
     Raises ``ValueError`` for ``test_dir`` with another set, or where it is ``data_dir``, and as ``load``.
     """
@@ -89,7 +90,8 @@ def load_test(name, *, data_dir=None, count=10_000, image_size=None, test_dir=No
     if name == "cifar10":
         return cifar10.load("test", data_dir=data_dir)
     if name == "scenes":
-        return scenes.load(count, size=image_size, first=scenes.HELD_OUT)
+        of = dict(size=image_size, first=scenes.HELD_OUT)
+        return captions.load(count, **of)[0] if captioned else scenes.load(count, **of)
     return None
 
 

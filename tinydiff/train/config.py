@@ -40,6 +40,10 @@ class TrainConfig(RunConfig):
     POSITIVE = (*RunConfig.POSITIVE, "step_power")
 
     @property
+    def captioned(self):
+        return bool(self.text)
+
+    @property
     def drawing(self):
         """Options of ``Trajectory`` that follow: latents have no range that they could be clipped to."""
         return {"clip": None} if self.autoencoder else {}

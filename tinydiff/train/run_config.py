@@ -41,6 +41,7 @@ class RunConfig:
     KIND = COMMAND = None
     CALLED = "the model"
     autoencoder = text = ""
+    captioned = False  # whether its data are images with captions
     CHOICES = (("decay", DECAYS),)
     RANGES = (
         ("batch", 1, math.inf),

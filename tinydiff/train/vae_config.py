@@ -19,13 +19,23 @@ class VAETrainConfig(RunConfig):
     reconstruction: str = "l1"  # the error of one value of an image in [-1, 1]: its size, or "mse", its square
     kl_weight: float = 1e-4  # of the divergence of one latent value, in nats, beside it
     feature_weight: float = 0.0  # of the error of a classifier's features (``feature_error``); 0: nobody looks at them
+    shapes: bool = False  # whether scenes are those that captions speak of, with shapes among the digits
 
     KIND, COMMAND, CALLED = "autoencoder", "train-vae", "the autoencoder"
     CHOICES = (("reconstruction", tuple(ERRORS)), *RunConfig.CHOICES)
     RANGES = (("kl_weight", 0, math.inf), ("feature_weight", 0, math.inf), *RunConfig.RANGES)
+    YOUNGER = ("feature_weight", "shapes")  # than the first files
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.shapes and self.data != "scenes":
+            raise ValueError(f"shapes goes with data 'scenes', not {self.data!r}")
+
+    @property
+    def captioned(self):
+        return self.shapes
 
     def to_dict(self):
-        """As of ``RunConfig``; without a weight of features that is 0, as there was none when older files were written,
-        whose digests are of what is here."""
-        made = super().to_dict()
-        return made if self.feature_weight else {name: each for name, each in made.items() if name != "feature_weight"}
+        """As of ``RunConfig``; without what is younger and was not asked for: older files have none of it, and their
+        digests are of what is here."""
+        return {name: each for name, each in super().to_dict().items() if each or name not in self.YOUNGER}
