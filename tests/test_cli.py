@@ -19,7 +19,7 @@ from PIL import Image
 from tests.checks import backend_or_skip
 from tests.data import idx
 from tests.train import tiny
-from tinydiff import backends, cli, report
+from tinydiff import backends, cli, report, terminal
 from tinydiff.commands import train
 from tinydiff.model.unet import UNetConfig
 from tinydiff.train import TrainConfig
@@ -93,7 +93,7 @@ def test_the_command_it_prints_draws(tmp_path, data_dir, capsys, monkeypatch):
     assert cli.main(train_arguments(data_dir, "my run", "--steps", "2")) == 0
     lines = capsys.readouterr().out.splitlines()
     command = lines[lines.index("to draw more:") + 1].strip()
-    assert "tinydiff sample 'my run' --label 7" in command
+    assert command.startswith(terminal.own_command("sample", "my run", "--label", "7"))
     assert subprocess.run(shlex.split(command), capture_output=True).returncode == 0
     with Image.open(tmp_path / "more.png") as picture:
         assert picture.size == (2 * (8 * 30 + 2), 2 * (30 + 2))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.data.test_folder import save
 from tests.test_cli import failure, newest
-from tinydiff import backends, cli
+from tinydiff import backends, cli, terminal
 from tinydiff.commands import distill
 from tinydiff.interop.folder import import_folder
 from tinydiff.model.unet import UNet
@@ -124,8 +124,9 @@ def test_it_can_be_taught_longer(student, data_dir, tmp_path, capsys):
 def test_the_command_it_prints_draws_in_its_steps(student, data_dir, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["distill", "--resume", str(student), *data_dir, "--no-pictures"]) == 0
-    command = shlex.split(capsys.readouterr().out.splitlines()[-1].partition("tinydiff ")[2])
-    assert command[:2] == ["sample", str(student)]
+    command = capsys.readouterr().out.splitlines()[-1].strip()
+    assert command.startswith(terminal.own_command("sample", student))
+    command = shlex.split(command.partition("tinydiff ")[2])
 
     def drawn(*more):
         assert cli.main([*command, "--count", "1", *more]) == 0

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.data.test_folder import save
 from tests.test_cli import failure, newest
 from tests.train import tiny
-from tinydiff import cli, data
+from tinydiff import cli, data, terminal
 from tinydiff.commands import train_vae
 from tinydiff.model.autoencoder import AutoencoderConfig
 from tinydiff.train import checkpoint as checkpoints
@@ -111,8 +111,9 @@ def test_the_command_it_prints_trains_in_its_latents(pets, tmp_path, capsys, mon
     assert cli.main(["train-vae", *SMALL_VAE, *of(pets), "--steps", "2", "--no-pictures"]) == 0
     said = capsys.readouterr().out
     assert "autoencoder (4, 8): " in said and "latents: standard deviation " in said
-    command = shlex.split(said.splitlines()[-1].partition("tinydiff ")[2])
-    assert command[:3] == ["train", "--latent", "runs/folder-vae-laptop"]
+    command = said.splitlines()[-1].strip()
+    assert command.startswith(terminal.own_command("train", "--latent", "runs/folder-vae-laptop"))
+    command = shlex.split(command.partition("tinydiff ")[2])
     assert cli.main([*command, *SMALL, "--steps", "1", "--no-pictures"]) == 0
     config = checkpoints.load("runs/folder-laptop").config
     assert config.model.shape == (8, 8, 3) and config.model.classes == 2

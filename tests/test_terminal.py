@@ -99,6 +99,7 @@ def test_names_are_shown_with_escapes_and_what_was_written_as_written(tmp_path, 
     path = f"runs/{shown}/checkpoints/step-0000000.safetensors"
     lines = done.stdout.decode().splitlines()
     assert lines[0].startswith(f"wrote {path}: U-Net") and done.returncode == 0 and done.stderr == b""
+    assert lines[-1].startswith("to draw: ")
     draw = lines[-1].partition("tinydiff ")[2]
     done = tinydiff(f"{draw} --steps 1 --count 1 --backend numpy --out {quoted}.png", cwd=tmp_path, **environment)
     assert done.returncode == 0 and (tmp_path / f"{NAME}.png").exists(), done.stderr

@@ -10,7 +10,7 @@ import safetensors.numpy
 from tests.interop import folders
 from tests.interop.folders import CONFIGS, DROPOUT, POSITIONS, checkpoint, same, write_foreign
 from tests.train import tiny
-from tinydiff import cli
+from tinydiff import cli, terminal
 from tinydiff.interop import weights
 from tinydiff.interop.folder import export_folder, import_folder
 from tinydiff.train import checkpoint as checkpoints
@@ -286,7 +286,8 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     )
     out = capsys.readouterr().out
     assert "passed over: decay 0.999, power 0.75\n" in out
-    assert "assumed: no scheduler_config.json" in out and "tinydiff sample x.safetensors --guidance 1" in out
+    draw = terminal.own_command("sample", "x.safetensors", "--guidance", "1")
+    assert "assumed: no scheduler_config.json" in out and f"to draw: {draw}" in out
     config = checkpoints.load("x.safetensors").config
     assert (config.prediction, config.data, config.model.classes) == ("x0", "unknown", 3)
 
