@@ -387,10 +387,22 @@ def _cases(rows):
 
 
 def _table(rows):
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    columns = _columns(rows)
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _columns(rows):
+    """All that rows have, each where the first row that has it does: behind the same column."""
+    columns = []
+    for row in rows:
+        behind = 0
+        for column in row:
+            if column not in columns:
+                columns.insert(behind, column)
+            behind = columns.index(column) + 1
+    return columns
 
 
 def _cell(value):

@@ -91,6 +91,17 @@ def results(rows):
     return {"device": "D", "train_step": {"date": "1", "rows": train}, "sampling": {"date": "2", "rows": rows}}
 
 
+def test_columns_stand_where_the_rows_that_have_them_do(benchmark):
+    rows = [{"run": "a", "time": 1, "FID": 2.5}, {"run": "b", "time": 3, "of it": 4, "FID": 5}, {"batch": 6, "time": 7}]
+    assert benchmark("measure")._table(rows).splitlines() == [
+        "| batch | run | time | of it | FID |",
+        "|---|---|---|---|---|",
+        "|  | a | 1 |  | 2.5 |",
+        "|  | b | 3 | 4 | 5 |",
+        "| 6 |  | 7 |  |  |",
+    ]
+
+
 def test_headlines_set_the_fastest_beside_the_fastest(benchmark):
     def columns(best, in_float32=None):
         like = {} if in_float32 is None else {"time / best peer in float32": in_float32}

@@ -148,7 +148,9 @@ def test_evaluating_scenes(encoder, tmp_path, capsys, monkeypatch):
     assert cli.main(["evaluate", str(tmp_path / "run"), "--samples", "9", "--steps", "2", "--json", str(written)]) == 0
     found = json.loads(written.read_text())["captions"]
     assert found["n"] == 5 and found["new_n"] == 4 and found["test"]["kinds"] > 0.8
-    assert "captions fulfilled" in capsys.readouterr().out
+    assert found["known"]["places"] is None and found["test"]["places"] == 1  # noise shows no two things to be placed
+    said = capsys.readouterr().out
+    assert "captions fulfilled" in said and said.count("where both things are there") == 1
 
 
 @pytest.mark.parametrize("command", ["export", "program"])

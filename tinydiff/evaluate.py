@@ -100,10 +100,9 @@ class Captions(NamedTuple):
 
 
 def _told(fulfilment):
-    return (
-        f"{fulfilment.all:.1%} (things {fulfilment.kinds:.1%}, with colours {fulfilment.colours:.1%}, places "
-        f"{fulfilment.places:.1%})"
-    )
+    places = fulfilment.places
+    placed = "" if places is None else f", places {places:.1%} where both things are there"
+    return f"{fulfilment.all:.1%} (things {fulfilment.kinds:.1%}, with colours {fulfilment.colours:.1%}{placed})"
 
 
 class Said(NamedTuple):

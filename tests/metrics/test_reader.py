@@ -89,11 +89,11 @@ def test_fulfilment_counts_things_colours_and_places_apart():
     other["kind"] = [3, 6, -1]
     silent["relation"] = -1
     shares = [Fulfilment.of(found, each) for each in (said, below, swapped, other, silent)]
-    assert shares == [(1, 1, 1, 1), (1, 1, 0, 0), (1, 0, 0, 0), (0, 0, 0, 0), (1, 1, 1, 1)]
+    assert shares == [(1, 1, 1, 1), (1, 1, 0, 0), (1, 0, None, 0), (0, 0, None, 0), (1, 1, None, 1)]
     left = said.copy()
     left["kind"], left["colour"], left["relation"] = [5, 3, -1], [2, 1, -1], captions.RELATIONS.index("right of")
     assert Fulfilment.of(found, left).places == 1
-    assert Fulfilment.of(np.concatenate([found, found]), np.concatenate([said, other])) == (0.5, 0.5, 0.5, 0.5)
+    assert Fulfilment.of(np.repeat(found, 3), np.concatenate([said, other, below])) == (2 / 3, 2 / 3, 1 / 2, 1 / 3)
 
 
 @pytest.mark.parametrize("size", scenes.SIZES)

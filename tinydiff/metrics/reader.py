@@ -270,7 +270,8 @@ class Fulfilment(NamedTuple):
 
     kinds: float  # just the things that it names
     colours: float  # those things in those colours
-    places: float  # of those whose caption tells where the first is of the second: both are there, and so placed
+    places: float | None  # of those whose caption tells where the first is of the second, and whose both are there in
+    # their colours: so placed, which half are by chance; None where there are no such
     all: float  # all of what it says of them
 
     @classmethod
@@ -284,9 +285,13 @@ class Fulfilment(NamedTuple):
         right, down = (found["middle"][every, first] - found["middle"][every, second]).T
         holds = np.stack([down < 0, down > 0, right < 0, right > 0], axis=1)[every, said["relation"]]
         tells = said["relation"] >= 0
-        placed = ~tells | (are_there & holds)
+        placed = holds[tells & are_there]
+        fulfilled = colours & (~tells | (are_there & holds))
         return cls(
-            *(float(each.mean()) if each.size else 1.0 for each in (kinds, colours, placed[tells], colours & placed))
+            float(kinds.mean()),
+            float(colours.mean()),
+            float(placed.mean()) if placed.size else None,
+            float(fulfilled.mean()),
         )
 
 

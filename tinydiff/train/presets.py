@@ -89,12 +89,12 @@ PRESETS = {
         data="cifar10",
     ),
     # scenes by their captions, on two CPU cores: in the latents of 64x64 pixels that the autoencoder of ``VAE_PRESETS``
-    # makes in a quarter of an hour with ``--feature-weight 0.1``, half an hour more. Of 500 held-out captions of known
-    # pairs, by 20 steps of DPM-Solver++ at guidance 4, with the first three of MiniLM's layers (``--text-layers 3``),
-    # 49.8 % are fulfilled, and the right things are there in 74.2 %; with an autoencoder of 5,000 steps and no error of
-    # features 48.8 and 76.6; besides with every noise step as often 48.6 and 68.2, with all six layers and heads of 64
-    # 37.2 and 51.0; by as long a training in 32x32 pixels, attention at levels 1 and 2, 29.0 and 34.0
-    # (benchmarks/README.md)
+    # makes in a quarter of an hour with ``--shapes on --feature-weight 0.1``, half an hour more. Of 500 held-out
+    # captions of known pairs, by 20 steps of DPM-Solver++ at guidance 4, with the first three of MiniLM's layers
+    # (``--text-layers 3``), 48.2 % are fulfilled, and the right things are there in 74.2 %; places are as by chance.
+    # With an autoencoder of 5,000 steps on digits alone, and no error of features, 48.8 and 76.6; besides with every
+    # noise step as often 48.6 and 68.2, with all six layers and heads of 64 37.2 and 51.0; by as long a training in
+    # 32x32 pixels, attention at levels 1 and 2, 29.0 and 34.0 (benchmarks/README.md)
     "words-laptop": Preset(
         TrainConfig(
             model=UNetConfig(
