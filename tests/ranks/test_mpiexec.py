@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -186,7 +187,7 @@ def test_a_killed_rank_ends_all(train, tmp_path):
     checkpoints.load(out)  # is whole
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no system that queues the deaths of processes")
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="no system that queues the deaths of processes")
 def test_the_rank_that_died_first_is_named_however_late_the_one_beside_it_wakes(train, tmp_path):
     process = train(4, tmp_path / "run", "--steps", "100000")
     wait_for_steps(process, tmp_path / "run", 12)

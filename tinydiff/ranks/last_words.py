@@ -14,6 +14,7 @@ import warnings
 AFTER = 1.0  # seconds in which the launcher ends the others, whose deaths say nothing
 ORDER = 1.0  # seconds in which the system says which of them it was that died first
 
+HIGH = 200  # number of a file, above those that a rank has open and below the least limit of a system
 MOST_FILES = 65536  # that are looked for to be closed
 LEAVE = "leave\n"
 
@@ -27,8 +28,10 @@ class LastWords:
         if not hasattr(os, "fork"):
             return
         words = f"tinydiff: rank {rank} of {size}, on {platform.node()}, is gone: process {os.getpid()} was killed\n"
-        own, launcher = os.getpid(), os.getppid()
+        launcher = os.getppid()
         reading, self._writing = os.pipe()
+        self._writing = _raised(self._writing)
+        own = self.place
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child does not need
             child = os.fork()
@@ -40,9 +43,14 @@ class LastWords:
         os.close(reading)
         atexit.register(self.leave)
 
-    def beside(self, processes):
-        """Tell the numbers of the processes that are the ranks of this machine, this one among them."""
-        self._say(" ".join(map(str, processes)) + "\n")
+    @property
+    def place(self):
+        """Where others on this machine find what closes when this rank dies, as a word."""
+        return f"/proc/{os.getpid()}/fd/{self._writing}"
+
+    def beside(self, places):
+        """Tell the places of all ranks of this machine, this one's among them."""
+        self._say(" ".join(places) + "\n")
 
     def leave(self):
         """What ends this process from here on is no surprise. Leaving Python says so too."""
@@ -56,8 +64,19 @@ class LastWords:
             os.write(self._writing, line.encode())
 
 
+def _raised(descriptor):
+    """The same file under a high number: Linux closes those of a dead process from the highest down, so that this one is
+    closed before what the launcher knows its death by."""
+    import fcntl  # not on Windows, which does not fork either
+
+    raised = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    os.close(descriptor)
+    return raised
+
+
 def _wait(reading, words, own, launcher):
-    """What the child does: read until a line takes leave, or the other end is closed by nothing but death."""
+    """What the child does: read until a line takes leave, or the other end, of place ``own``, is closed by nothing but
+    death."""
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -68,7 +87,7 @@ def _wait(reading, words, own, launcher):
         for line in lines:
             if line == LEAVE:
                 return
-            first_death = _watch(map(int, line.split()))
+            first_death = _watch(line.split())
     if first_death and first_death() not in (own, None):
         return  # the launcher has ended this one for the death of another, however late it is seen
     with socket.socket(socket.AF_UNIX) as first:
@@ -82,15 +101,19 @@ def _wait(reading, words, own, launcher):
         time.sleep(AFTER)
 
 
-def _watch(processes):
-    """A function that returns which of some processes died first, by the order in which the system queued their deaths;
-    None where no system tells."""
+def _watch(places):
+    """A function that returns at which of the places of ranks the first died, by the order in which the system queued
+    that their pipes were closed; None where no system tells.
+
+    A rank's files are closed, by which its launcher knows and ends the others, before the process itself is gone: on
+    busy cores the others can be gone before it.
+    """
     deaths, watched = getattr(select, "epoll", lambda: None)(), {}
     try:
-        for process in processes:
-            descriptor = os.pidfd_open(process)
-            watched[descriptor] = process
-            deaths.register(descriptor, select.EPOLLIN)
+        for place in places:
+            descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+            watched[descriptor] = place
+            deaths.register(descriptor, 0)  # of nothing but that no end is left to write to
     except (AttributeError, OSError):
         return None
 

@@ -32,7 +32,7 @@ class MpiRanks(Ranks):
         self._local = world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = self._local.Get_rank(), self._local.Get_size()
         if last_words:
-            last_words.beside(self._local.allgather(os.getpid()))
+            last_words.beside(self._local.allgather(last_words.place))
         self.threads = cores.fair_share(self._local.allgather(cores.allowed_cores()), self.local_rank)
         name, version = MPI.get_vendor()
         self.transport = f"MPI ({name} {'.'.join(map(str, version))})"
