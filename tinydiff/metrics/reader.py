@@ -286,7 +286,7 @@ class Fulfilment(NamedTuple):
         holds = np.stack([down < 0, down > 0, right < 0, right > 0], axis=1)[every, said["relation"]]
         tells = said["relation"] >= 0
         placed = holds[tells & are_there]
-        fulfilled = colours & (~tells | (are_there & holds))
+        fulfilled = colours & (~tells | holds)
         return cls(
             float(kinds.mean()),
             float(colours.mean()),

@@ -14,7 +14,7 @@ import warnings
 AFTER = 1.0  # seconds in which the launcher ends the others, whose deaths say nothing
 ORDER = 1.0  # seconds in which the system says which of them it was that died first
 
-HIGH = 200  # number of a file, above those that a rank has open and below the least limit of a system
+HIGH = 200  # number of a file, above those that a rank has open
 MOST_FILES = 65536  # that are looked for to be closed
 LEAVE = "leave\n"
 
@@ -29,8 +29,8 @@ class LastWords:
             return
         words = f"tinydiff: rank {rank} of {size}, on {platform.node()}, is gone: process {os.getpid()} was killed\n"
         launcher = os.getppid()
-        reading, self._writing = os.pipe()
-        self._writing = _raised(self._writing)
+        reading, writing = os.pipe()
+        self._writing = _raised(writing)
         own = self.place
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child does not need
@@ -66,10 +66,13 @@ class LastWords:
 
 def _raised(descriptor):
     """The same file under a high number: Linux closes those of a dead process from the highest down, so that this one is
-    closed before what the launcher knows its death by."""
+    closed before what the launcher knows its death by. Where so many files are not allowed, as it is."""
     import fcntl  # not on Windows, which does not fork either
 
-    raised = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    try:
+        raised = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    except OSError:
+        return descriptor
     os.close(descriptor)
     return raised
 
